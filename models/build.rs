@@ -1,5 +1,4 @@
-//! Tells the program which versions of the libraries that fit models it was
-//! built with, so that artifacts can say so.
+//! Records the versions of the libraries that fit models, so that artifacts can state them.
 
 use std::fs;
 
@@ -9,7 +8,7 @@ const CRATES: [&str; 5] =
 fn main() {
     let lock = "../Cargo.lock";
     println!("cargo:rerun-if-changed={lock}");
-    // Built without the workspace there is no lock: nothing is said then.
+    // Built without the workspace there is no lock file, and no version is recorded.
     let lock = fs::read_to_string(lock).unwrap_or_default();
     let value = |block: &str, key: &str| {
         let line = block.lines().find_map(|line| line.strip_prefix(&format!("{key} = \"")));
@@ -21,7 +20,7 @@ fn main() {
         .filter(|(name, _)| CRATES.contains(&name.as_str()))
         .map(|(name, version)| format!("{name}={version}"))
         .collect();
-    // Of a library in two versions, the first is the older: the newer stands.
+    // If a library occurs in two versions, the older one sorts first and the newer one counts.
     found.sort();
     println!("cargo:rustc-env=MODELS_CRATES={}", found.join(" "));
 }

@@ -1,5 +1,5 @@
-//! Writes batches to DuckDB on a thread of its own, one at a time, while others
-//! are made.
+//! Writes batches to DuckDB on a separate thread, one at a time, while the next ones are
+//! computed.
 
 use std::{
     path::Path,
@@ -23,24 +23,24 @@ use crate::{
     store::{SetBackSummary, StoreWriter, WriteBatch, set_zone_back},
 };
 
-/// The name under which the log knows this reader.
+/// Name of this consumer in the log.
 pub(crate) const LOG_CONSUMER: &str = "feature-store";
-/// How often the log is told how far it was read.
+/// Interval at which offsets are committed to the log.
 const OFFSET_COMMIT_INTERVAL: Duration = Duration::from_secs(10);
-/// Room on the disk that transactions leave, bytes; on small disks less. The log, which fills
-/// first, leaves more.
+/// Free disk space that transactions leave, bytes; less on small disks. The log, which fills the
+/// disk first, leaves more.
 const FREE_BYTES_MIN: u64 = 64 << 20;
-/// A feature row in the file, about, bytes; and how often a batch is on the disk at once: in the
-/// log of transactions, in the tables, and while these are written anew.
+/// Approximate size of a feature row in the file, bytes, and the number of simultaneous copies of
+/// a batch on the disk: in the write-ahead log, in the tables, and while these are rewritten.
 const ROW_BYTES: usize = 2_500;
 const DISK_COPIES: u64 = 3;
-/// How often it is asked what is due while nothing comes.
+/// Interval of maintenance checks while no batches arrive.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
-/// Batches on their way at most, the one that is written among them: with one more, a
-/// transaction that takes long for once holds nobody up.
+/// Largest number of batches in flight, including the one being written. With a second one, a
+/// single slow transaction delays nobody.
 const BATCHES_MAX: usize = 2;
 
-/// The near end of the writing thread.
+/// Handle of the writing thread.
 #[derive(Debug)]
 pub(crate) struct Committer {
     batches: SyncSender<WriteBatch>,
@@ -55,20 +55,19 @@ impl Committer {
     pub(crate) fn start(
         shared: Arc<FeatureStoreState>,
         log: EventLog,
-        writer: StoreWriter,
+        mut writer: StoreWriter,
         shutdown: CancellationToken,
     ) -> Result<Self, StoreError> {
         let (batches, incoming) = sync_channel::<WriteBatch>(BATCHES_MAX);
-        let (said, done) = channel();
-        let mut upkeep = Maintenance::new(&shared.settings)?;
+        let (results, done) = channel();
+        let mut maintenance = Maintenance::new(&shared.settings)?;
         let work = move || {
-            let mut writer = writer;
             let mut read_log = OffsetCommitter::new(log);
             loop {
                 match incoming.recv_timeout(MAINTENANCE_INTERVAL) {
                     Ok(batch) => {
                         if batch.watched.is_some() {
-                            upkeep.schedule_kpi_refresh();
+                            maintenance.schedule_kpi_refresh();
                         }
                         let positions = batch.positions.clone();
                         let (_, _, payload_bytes) = batch.size();
@@ -81,7 +80,7 @@ impl Committer {
                         if !failed {
                             read_log.record_positions(positions);
                         }
-                        if said.send(result).is_err() || failed {
+                        if results.send(result).is_err() || failed {
                             return Ok(());
                         }
                     }
@@ -89,25 +88,25 @@ impl Committer {
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
                 let now_ms = shared.is_caught_up().then(now_ms);
-                if let Err(error) = upkeep.run_due_jobs(writer.connection(), now_ms) {
-                    // Nothing is lost: what was not done is due again.
-                    tracing::error!(%error, "upkeep");
+                if let Err(error) = maintenance.run_due_jobs(writer.connection(), now_ms) {
+                    // Nothing is lost: unfinished jobs stay due.
+                    tracing::error!(%error, "maintenance failed; will retry");
                 }
             }
-            upkeep.refresh_all_kpis(writer.connection())?;
+            maintenance.refresh_all_kpis(writer.connection())?;
             writer.checkpoint()?;
             read_log.commit_positions();
             Ok(())
         };
-        let thread = thread::Builder::new().name("commit".to_owned()).spawn(work);
-        let thread = thread.map_err(|error| StoreError::Thread(error.to_string()))?;
+        let spawned = thread::Builder::new().name("commit".to_owned()).spawn(work);
+        let thread = spawned.map_err(|error| StoreError::Thread(error.to_string()))?;
         Ok(Self { batches, done, pending: 0, thread })
     }
 
-    /// Whether everything that was handed over is committed.
+    /// Returns whether all batches are committed.
     ///
     /// # Errors
-    /// Why the last batch could not be committed.
+    /// Returns why the last batch could not be committed.
     pub(crate) fn is_idle(&mut self) -> Result<bool, StoreError> {
         while self.pending > 0 {
             match self.done.try_recv() {
@@ -122,10 +121,10 @@ impl Committer {
         Ok(true)
     }
 
-    /// Waits until everything that was handed over is committed.
+    /// Waits until all batches are committed.
     ///
     /// # Errors
-    /// As [`Committer::is_idle`].
+    /// Fails as [`Committer::is_idle`] does.
     pub(crate) fn wait_until_idle(&mut self) -> Result<(), StoreError> {
         self.wait_for_pending(0)
     }
@@ -138,11 +137,10 @@ impl Committer {
         Ok(())
     }
 
-    /// Hands a batch over, to be written after those before it; waits while there are too
-    /// many.
+    /// Enqueues a batch, to be written after the earlier ones. Waits while the queue is full.
     ///
     /// # Errors
-    /// As [`Committer::is_idle`].
+    /// Fails as [`Committer::is_idle`] does.
     pub(crate) fn enqueue_batch(&mut self, batch: WriteBatch) -> Result<(), StoreError> {
         self.wait_for_pending(BATCHES_MAX - 1)?;
         self.batches.send(batch).map_err(|_| thread_ended_error())?;
@@ -150,10 +148,10 @@ impl Committer {
         Ok(())
     }
 
-    /// Waits for the last batch, and ends.
+    /// Waits for the last batch, and ends the thread.
     ///
     /// # Errors
-    /// As [`Committer::is_idle`].
+    /// Fails as [`Committer::is_idle`] does.
     pub(crate) fn finish(mut self) -> Result<(), StoreError> {
         self.wait_until_idle()?;
         drop(self.batches);
@@ -161,7 +159,7 @@ impl Committer {
     }
 }
 
-/// Tells the log how far everything in it is committed here, so that it may let that go.
+/// Commits offsets to the log, which may then delete the records before them.
 struct OffsetCommitter {
     log: EventLog,
     positions: PartitionOffsets,
@@ -173,7 +171,7 @@ impl OffsetCommitter {
         Self { log, positions: PartitionOffsets::new(), committed_at: Instant::now() }
     }
 
-    /// These positions are committed.
+    /// Records committed positions.
     fn record_positions(&mut self, positions: PartitionOffsets) {
         self.positions.extend(positions.into_iter().filter(|(partition, _)| *partition >= 0));
         if self.committed_at.elapsed() >= OFFSET_COMMIT_INTERVAL {
@@ -187,17 +185,17 @@ impl OffsetCommitter {
             return;
         }
         if let Err(error) = self.log.commit_offsets(READINGS, LOG_CONSUMER, &self.positions) {
-            // The log keeps more than it needs to until the next time.
-            tracing::warn!(%error, "the log does not know how far it was read");
+            // Until the next attempt, the log keeps more than it needs to.
+            tracing::warn!(%error, "cannot commit offsets to the log; will retry");
         }
     }
 }
 
-/// Waits until the disk has room for a transaction, so that DuckDB never finds it full: after
-/// a write that failed it would have to be opened again. What can be read is read meanwhile.
+/// Waits until the disk has room for a transaction, so that DuckDB never finds it full: after a
+/// failed write, the database would have to be opened again. Reading goes on meanwhile.
 ///
 /// # Errors
-/// [`StoreError::NoRoom`] at the end of the process: the log has what was not written.
+/// Fails with [`StoreError::DiskFull`] at shutdown; the log still has what was not written.
 fn wait_for_room(
     path: &Path,
     batch_bytes: u64,
@@ -205,17 +203,17 @@ fn wait_for_room(
 ) -> Result<(), StoreError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    // Where the room cannot be asked for, DuckDB says what is wrong.
+    // If the free space is unknown, DuckDB reports the error.
     let is_full = || {
         DiskSpace::at_path(folder)
             .is_ok_and(|space| space.usable_bytes(FREE_BYTES_MIN) <= batch_bytes)
     };
-    let mut is_said = false;
+    let mut is_reported = false;
     while is_full() {
-        if !std::mem::replace(&mut is_said, true) {
+        if !std::mem::replace(&mut is_reported, true) {
             tracing::error!(
                 folder = %folder.display(),
-                "the disk is full: nothing is taken in until there is room (`df -h`)"
+                "the disk is full: nothing is ingested until there is room (`df -h`)"
             );
         }
         if shutdown.is_cancelled() {
@@ -223,7 +221,7 @@ fn wait_for_room(
         }
         thread::sleep(Duration::from_millis(500));
     }
-    if is_said {
+    if is_reported {
         tracing::info!("the disk has room again");
     }
     Ok(())
@@ -251,7 +249,7 @@ fn commit_batch(
         let SetBackSummary { future, admitted, rows: (deleted, written), .. } = result;
         tracing::warn!(
             %zone, future, admitted, deleted, written,
-            "the gateway's clock was ahead and no longer is: the zone was set back"
+            "the gateway's clock was ahead and has been corrected; the zone was set back"
         );
     }
     Ok(())
@@ -263,5 +261,5 @@ fn now_ms() -> i64 {
 }
 
 fn thread_ended_error() -> StoreError {
-    StoreError::Thread("it panicked; what it says is above".to_owned())
+    StoreError::Thread("it panicked; its message is above".to_owned())
 }

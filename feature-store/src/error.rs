@@ -4,10 +4,10 @@ use service::config::ConfigError;
 
 use crate::sql_query::QueryStopReason;
 
-/// Why the feature store cannot go on, or cannot answer.
+/// Errors of the feature store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process has the DuckDB file.
+    /// Another process has the DuckDB file open.
     #[error(
         "{path}: another process has this DuckDB file open ({detail})\n\
          hint: a DuckDB file has one writer; stop the other process, or read through its REST API"
@@ -15,7 +15,7 @@ pub enum StoreError {
     Locked {
         /// The file.
         path: PathBuf,
-        /// What DuckDB says, with the other's process number.
+        /// DuckDB's message, with the other process's id.
         detail: String,
     },
     /// The file cannot be opened.
@@ -23,15 +23,15 @@ pub enum StoreError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What DuckDB says.
+        /// DuckDB's error.
         source: duckdb::Error,
     },
-    /// The file's folder cannot be made.
-    #[error("{path}: cannot make this folder: {source}")]
+    /// A folder cannot be created, read or written.
+    #[error("{path}: cannot access this path: {source}")]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A lake in a bucket cannot be opened.
@@ -39,53 +39,53 @@ pub enum StoreError {
     Bucket(#[from] object_store::BucketError),
     /// A lake in a bucket cannot be read or written.
     #[error(
-        "{place}: {source}\nhint: see [s3] of the configuration; what has not moved is in the DuckDB file still"
+        "{place}: {source}\nhint: see [s3] of the configuration; rows that have not moved are still in the DuckDB file"
     )]
     Lake {
         /// The bucket.
         place: String,
-        /// What the store says, or the system.
+        /// The store's or the system's error.
         source: std::io::Error,
     },
-    /// Another feature store's lake is there.
+    /// The lake belongs to another feature store.
     #[error(
         "{place}: another feature store keeps its lake here, and nothing in it was changed\n\
-         hint: give each a folder or prefix of its own (lake.path); where its DuckDB file is no more, take this lake over with `feature-store lake adopt`"
+         hint: give each its own folder or prefix (lake.path); if the other's DuckDB file no longer exists, take over this lake with `feature-store lake adopt`"
     )]
     LakeTaken {
         /// The folder or bucket.
         place: String,
     },
-    /// Files of a lake that nobody has left a mark in.
+    /// The lake has files but no owner mark.
     #[error(
-        "{place}: {files} files of a lake are here that this DuckDB file does not list, and nothing in it was changed\n\
-         hint: take them in with `feature-store lake adopt`, or choose another folder or prefix (lake.path)"
+        "{place}: {files} lake files are here that this DuckDB file does not list, and nothing was changed\n\
+         hint: adopt them with `feature-store lake adopt`, or choose another folder or prefix (lake.path)"
     )]
     LakeUnowned {
         /// The folder or bucket.
         place: String,
-        /// How many there are.
+        /// Number of these files.
         files: usize,
     },
-    /// What has moved cannot be read.
+    /// Rows in a lake are needed, but no lake is configured.
     #[error(
-        "{files} files of what was asked for are in a lake, and no lake is set\n\
-         hint: set lake.path to where they are"
+        "{files} requested files are in a lake, but no lake is configured\n\
+         hint: set lake.path to their folder or bucket"
     )]
     LakeNotSet {
-        /// How many there are.
+        /// Number of these files.
         files: usize,
     },
     /// DuckDB refused a statement.
     #[error("DuckDB: {0}")]
     DuckDb(#[from] duckdb::Error),
-    /// A column could not be made.
+    /// An Arrow array could not be built.
     #[error("Arrow: {0}")]
     Arrow(#[from] duckdb::arrow::error::ArrowError),
-    /// A table could not be made of an answer.
+    /// A data frame could not be built.
     #[error("polars: {0}")]
     Polars(#[from] polars::error::PolarsError),
-    /// What the file says of itself cannot be read.
+    /// Metadata in the file cannot be read.
     #[error(
         "{table}: found `{found}`, expected {expected}\nhint: the file was written by another version, or damaged; restore a copy"
     )]
@@ -94,70 +94,70 @@ pub enum StoreError {
         table: &'static str,
         /// Its content.
         found: String,
-        /// What should be there.
+        /// The expected content.
         expected: &'static str,
     },
-    /// There is no such column.
+    /// The feature does not exist.
     #[error("there is no feature `{name}`{}", hint.as_ref().map(|h| format!("\nhint: did you mean `{h}`?")).unwrap_or_default())]
     UnknownFeature {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The nearest that there is.
+        /// The most similar existing name.
         hint: Option<String>,
     },
-    /// There is no such zone.
+    /// The zone does not exist.
     #[error("there is no zone `{zone}`\nhint: {}", zones_hint(known))]
     UnknownZone {
-        /// The zone asked for.
+        /// The requested zone.
         zone: telemetry::ZoneId,
         /// Existing zones.
         known: Vec<telemetry::ZoneId>,
     },
-    /// There are no rows of such a version of the definitions.
+    /// No rows of this version of the definitions exist.
     #[error(
         "there are no rows of version {version} of the definitions\nhint: {}",
         versions_hint(known)
     )]
     UnknownVersion {
-        /// The number asked for.
+        /// The requested number.
         version: i32,
-        /// Those that there are.
+        /// Existing versions.
         known: Vec<i32>,
     },
-    /// More was asked for than is answered at once.
+    /// The result exceeds a limit.
     #[error("{found} {what}, above {max}\nhint: {hint}")]
     LimitExceeded {
-        /// Of what.
+        /// Unit of the limit.
         what: &'static str,
-        /// How many there are.
+        /// Found number.
         found: u64,
-        /// How many there may be.
+        /// Largest allowed number.
         max: u64,
-        /// How to ask for less.
+        /// How to request less.
         hint: &'static str,
     },
-    /// DuckDB does not understand a stranger's query.
+    /// DuckDB rejected a user's query.
     #[error("{0}")]
     Sql(String),
-    /// A stranger's query was interrupted.
+    /// A user's query was interrupted.
     #[error("the query was stopped: {0}")]
     Stopped(QueryStopReason),
-    /// The process that a stranger's query runs in could not be started, or did not answer.
+    /// The process of a user's query could not be started, or did not answer.
     #[error(
         "the process of the query: {0}\n\
-         hint: SQL runs in the program `feature-store` or `microclimate`, which must be this one or beside it"
+         hint: SQL runs in the program `feature-store` or `microclimate`, which must be this program or in the same folder"
     )]
     SqlProcess(String),
     /// The log failed.
     #[error(transparent)]
     Log(#[from] eventlog::LogError),
-    /// A setting has no meaning.
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The disk had no room for a transaction when the process ended.
+    /// The disk had no room for the last transaction at shutdown.
     #[error(
         "{}: the disk is full: the last readings were not written\n\
-         hint: make room (`df -h`) and start again: the log has them still",
+         hint: make room (`df -h`) and start again; the log still has them",
         folder.display()
     )]
     DiskFull {
@@ -170,10 +170,10 @@ pub enum StoreError {
     /// A recording cannot be read.
     #[error(transparent)]
     Recording(#[from] recordings::RecordingError),
-    /// History of a zone that has some already.
+    /// A backfill of a zone that already has readings.
     #[error(
-        "{zone}: this zone has other readings already; its windows would be computed of a part\n\
-         hint: take in the zones that have none (--zones), or into a file of its own (--set store.path=…)"
+        "{zone}: this zone has other readings already; its windows would be computed from a part of them\n\
+         hint: backfill zones that have none (--zones), or use a separate file (--set store.path=…)"
     )]
     ZoneHasReadings {
         /// The zone.
@@ -181,13 +181,13 @@ pub enum StoreError {
     },
 }
 
-/// Which versions of the definitions there are.
+/// Lists the existing versions of the definitions.
 pub(crate) fn versions_hint(known: &[i32]) -> String {
-    let known: Vec<String> = known.iter().map(ToString::to_string).collect();
-    format!("there are rows of the versions {}", known.join(", "))
+    let numbers: Vec<String> = known.iter().map(ToString::to_string).collect();
+    format!("there are rows of the versions {}", numbers.join(", "))
 }
 
-/// Which zones there are.
+/// Lists the existing zones.
 fn zones_hint(known: &[telemetry::ZoneId]) -> String {
     const NAMED_MAX: usize = 10;
     let named: Vec<String> = known.iter().take(NAMED_MAX).map(ToString::to_string).collect();

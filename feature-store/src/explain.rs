@@ -1,5 +1,6 @@
-//! What is behind one value.
+//! Explanation of one value.
 
+use crate::sql_expressions::open_engine;
 use std::collections::BTreeSet;
 
 use serde::Serialize;
@@ -9,54 +10,54 @@ use utoipa::ToSchema;
 use crate::{
     FeatureStore, StoreError,
     definitions::Aggregate,
-    engine::{FeatureEngine, ZoneProgress},
+    engine::ZoneProgress,
     settings::WindowDuration,
     store::{self, Behind, ProvenanceQuery},
 };
 
-/// Where a value is from: what was stored, what the readings say, and they
-/// themselves.
+/// Explanation of a value: the stored revisions, the readings behind it, and the value recomputed
+/// from them.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Explanation {
     #[schema(value_type = String)]
     zone: ZoneId,
     feature: String,
     at_ms: i64,
-    /// The metric that was measured; none for features of other features.
+    /// Measured metric; null for features of other features.
     #[schema(value_type = Option<String>)]
     metric: Option<SmolStr>,
-    /// What is computed of the window.
+    /// Aggregate over the window.
     #[schema(value_type = Option<String>)]
     aggregate: Option<Aggregate>,
-    /// The window's width, as in `24h`.
+    /// Width of the window, as in `24h`.
     #[schema(value_type = Option<String>)]
     width: Option<WindowDuration>,
-    /// Every revision that the file has.
+    /// All stored revisions.
     stored: Vec<StoredRevision>,
-    /// By the engine, of the readings that the file has and that had arrived by then.
+    /// Value recomputed from the stored readings that had arrived by then.
     computed_as_known: Option<f64>,
-    /// By the engine, of all readings that the file has.
+    /// Value recomputed from all stored readings.
     computed_as_corrected: Option<f64>,
-    /// What the window holds; none for features of other features.
+    /// Readings of the window; null for features of other features.
     behind: Option<Behind>,
 }
 
 /// One revision of a stored value.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct StoredRevision {
-    /// 0 as it was known at its time; higher ones have readings that came later.
+    /// How often the row was recomputed; 0 is the row as known at its time.
     revision: i64,
     value: Option<f64>,
 }
 
-/// What a feature's name says.
+/// Parts of a feature's name.
 #[derive(Debug, PartialEq, Eq)]
 enum ParsedFeatureName<'a> {
-    /// `<metric>_<aggregate>_<window>`
+    /// A window feature, `<metric>_<aggregate>_<window>`.
     Window { metric: &'a str, aggregate: Aggregate, window: WindowDuration },
-    /// `<metric>_last` and `<metric>_age_s`
+    /// The newest value or its age, `<metric>_last` or `<metric>_age_s`.
     NewestValue { metric: &'a str },
-    /// Anything else is of the whole row.
+    /// Any other feature, which depends on the whole row.
     WholeRow,
 }
 
@@ -69,7 +70,8 @@ impl<'a> ParsedFeatureName<'a> {
                 let metric = front.strip_suffix(aggregate.as_str())?.strip_suffix('_')?;
                 Some((metric, aggregate))
             };
-            // The longest that fits: `time_mean` is no `mean` of a metric `…_time`.
+            // The longest aggregate that fits: `time_mean` is not the `mean` of a metric
+            // `…_time`.
             let found = Aggregate::ALL.into_iter().filter_map(split);
             if let Some((metric, aggregate)) = found.min_by_key(|(metric, _)| metric.len()) {
                 return Self::Window { metric, aggregate, window };
@@ -98,11 +100,11 @@ pub(crate) fn explain_value(
     }
     let connection = store.open_snapshot_connection()?;
     let source = store.read_source(&connection);
-    // Every metric of the site has its columns in every row.
-    let metrics: BTreeSet<SmolStr> =
+    // Every row has columns for every metric of the site.
+    let metric_set: BTreeSet<SmolStr> =
         store.zone_summaries().into_iter().flat_map(|zone| zone.metrics).collect();
-    let metrics: Vec<SmolStr> = metrics.into_iter().collect();
-    let engine = || FeatureEngine::new(&store.0.settings.engine, store.metrics().clone(), &metrics);
+    let metrics: Vec<SmolStr> = metric_set.into_iter().collect();
+    let engine = || open_engine(&store.0.settings.engine, store.metrics().clone(), &metrics);
     let kept_ms = engine()?.retention_ms();
     let (metric, aggregate, width, after_ms) = match ParsedFeatureName::from_name(feature) {
         ParsedFeatureName::Window { metric, aggregate, window } => {
@@ -111,13 +113,13 @@ pub(crate) fn explain_value(
         ParsedFeatureName::NewestValue { metric } => (Some(metric), None, None, at_ms - kept_ms),
         ParsedFeatureName::WholeRow => (None, None, None, at_ms - kept_ms),
     };
-    // Readings of a derived metric are kept under the name that they were measured by.
+    // Readings of a derived metric are stored under the measured metric's name.
     let definitions = store.definitions();
-    let metric = metric.map(|metric| {
+    let measured = metric.map(|metric| {
         let derived = definitions.derived.get(metric);
         derived.map_or_else(|| metric.into(), |derived| derived.from.clone())
     });
-    let behind = metric.as_ref().map(|metric: &SmolStr| {
+    let behind = measured.as_ref().map(|metric: &SmolStr| {
         let query = ProvenanceQuery {
             zone: zone.clone(),
             metric: metric.clone(),
@@ -129,14 +131,21 @@ pub(crate) fn explain_value(
     });
     let stored = store::read_stored_revisions(source, zone, feature, at_ms)?;
     let compute = |arrived_ms: Option<i64>| -> Result<Option<f64>, StoreError> {
-        let mut engine = engine()?;
-        // The engine's newest row is that of this time: what comes later is left out.
-        engine.restore_zone(zone.clone(), ZoneProgress::with_newest(at_ms));
+        let mut replayed = engine()?;
+        // The row at this time becomes the engine's newest row, so later readings are excluded.
+        replayed.restore_zone(zone.clone(), ZoneProgress::with_newest(at_ms));
         let span = (at_ms - kept_ms, at_ms);
         store::replay_readings(source, zone, span, arrived_ms, |device, reading| {
-            engine.restore_reading(zone, device, None, reading, reading.event_ms, QualityFlag::Ok);
+            replayed.restore_reading(
+                zone,
+                device,
+                None,
+                reading,
+                reading.event_ms,
+                QualityFlag::Ok,
+            );
         })?;
-        let rows = engine.take_changed_rows();
+        let rows = replayed.take_changed_rows();
         Ok(rows.first().and_then(|row| {
             let place = row.schema.names.iter().position(|name| name == feature)?;
             row.values.get(place).copied().filter(|value| value.is_finite())
@@ -146,7 +155,7 @@ pub(crate) fn explain_value(
         zone: zone.clone(),
         feature: feature.to_owned(),
         at_ms,
-        metric,
+        metric: measured,
         aggregate,
         width,
         stored: stored

@@ -8,6 +8,7 @@ use std::{
 
 use duckdb::Connection;
 use eventlog::EventLog;
+use feature_api::RowStatus;
 use serde::Serialize;
 use telemetry::{MetricTable, QualityFlag, ZoneId};
 use tokio::sync::broadcast;
@@ -19,7 +20,7 @@ use crate::{
     definitions::FeatureDefinitions,
     engine::{FeatureRow, catalog::FeatureRowSchema},
     lake::LakeReader,
-    online::{OnlineRow, OnlineStore, RowStatus, ZoneSummary},
+    online::{OnlineRow, OnlineStore, ZoneSummary},
     sql_query::QueryOutcomeCounters,
     store::{
         self, CommitTally, FeatureVersion, ReadConnections, RestoredState, SetBackSummary,
@@ -28,8 +29,8 @@ use crate::{
     worker,
 };
 
-/// Windows over everything in the log, kept in one DuckDB file, served from
-/// memory. Clones share it.
+/// The feature store: windows over everything in the log, in one DuckDB file, served from memory.
+/// Clones share the same store.
 #[derive(Clone, Debug)]
 pub struct FeatureStore(pub(crate) Arc<FeatureStoreState>);
 
@@ -37,36 +38,36 @@ pub struct FeatureStore(pub(crate) Arc<FeatureStoreState>);
 pub(crate) struct FeatureStoreState {
     pub(crate) settings: FeatureStoreSettings,
     pub(crate) metrics: MetricTable,
-    /// As they were when the store was opened, whatever the file says since.
+    /// Definitions as they were when the store was opened, whatever the file contains since.
     pub(crate) definitions: Arc<FeatureDefinitions>,
     pub(crate) online: OnlineStore,
     pub(crate) counters: StoreCounters,
     pub(crate) readers: ReadConnections,
-    /// What has moved from the DuckDB file.
+    /// Rows that have moved from the DuckDB file.
     pub(crate) lake: LakeReader,
     schema: Mutex<Arc<FeatureRowSchema>>,
-    /// The file's writer, until `run` takes it.
+    /// The file's writer and the restored state, until `run` takes them.
     writer_and_restored: Mutex<Option<(StoreWriter, RestoredState)>>,
-    /// Whether readings are taken in now.
+    /// Whether readings are ingested now.
     is_running: AtomicBool,
 }
 
-/// What has been committed, and how far that is behind.
+/// Counters of commits and of the lag.
 #[derive(Debug, Default)]
 pub(crate) struct StoreCounters {
     pub(crate) by_quality: [AtomicU64; QualityFlag::ALL.len()],
     pub(crate) rejects: AtomicU64,
     pub(crate) rows: AtomicU64,
-    /// Rows that were made anew.
+    /// Rows that were recomputed.
     pub(crate) corrections: AtomicU64,
     pub(crate) commits: AtomicU64,
-    /// Zones that were put away since the start of this process, because there were too many.
+    /// Zones evicted from memory since the start of this process.
     pub(crate) evicted_zones: AtomicU64,
-    /// The time that commits took since the start of this process, µs.
+    /// Duration of all commits since the start of this process, µs.
     pub(crate) commit_us: AtomicU64,
-    /// Log records still to be taken in; `u64::MAX` where that is not known.
+    /// Log records not ingested yet; `u64::MAX` if that is not known.
     pub(crate) lag: AtomicU64,
-    /// What came of SQL over HTTP since the start of this process.
+    /// Outcomes of SQL over HTTP since the start of this process.
     pub(crate) sql: QueryOutcomeCounters,
 }
 
@@ -81,7 +82,7 @@ impl StoreCounters {
         self.evicted_zones.fetch_add(zones as u64, Ordering::Relaxed);
     }
 
-    /// Counts readings under their new qualities, and the rows that are there now.
+    /// Counts readings under their new quality flags, and the change in the number of rows.
     pub(crate) fn note_set_back(&self, set_back: &SetBackSummary) {
         let add = |counter: &AtomicU64, more: i64| {
             let changed = |count: u64| Some(count.saturating_add_signed(more));
@@ -106,38 +107,38 @@ impl StoreCounters {
     }
 }
 
-/// How much has been committed.
+/// Totals of all commits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CommittedCounts {
-    /// All readings, whatever their quality.
+    /// All readings, of any quality.
     pub readings: u64,
-    /// Readings by quality, those that there are.
+    /// Readings by quality flag; flags without readings are left out.
     pub by_quality: std::collections::BTreeMap<&'static str, u64>,
-    /// Log records that held no readings.
+    /// Log records without readings.
     pub rejects: u64,
-    /// Feature rows, each revision counted.
+    /// Feature rows; each revision counts.
     pub rows: u64,
-    /// Those of them that were made anew by a late reading.
+    /// Feature rows that late readings caused to be recomputed.
     pub corrections: u64,
     /// Feature columns.
     pub columns: usize,
 }
 
-/// Transactions.
+/// Number and duration of transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitTotals {
-    /// All that the file has seen.
+    /// Number of all transactions on the file.
     pub count: u64,
-    /// The time that those of this process took.
+    /// Total duration of the transactions of this process.
     pub took: Duration,
 }
 
 impl FeatureStore {
-    /// Opens the DuckDB file and brings everything to where it was.
+    /// Opens the DuckDB file and restores the state of the last commit.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] where another process has the file, and whatever
-    /// else keeps it from being opened or read.
+    /// Fails with [`StoreError::Locked`] if another process has the file open, and if the file
+    /// cannot be opened or read.
     pub fn open(settings: &FeatureStoreSettings, metrics: MetricTable) -> Result<Self, StoreError> {
         settings.check()?;
         let mut connection = store::open_database(&settings.store, &settings.lake)?;
@@ -169,15 +170,13 @@ impl FeatureStore {
         })))
     }
 
-    /// Takes in the log from where it was left until `shutdown`, then commits
-    /// what was taken and closes.
+    /// Ingests the log from the committed offsets on until `shutdown`, then commits and closes.
     ///
     /// # Errors
-    /// Where the log or DuckDB fails. What was committed stays; the rest is in
-    /// the log still.
+    /// Fails if the log or DuckDB fails. Committed data stays; the rest is still in the log.
     ///
     /// # Panics
-    /// Where it is run a second time.
+    /// Panics if it is called a second time.
     pub async fn run(&self, log: &EventLog, shutdown: CancellationToken) -> Result<(), StoreError> {
         let parts =
             self.0.writer_and_restored.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -188,16 +187,22 @@ impl FeatureStore {
         ended
     }
 
-    /// Whether readings are taken in now.
+    /// Returns whether readings are ingested now.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.0.is_running.load(Ordering::Relaxed)
     }
 
-    /// The zones that there are.
+    /// Returns the summaries of all zones.
     #[must_use]
     pub fn zone_summaries(&self) -> Vec<ZoneSummary> {
         self.0.online.zone_summaries()
+    }
+
+    /// What is known of one zone, if there is such a zone.
+    #[must_use]
+    pub fn zone_summary(&self, zone: &ZoneId) -> Option<ZoneSummary> {
+        self.0.online.zone_summary(zone)
     }
 
     /// The row of a zone at its newest event time, from memory.
@@ -206,39 +211,39 @@ impl FeatureStore {
         self.0.online.latest_row(zone).map(|(latest, _)| latest.row().clone())
     }
 
-    /// The same with its JSON, and how sure it is.
+    /// Returns the same row with its JSON and its status.
     #[must_use]
     pub fn online_row(&self, zone: &ZoneId) -> Option<(Arc<OnlineRow>, RowStatus)> {
         self.0.online.latest_row(zone)
     }
 
-    /// Rows as they change; a slow reader loses some and is told.
+    /// Subscribes to rows as they change; a slow reader misses some and is notified.
     #[must_use]
     pub fn subscribe_rows(&self) -> broadcast::Receiver<Arc<FeatureRow>> {
         self.0.online.subscribe_rows()
     }
 
-    /// The definitions that there are rows of, oldest first.
+    /// Returns the versions of the definitions that have rows, oldest first.
     ///
     /// # Errors
-    /// What DuckDB says.
+    /// Fails if DuckDB fails.
     pub fn read_versions(&self) -> Result<Vec<FeatureVersion>, StoreError> {
         store::read_versions(&self.0.readers.new_connection()?)
     }
 
-    /// The names of all features, in the order of their columns.
+    /// Returns the names of all features, in the order of their columns.
     #[must_use]
     pub fn feature_names(&self) -> Vec<String> {
         self.0.schema().names.iter().map(ToString::to_string).collect()
     }
 
-    /// The names of all features, and their hash.
+    /// Returns the names of all features, and their hash.
     #[must_use]
     pub fn schema(&self) -> Arc<FeatureRowSchema> {
         self.0.schema()
     }
 
-    /// What has been committed.
+    /// Returns the totals of all commits.
     #[must_use]
     pub fn committed_counts(&self) -> CommittedCounts {
         let StoreCounters { by_quality, rejects, rows, corrections, .. } = &self.0.counters;
@@ -258,7 +263,7 @@ impl FeatureStore {
         }
     }
 
-    /// How many transactions there were, and how long those of this process took.
+    /// Returns the number of transactions, and how long those of this process took.
     #[must_use]
     pub fn commit_totals(&self) -> CommitTotals {
         let StoreCounters { commits, commit_us, .. } = &self.0.counters;
@@ -268,24 +273,24 @@ impl FeatureStore {
         }
     }
 
-    /// Log records that are still to be taken in, where that is known.
+    /// Returns the number of log records not ingested yet, if it is known.
     #[must_use]
     pub fn log_lag(&self) -> Option<u64> {
         Some(self.0.counters.lag.load(Ordering::Relaxed)).filter(|records| *records != u64::MAX)
     }
 
-    /// The metrics of the site.
+    /// Returns the metrics of the site.
     #[must_use]
     pub fn metrics(&self) -> &MetricTable {
         &self.0.metrics
     }
 
-    /// How old values may be that are served as present.
+    /// Returns the ages up to which values are served as current.
     pub(crate) fn online_age_limits(&self) -> &crate::settings::OnlineAgeLimits {
         &self.0.settings.online
     }
 
-    /// Most rows in one answer.
+    /// Returns the largest number of rows in one answer.
     #[must_use]
     pub fn rows_max(&self) -> usize {
         self.0.settings.rest.rows_max
@@ -293,12 +298,12 @@ impl FeatureStore {
 }
 
 impl FeatureStoreState {
-    /// One more connection to the file, for reading.
+    /// Opens another connection to the file, for reading.
     pub(crate) fn new_connection(&self) -> Result<Connection, StoreError> {
         self.readers.new_connection()
     }
 
-    /// Whether the log was read to its end when it was last looked at.
+    /// Returns whether the log had been read to its end at the last check.
     pub(crate) fn is_caught_up(&self) -> bool {
         self.counters.lag.load(Ordering::Relaxed) == 0
     }

@@ -1,28 +1,28 @@
-//! Log entries → reports.
+//! Parsing of log records into reports.
 
 use std::collections::BTreeMap;
 
 use eventlog::StoredRecord;
 use telemetry::{ReportSource, SensorReport, SmolStr};
 
-/// One record of the log, and what could be read of it.
+/// A record of the log and its parsed report.
 #[derive(Debug)]
 pub struct ParsedRecord {
-    /// The record and where it is in the log.
+    /// The record with its position in the log.
     pub entry: StoredRecord,
-    /// The report, or why there is none.
+    /// The report, or why the record has none.
     pub report: Result<SensorReport, String>,
 }
 
 impl ParsedRecord {
-    /// When the gateway received it, UTC ms; what `now_ms` says where the log does not.
+    /// Returns when the gateway received it, UTC ms, or `now_ms` if the log does not have it.
     pub(crate) fn received_ms(&self, now_ms: impl FnOnce() -> i64) -> i64 {
         Some(self.entry.record.timestamp_ms).filter(|ms| *ms > 0).unwrap_or_else(now_ms)
     }
 }
 
-/// Corrects the stamps of a live device whose clock is known to be off; `offsets_s` are by
-/// `site/zone/device`.
+/// Corrects the timestamps of a live device whose clock is known to be off. `offsets_s` has
+/// seconds by `site/zone/device`.
 pub(crate) fn correct_device_clock(report: &mut SensorReport, offsets_s: &BTreeMap<SmolStr, f64>) {
     if offsets_s.is_empty() || report.source != ReportSource::Live {
         return;
@@ -30,7 +30,7 @@ pub(crate) fn correct_device_clock(report: &mut SensorReport, offsets_s: &BTreeM
     let device = format!("{}/{}", report.zone, report.device);
     if let Some(offset_s) = offsets_s.get(device.as_str()) {
         for reading in &mut report.readings {
-            // What the gateway stamped is right.
+            // Timestamps by the gateway are correct.
             if reading.event_ms != report.arrival_ms {
                 reading.event_ms = reading.event_ms.saturating_add((offset_s * 1000.0) as i64);
             }
@@ -38,7 +38,7 @@ pub(crate) fn correct_device_clock(report: &mut SensorReport, offsets_s: &BTreeM
     }
 }
 
-/// Reads a record. What cannot be read is kept with the reason.
+/// Parses a record. A record that cannot be parsed is kept with the reason.
 #[must_use]
 pub fn parse_record(entry: StoredRecord) -> ParsedRecord {
     let report = SensorReport::from_json(&entry.record.payload)

@@ -1,4 +1,4 @@
-//! The feature store by itself.
+//! The feature store as a separate program.
 
 use std::{
     path::PathBuf,
@@ -18,7 +18,7 @@ use service::{
     descriptors, log, rest, shutdown,
 };
 
-/// Computes window features from the log, keeps and serves them.
+/// Computes window features from the log, stores them and serves them.
 #[derive(Parser)]
 #[command(name = "feature-store", version)]
 struct FeatureStoreArgs {
@@ -36,18 +36,18 @@ struct FeatureStoreArgs {
 enum FeatureStoreCommand {
     /// Run until SIGINT or SIGTERM.
     Run {
-        /// Take in the files of this folder too, each once.
+        /// Also ingest the files of this folder, each once.
         #[arg(long, value_name = "DIR")]
         watch: Option<PathBuf>,
     },
-    /// Take recorded readings in, fast; the store must not be running.
+    /// Load recorded readings, fast; the store must not be running.
     Backfill(backfill::BackfillCommand),
-    /// Old readings as Parquet files; the store must not be running.
+    /// Manage old rows in Parquet files; the store must not be running.
     #[command(subcommand)]
     Lake(lake::LakeCommand),
-    /// Set a zone back that a wrong clock pushed ahead; the store must not be running.
+    /// Set back a zone that a wrong clock pushed ahead; the store must not be running.
     SetBack(set_back::SetBackCommand),
-    /// What is computed: list, show, check, diff, and its versions.
+    /// Feature definitions: list, show, check, diff, and their versions.
     #[command(subcommand)]
     Features(features::FeaturesCommand),
     /// Print the commented default configuration.
@@ -105,7 +105,7 @@ async fn run_command() -> Result<()> {
 
 async fn run(settings: &FeatureStoreSettings) -> Result<()> {
     if let Err(error) = descriptors::raise_limit() {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
     let socket = settings.rest.server.bind_listener()?;
     let store = FeatureStore::open(settings, settings.metric_table()?)?;

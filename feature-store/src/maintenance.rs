@@ -1,5 +1,5 @@
-//! What is done between transactions, by the thread that writes them: KPIs are
-//! counted, superseded revisions of feature rows go, and what is old moves to the lake.
+//! Maintenance between transactions, on the writing thread: counts KPIs, drops superseded
+//! revisions of feature rows, and moves old rows to the lake.
 
 use std::time::{Duration, Instant};
 
@@ -9,19 +9,19 @@ use crate::{
     FeatureStoreSettings, StoreError, kpi::KpiRefresher, lake, store::drop_superseded_revisions,
 };
 
-/// Between two counts of KPIs at least so many times as long as the last one took: they cost little
-/// of the writing thread, however much there is to count.
+/// Shortest pause after a job, as a multiple of its duration, so that jobs take little of the
+/// writing thread's time, however much there is to do.
 const REST_FACTOR: u32 = 20;
-/// A lake that could not be reached is tried again after so long: the writing thread waits
-/// for it.
+/// Pause after a lake could not be reached, because the writing thread waits for it.
 const LAKE_RETRY_INTERVAL: Duration = Duration::from_secs(600);
 
-/// A count of KPIs is to take about so long: readings wait for it to be written.
+/// Target duration of one count of KPIs, as readings wait to be written meanwhile.
 const REFRESH_DURATION: Duration = Duration::from_millis(200);
-/// Zone-hours that one transaction counts at least and at most.
+/// Smallest and largest number of zone-hours that one transaction counts.
 const HOURS_PER_REFRESH: (usize, usize) = (20, 20_000);
 
-/// Superseded revisions of feature rows go this often, at most so many at once.
+/// Interval at which superseded revisions of feature rows are dropped, and the largest number of
+/// rows dropped at once.
 const REVISION_DROP_INTERVAL: Duration = Duration::from_secs(3600);
 const REVISIONS_PER_DROP: usize = 20_000;
 
@@ -52,8 +52,8 @@ impl Maintenance {
         })
     }
 
-    /// Does what is due. `now_ms` is the wall clock, UTC ms, where all that live zones have
-    /// sent is taken in.
+    /// Runs the jobs that are due. `now_ms` is the wall clock, UTC ms; it is `None` while reports
+    /// of live zones may still be in the log.
     pub(crate) fn run_due_jobs(
         &mut self,
         connection: &mut Connection,
@@ -65,7 +65,7 @@ impl Maintenance {
             let (took, is_all) = (began.elapsed(), hours < self.hours_max);
             if !is_all {
                 let scale = REFRESH_DURATION.as_secs_f64() / took.as_secs_f64();
-                // Twice as many at most: the next may have more readings.
+                // At most twice as many, as the next ones may have more readings.
                 let next = hours as f64 * scale.min(2.0);
                 self.hours_max = (next as usize).clamp(HOURS_PER_REFRESH.0, HOURS_PER_REFRESH.1);
             }
@@ -94,7 +94,7 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Makes a count of KPIs due: a file came, which is a whole history at once.
+    /// Makes a count of KPIs due, because a file adds a whole history at once.
     pub(crate) fn schedule_kpi_refresh(&mut self) {
         self.refresh_at = Instant::now();
     }

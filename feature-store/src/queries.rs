@@ -1,8 +1,9 @@
-//! What a feature store can be asked that is not in memory.
+//! Queries of the feature store that need the DuckDB file or the lake.
 
 use std::sync::Arc;
 
 use duckdb::Connection;
+use feature_api::{FrameQuery, RevisionMode};
 use jiff::tz::TimeZone;
 use polars::prelude::DataFrame;
 use telemetry::ZoneId;
@@ -16,52 +17,53 @@ use crate::{
     sql_query::SqlQuery,
     sql_sandbox::{self, SqlLimits},
     store::{
-        self, ArrowTable, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery,
-        QualityCount, QualityQuery, ReadSource, ReadingCursor, ReadingQuery, ReadingRow,
+        self, ArrowTable, FeatureValues, HistoryQuery, HistoryRow, PointQuery, QualityCount,
+        QualityQuery, ReadSource, ReadingCursor, ReadingQuery, ReadingRow,
     },
 };
 
 impl FeatureStore {
-    /// Final rows as a table, corrections in: `site`, `zone`, `at_ms` (UTC), then
-    /// features, null where a window is empty; by zone, in the order of time.
+    /// Reads final rows as corrected, as a table: `site`, `zone`, `at_ms` (UTC), then features,
+    /// null where a window is empty. Rows are sorted by zone and time.
     ///
     /// # Errors
-    /// [`StoreError::UnknownFeature`], or what DuckDB says.
+    /// Fails with [`StoreError::UnknownFeature`], or if DuckDB fails.
     pub fn read_feature_frame(&self, query: &FrameQuery) -> Result<DataFrame, StoreError> {
-        self.read_feature_frame_as(query, Mode::AsCorrected)
+        self.read_feature_frame_as(query, RevisionMode::AsCorrected)
     }
 
-    /// The same as it was known at each row's time, or as it is known now.
+    /// Does the same for rows as known at their time or as corrected.
     ///
     /// # Errors
-    /// As [`FeatureStore::frame`].
+    /// Fails as [`FeatureStore::read_feature_frame`] does.
     pub fn read_feature_frame_as(
         &self,
         query: &FrameQuery,
-        mode: Mode,
+        mode: RevisionMode,
     ) -> Result<DataFrame, StoreError> {
         let connection = self.open_snapshot_connection()?;
         store::read_feature_frame(self.read_source(&connection), query, mode, &self.feature_names())
     }
 
-    /// A line for each zone and time asked for: `zone`, `at_ms`, `row_ms`, `revision`,
-    /// `schema_hash`, features.
+    /// Joins points with rows: one line for each requested zone and time, with `zone`, `at_ms`,
+    /// `row_ms`, `revision`, `schema_hash`, features.
     ///
     /// # Errors
-    /// As [`FeatureStore::frame`].
+    /// Fails as [`FeatureStore::read_feature_frame`] does.
     pub fn read_points(&self, query: &PointQuery) -> Result<ArrowTable, StoreError> {
         let connection = self.open_snapshot_connection()?;
         store::read_points(self.read_source(&connection), query, &self.feature_names())
     }
 
-    /// The values of features over a span.
+    /// Reads the values of features over a span.
     ///
     /// # Errors
-    /// As [`FeatureStore::frame`], and [`StoreError::TooMuch`].
+    /// Fails as [`FeatureStore::read_feature_frame`] does, and with
+    /// [`StoreError::LimitExceeded`].
     pub fn read_feature_values(
         &self,
         query: &FrameQuery,
-        mode: Mode,
+        mode: RevisionMode,
     ) -> Result<Vec<FeatureValues>, StoreError> {
         let connection = self.open_snapshot_connection()?;
         store::read_feature_values(
@@ -72,11 +74,11 @@ impl FeatureStore {
         )
     }
 
-    /// The newest row that is kept of each of some zones by a version of the definitions;
-    /// zones that have none are left out.
+    /// Reads the newest stored row of each of some zones by a version of the definitions. Zones
+    /// without a row are left out.
     ///
     /// # Errors
-    /// [`StoreError::UnknownVersion`], or what DuckDB says.
+    /// Fails with [`StoreError::UnknownVersion`], or if DuckDB fails.
     pub fn read_newest_rows(
         &self,
         version: i32,
@@ -91,19 +93,19 @@ impl FeatureStore {
         )?))
     }
 
-    /// Final rows of one zone, in the order of time.
+    /// Reads final rows of one zone, in the order of time.
     ///
     /// # Errors
-    /// As [`FeatureStore::frame`].
+    /// Fails as [`FeatureStore::read_feature_frame`] does.
     pub fn read_history(&self, query: &HistoryQuery) -> Result<Vec<HistoryRow>, StoreError> {
         let connection = self.open_snapshot_connection()?;
         store::read_history(self.read_source(&connection), query, &self.feature_names())
     }
 
-    /// Readings as they are kept, newest first, and where the next page begins.
+    /// Reads stored readings, newest first; also returns where the next page begins.
     ///
     /// # Errors
-    /// What DuckDB says.
+    /// Fails if DuckDB fails.
     pub fn read_readings(
         &self,
         query: &ReadingQuery,
@@ -112,10 +114,10 @@ impl FeatureStore {
         store::read_readings(self.read_source(&connection), query)
     }
 
-    /// Readings by zone, metric and quality, and where the next page begins.
+    /// Counts readings by zone, metric and quality; also returns where the next page begins.
     ///
     /// # Errors
-    /// What DuckDB says.
+    /// Fails if DuckDB fails.
     pub fn read_quality_counts(
         &self,
         query: &QualityQuery,
@@ -124,19 +126,20 @@ impl FeatureStore {
         store::read_quality_counts(self.read_source(&connection), query)
     }
 
-    /// Hours or days of one zone, newest first.
+    /// Reads hours or days of one zone, newest first.
     ///
     /// # Errors
-    /// What DuckDB says.
+    /// Fails if DuckDB fails.
     pub fn read_kpis(&self, query: &KpiQuery) -> Result<Vec<ZoneKpis>, StoreError> {
         kpi::read_kpis(&self.0.readers.new_connection()?, query)
     }
 
-    /// What is behind one value: its window, tiles and readings, and the value
-    /// computed anew of them. At most `limit` readings are shown.
+    /// Explains one value: its window, tiles and readings, and the value recomputed from them.
+    /// Shows at most `limit` readings.
     ///
     /// # Errors
-    /// [`StoreError::UnknownFeature`], [`StoreError::TooMuch`], or what DuckDB says.
+    /// Fails with [`StoreError::UnknownFeature`] or [`StoreError::LimitExceeded`], or if DuckDB
+    /// fails.
     pub fn explain_value(
         &self,
         zone: &ZoneId,
@@ -147,12 +150,12 @@ impl FeatureStore {
         explain::explain_value(self, zone, feature, at_ms, limit)
     }
 
-    /// Runs a checked query in a process of its own under limits
-    /// ([`crate::sql_sandbox`]); tells whether there were more rows.
+    /// Runs a checked query in a separate process under limits ([`crate::sql_sandbox`]). Also
+    /// returns whether there were more rows.
     ///
     /// # Errors
-    /// [`StoreError::Sql`], [`StoreError::Stopped`], [`StoreError::TooMuch`], and
-    /// [`StoreError::SqlProcess`] where there is no such process.
+    /// Fails with [`StoreError::Sql`], [`StoreError::Stopped`] or [`StoreError::LimitExceeded`],
+    /// and with [`StoreError::SqlProcess`] if the process cannot be started.
     pub fn run_sql(
         &self,
         query: &SqlQuery,
@@ -162,26 +165,26 @@ impl FeatureStore {
         sql_sandbox::run_sandboxed(&self.0.readers, &self.0.lake, query, limits, gone)
     }
 
-    /// A connection in a transaction, which ends with it: what an answer takes from the file
-    /// and which files of the lake it reads are of one state, whatever moves meanwhile.
+    /// Opens a connection in a transaction, which ends with it. The rows of the file and the list
+    /// of lake files then belong to one state, whatever moves meanwhile.
     pub(crate) fn open_snapshot_connection(&self) -> Result<Connection, StoreError> {
         let connection = self.0.readers.new_connection()?;
         connection.execute_batch("BEGIN TRANSACTION")?;
         Ok(connection)
     }
 
-    /// Where answers come from, read over a connection.
+    /// Returns the source of answers, read over a connection.
     pub(crate) fn read_source<'a>(&'a self, connection: &'a Connection) -> ReadSource<'a> {
         ReadSource { connection, lake: &self.0.lake }
     }
 
-    /// What is computed.
+    /// Returns the feature definitions.
     #[must_use]
     pub fn definitions(&self) -> Arc<FeatureDefinitions> {
         self.0.definitions.clone()
     }
 
-    /// The site's time zone.
+    /// Returns the site's time zone.
     #[must_use]
     pub fn time_zone(&self) -> TimeZone {
         self.0.settings.engine.time_zone().unwrap_or(TimeZone::UTC)

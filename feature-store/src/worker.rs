@@ -1,6 +1,7 @@
-//! Log → engine → DuckDB: reading, parsing, computing and writing each on a
-//! thread of its own, so that the slowest alone sets the pace.
+//! The way from the log through the engine to DuckDB. Reading, parsing, computing and writing
+//! each have a thread, so that only the slowest one limits the throughput.
 
+use feature_engine::sql::SqlReading;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     StoreError,
     committer::{Committer, LOG_CONSUMER},
-    definitions::SqlReading,
     engine::{EngineOutput, FeatureEngine, ZoneProgress},
     feature_store::FeatureStoreState,
     log_record::{self, ParsedRecord},
@@ -25,26 +25,25 @@ use crate::{
     watch,
 };
 
-/// Records asked of the log at once.
+/// Largest number of records to read from the log at once.
 const RECORDS_MAX: usize = 4096;
-/// Batches between two threads.
+/// Largest number of batches between two threads.
 const QUEUE_MAX: usize = 4;
 /// How long a reading may wait for others before it shows online.
 const READ_WAIT_MAX: Duration = Duration::from_millis(20);
-/// How long online rows may be behind while there is more to read than can be
-/// read: each of them costs as much as many readings.
+/// How long online rows may lag behind under full load. Each row costs as much as many readings.
 const ONLINE_DELAY_MAX: Duration = Duration::from_millis(250);
-/// How often time passes for silent zones.
+/// Interval at which time advances for silent zones.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
-/// With more records than this still to be read, time passes for nobody.
+/// Lag above which time does not advance for any zone, records.
 const LAG_MAX: u64 = 10_000;
-/// A transaction is written when it holds this much payload, bytes.
+/// Payload at which a transaction is written, bytes.
 const PAYLOAD_BYTES_MAX: usize = 128 << 20;
 
-/// … or so many feature rows.
+/// Number of feature rows at which a transaction is written.
 const ROWS_MAX: usize = 250_000;
 
-/// What the computing thread is told, in the order of the log.
+/// Steps of the computing thread, in the order of the log.
 enum WorkerStep {
     Records(Vec<ParsedRecord>),
     Assigned(PartitionsAssigned),
@@ -62,13 +61,13 @@ pub(crate) async fn run_worker(
 ) -> Result<(), StoreError> {
     let (log, mut positions, is_shared) = (log.clone(), restored.positions, log.is_shared());
     let watched_next = positions.get(&watch::WATCHED_PARTITION).copied().unwrap_or(0);
-    // What is below 0 is no partition of the log.
+    // Numbers below 0 are not partitions of the log.
     positions.retain(|partition, _| *partition >= 0);
     let log_of_committer = log.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        // From here on the log keeps what is not committed here.
+        // From now on, the log keeps what is not committed here.
         if let Err(error) = log.commit_offsets(READINGS, LOG_CONSUMER, &positions) {
-            tracing::warn!(%error, "the log knows only in memory how far it was read");
+            tracing::warn!(%error, "the log could not store the offsets; it keeps them in memory only");
         }
         if is_shared {
             log.open_group_reader(READINGS)
@@ -78,7 +77,7 @@ pub(crate) async fn run_worker(
     });
     let mut reader = opened.await.map_err(|error| StoreError::Thread(error.to_string()))??;
     let watch = shared.settings.watch.clone();
-    let shared_of_worker = shared.clone();
+    let worker_shared = shared.clone();
     let metrics = Arc::new(shared.metrics.clone());
     let worker = LogWorker {
         engine: restored.engine,
@@ -86,7 +85,7 @@ pub(crate) async fn run_worker(
         owned: is_shared.then(BTreeSet::new),
         connection: shared.new_connection()?,
         committer: Committer::start(shared.clone(), log_of_committer, writer, shutdown.clone())?,
-        shared: shared_of_worker,
+        shared: worker_shared,
         watched_next,
         pending: WriteBatch::default(),
         pushed_ahead: BTreeMap::new(),
@@ -99,8 +98,9 @@ pub(crate) async fn run_worker(
     };
     let (raw, to_parse) = mpsc::channel(QUEUE_MAX);
     let (parsed, steps) = mpsc::channel(QUEUE_MAX);
-    let watching = watch_folder(watch, metrics, restored.watched, parsed.clone(), shutdown.clone());
-    let watching = tokio::spawn(watching);
+    let folder_task =
+        watch_folder(watch, metrics, restored.watched, parsed.clone(), shutdown.clone());
+    let watching = tokio::spawn(folder_task);
     let offsets_s = shared.settings.engine.clock_offsets_s.clone();
     tokio::task::spawn_blocking(move || parse_events(to_parse, &parsed, &offsets_s));
     let worker = tokio::task::spawn_blocking(move || worker.run(steps));
@@ -115,16 +115,16 @@ pub(crate) async fn run_worker(
     result
 }
 
-/// Until the log fails, or nobody is there to take what is read.
+/// Reads the log until it fails or the receiver is gone.
 async fn read_log(
     reader: &mut TopicReader,
     raw: mpsc::Sender<(ReaderEvent, Option<u64>)>,
 ) -> Result<(), StoreError> {
     loop {
-        // No entries tell the worker the time.
+        // An empty batch also advances the worker's clock.
         let event = reader.next_event(RECORDS_MAX, READ_WAIT_MAX).await?;
         if raw.send((event, reader.lag_records())).await.is_err() {
-            // The worker has ended, and will say why.
+            // The worker has ended and returns the reason.
             return Ok(());
         }
     }
@@ -156,7 +156,7 @@ fn parse_events(
     }
 }
 
-/// Passes files of the watched folder on, where there is one.
+/// Passes files of the watched folder on, if one is configured.
 async fn watch_folder(
     settings: settings::FolderWatchSettings,
     metrics: Arc<MetricTable>,
@@ -182,23 +182,23 @@ struct LogWorker {
     shared: Arc<FeatureStoreState>,
     engine: FeatureEngine,
     names: NameDictionary,
-    /// Partitions that the consumer group gave; without a group, all are read.
+    /// Partitions assigned by the consumer group; without a group, all are read.
     owned: Option<BTreeSet<i32>>,
-    /// For reading what was committed.
+    /// Connection for reading committed data.
     connection: Connection,
     committer: Committer,
-    /// The offset of the next record of the watched folder.
+    /// Offset of the next record of the watched folder.
     watched_next: i64,
-    /// What the next transaction will hold.
+    /// Contents of the next transaction.
     pending: WriteBatch,
-    /// Zones that a clock of the gateway pushed ahead, with the time from which on readings are
-    /// of the future.
+    /// Zones that a wrong gateway clock pushed ahead, each with the time, UTC ms, after which
+    /// readings are in the future.
     pushed_ahead: BTreeMap<ZoneId, i64>,
-    /// What the file says of each zone's progress, as far as it was written here.
+    /// Progress of each zone as this process last committed it.
     committed: HashMap<ZoneId, ZoneProgress>,
-    /// Whether the log was read to its end, and not left far behind since.
+    /// Whether the log was read to its end, and the lag has stayed small since.
     is_caught_up: bool,
-    /// Whether the online rows are those of the newest readings.
+    /// Whether the online rows include the newest readings.
     is_published: bool,
     submitted_at: Instant,
     ticked_at: Instant,
@@ -243,36 +243,37 @@ impl LogWorker {
         self.committer.finish()
     }
 
-    /// Takes records in; `received_ms` is when, where it is not what the records say.
+    /// Ingests records; `received_ms` overrides their receive time, UTC ms.
     fn ingest_records(&mut self, arrived: Vec<ParsedRecord>, received_ms: Option<i64>) {
         let rows = std::mem::take(&mut self.pending.rows);
         let mut output = EngineOutput { rows, ..EngineOutput::default() };
-        let before = output.rows.len();
         let reports = arrived.iter().filter_map(|record| record.report.as_ref().ok());
-        self.engine.prefetch_sql(reports.flat_map(SqlReading::from_report));
-        for record in &arrived {
-            output.qualities.clear();
-            match &record.report {
-                Ok(report) => {
-                    let received_ms = received_ms.unwrap_or_else(|| record.received_ms(now_ms));
-                    self.engine.ingest_report(report, received_ms, &mut output);
-                }
-                Err(reason) => {
-                    let (partition, offset) = (record.entry.partition, record.entry.offset);
-                    tracing::warn!(partition, offset, reason, "record without readings");
-                }
+        let readings = reports.flat_map(SqlReading::from_report);
+        let Self { engine, pending, names, .. } = self;
+        engine.ingest_batch(readings, &mut output, |batch| {
+            for record in &arrived {
+                let qualities = match &record.report {
+                    Ok(report) => {
+                        let received_ms = received_ms.unwrap_or_else(|| record.received_ms(now_ms));
+                        batch.ingest_report(report, received_ms)
+                    }
+                    Err(reason) => {
+                        let (partition, offset) = (record.entry.partition, record.entry.offset);
+                        tracing::warn!(partition, offset, reason, "record without readings");
+                        &[]
+                    }
+                };
+                pending.add_record(record, qualities, names);
             }
-            self.pending.add_record(record, &output.qualities, &mut self.names);
-        }
-        self.engine.apply_sql_joins(&mut output.rows[before..]);
+        });
         self.pending.rows = output.rows;
-        // The last word counts: later reports of the batch are in it.
+        // The last value counts, as it includes later reports of the batch.
         self.pushed_ahead.extend(output.pushed_ahead);
         self.is_published &= arrived.is_empty();
     }
 
-    /// How many of the records can be taken in before zones are put away: the first ones whose
-    /// zones are in memory, and some more.
+    /// Returns how many records can be ingested before zones must be evicted: those up to a
+    /// limited number of zones that are not in memory.
     fn count_fitting(&self, arrived: &[ParsedRecord]) -> usize {
         let more_max = (self.shared.settings.engine.zones_max / 8).max(1);
         let mut more = BTreeSet::new();
@@ -290,40 +291,39 @@ impl LogWorker {
             .unwrap_or(arrived.len())
     }
 
-    /// Reads zones from the file that were put away and are heard again.
+    /// Reloads evicted zones that have new reports.
     fn reload_evicted_zones(&mut self, arrived: &[ParsedRecord]) -> Result<(), StoreError> {
         let zones = arrived.iter().filter_map(|record| Some(&record.report.as_ref().ok()?.zone));
-        // One that nobody has ever heard of is not in the file.
-        let is_away =
+        // A new zone is not in the file.
+        let is_evicted =
             |zone: &&ZoneId| !self.engine.has_zone(zone) && self.names.partition(zone).is_some();
-        let away: BTreeSet<ZoneId> = zones.filter(is_away).cloned().collect();
-        if away.is_empty() {
+        let evicted: BTreeSet<ZoneId> = zones.filter(is_evicted).cloned().collect();
+        if evicted.is_empty() {
             return Ok(());
         }
         let settings = &self.shared.settings.engine;
-        store::restore_some_zones(&self.connection, &mut self.engine, settings, &away)
+        store::restore_some_zones(&self.connection, &mut self.engine, settings, &evicted)
     }
 
-    /// Puts zones away while there are more than are to be in memory: all that they have is
-    /// committed first.
+    /// Evicts zones if there are more than the limit. Commits everything first.
     fn evict_surplus_zones(&mut self) -> Result<(), StoreError> {
         let zones_max = self.shared.settings.engine.zones_max;
         if self.engine.zone_count() <= zones_max {
             return Ok(());
         }
         self.flush()?;
-        // Some more than must be, so that it is not done for every new name.
+        // Evicts more than necessary, so that not every new name causes an eviction.
         let evicted = self.engine.evict_zones(zones_max - zones_max / 8);
         for zone in &evicted {
             self.committed.remove(zone);
             self.shared.online.remove_zone(zone);
         }
         self.shared.counters.note_evicted_zones(evicted.len());
-        tracing::debug!(zones = evicted.len(), zones_max, "zones are put away");
+        tracing::debug!(zones = evicted.len(), zones_max, "zones evicted");
         Ok(())
     }
 
-    /// Sets zones back that a clock of the gateway had pushed ahead.
+    /// Sets back the zones that a wrong gateway clock had pushed ahead.
     fn set_zones_back(&mut self) -> Result<(), StoreError> {
         if self.pushed_ahead.is_empty() {
             return Ok(());
@@ -341,7 +341,7 @@ impl LogWorker {
         Ok(())
     }
 
-    /// A whole file is one transaction, with the note that it was taken.
+    /// Ingests a whole file in one transaction, with the record that it was ingested.
     fn ingest_file(&mut self, mut file: watch::WatchedFile) -> Result<(), StoreError> {
         self.flush()?;
         let mut arrived = Vec::with_capacity(file.entries.len());
@@ -361,18 +361,17 @@ impl LogWorker {
         // The end of the file is the end of its data.
         let mut output = EngineOutput::default();
         zones.iter().for_each(|zone| self.engine.finish_zone(zone, &mut output));
-        self.engine.apply_sql_joins(&mut output.rows);
         self.pending.rows.extend(output.rows);
         let mark = file.mark.clone();
         self.pending.watched = Some(file);
         self.flush()?;
         self.evict_surplus_zones()?;
         let (readings, rejects) = watch::read_file_counts(&self.connection, &mark)?;
-        tracing::info!(path = mark.path, readings, rejects, "file taken in");
+        tracing::info!(path = mark.path, readings, rejects, "file ingested");
         Ok(())
     }
 
-    /// Takes partitions over: their zones as this file has them, or none.
+    /// Takes over partitions, with their zones as this file has them.
     fn assign_partitions(&mut self, assigned: PartitionsAssigned) -> Result<(), StoreError> {
         self.flush()?;
         let partitions: BTreeSet<i32> = assigned.partitions.iter().copied().collect();
@@ -387,8 +386,7 @@ impl LogWorker {
         Ok(())
     }
 
-    /// Lets partitions go. What this file has of them stays; their zones are
-    /// served by their new owner.
+    /// Releases partitions. Their data in this file stays; their new owner serves their zones.
     fn revoke_partitions(&mut self, revoked: PartitionsRevoked) -> Result<(), StoreError> {
         self.flush()?;
         let mut zones = BTreeSet::new();
@@ -396,7 +394,7 @@ impl LogWorker {
             self.owned.get_or_insert_default().remove(partition);
             zones.extend(self.names.zones_of_partition(*partition).cloned());
         }
-        // Their readings go, and time no longer passes for them.
+        // Removes their readings, so that time no longer advances for them.
         self.engine.remove_zones(&zones);
         for zone in &zones {
             self.committed.remove(zone);
@@ -418,8 +416,8 @@ impl LogWorker {
         self.shared.counters.lag.store(lag.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Lets time pass for zones that are silent; not while their readings may
-    /// be among those still to be read, which would come too late then.
+    /// Advances time for silent zones. Not while the lag is large: unread readings of these zones
+    /// would then arrive too late.
     fn advance_clock(&mut self) {
         if self.is_caught_up && self.ticked_at.elapsed() >= TICK_INTERVAL {
             self.ticked_at = Instant::now();
@@ -429,7 +427,7 @@ impl LogWorker {
         }
     }
 
-    /// Puts what has changed where it is served from.
+    /// Publishes changed rows to the online store.
     fn publish_online(&mut self) {
         let rows = self.engine.take_changed_rows();
         for (zone, metrics, progress) in self.engine.zones() {
@@ -442,8 +440,8 @@ impl LogWorker {
         (self.is_published, self.published_at) = (true, Instant::now());
     }
 
-    /// A transaction is written when its time has come and the one before it
-    /// is done, or when it is full.
+    /// Submits a transaction when the interval has passed and the previous one is committed, or
+    /// when it is full.
     fn commit_if_due(&mut self) -> Result<(), StoreError> {
         let commit = self.shared.settings.commit;
         let (_, readings, payload_bytes) = self.pending.size();
@@ -476,15 +474,15 @@ impl LogWorker {
         self.committer.enqueue_batch(batch)
     }
 
-    /// Commits everything that was taken.
+    /// Commits everything ingested so far.
     fn flush(&mut self) -> Result<(), StoreError> {
         self.submit_batch()?;
         self.committer.wait_until_idle()
     }
 }
 
-/// Whether this process keeps the zone: its partition of the log is assigned to it, or it comes
-/// from files alone, which no partition has (a negative number) and no other process reads.
+/// Returns whether this process owns the zone: its partition is assigned to this process, or it
+/// comes only from files, which have a negative partition and which no other process reads.
 fn owns_zone(owned: Option<&BTreeSet<i32>>, names: &NameDictionary, zone: &ZoneId) -> bool {
     let Some(owned) = owned else { return true };
     names.partition(zone).is_some_and(|partition| partition < 0 || owned.contains(&partition))

@@ -45,7 +45,7 @@ fn run_backfill(
     backfill::run_backfill(settings, &MetricTable::default(), request, &|_| {})
 }
 
-/// (second, value) of a sensor of a room: every 5 s with gaps, and a few faults.
+/// Returns (second, value) of a sensor in a room: every 5 s with gaps, and a few faults.
 fn sensor_values(room: usize, sensor: usize, seconds: i64) -> Vec<(i64, f64)> {
     (0..seconds / 5)
         .filter(|i| (i + room as i64 * 31) % 977 > 40)
@@ -64,7 +64,7 @@ fn sensor_values(room: usize, sensor: usize, seconds: i64) -> Vec<(i64, f64)> {
 const SENSORS: [(&str, &str); 3] =
     [("temperature", "temperature"), ("pir", "motion"), ("co2", "co2")];
 
-/// Rooms in the layout of KETI.
+/// Writes rooms in the layout of KETI.
 fn write_recording(dir: &Path, rooms: usize, seconds: i64) -> PathBuf {
     for room in 0..rooms {
         let folder = dir.join(format!("KETI/{}", 400 + room));
@@ -79,7 +79,7 @@ fn write_recording(dir: &Path, rooms: usize, seconds: i64) -> PathBuf {
     dir.join("KETI")
 }
 
-/// The same as reports, in the order of time; among equal ones in that of sensors.
+/// Returns the same readings as reports, in the order of time, then of sensors.
 fn recording_reports(rooms: usize, seconds: i64) -> Vec<SensorReport> {
     let mut all = Vec::new();
     for room in 0..rooms {
@@ -105,7 +105,7 @@ fn recording_reports(rooms: usize, seconds: i64) -> Vec<SensorReport> {
     all
 }
 
-/// All rows that a file has.
+/// Reads all rows of a file.
 fn read_rows(settings: &FeatureStoreSettings) -> Frame {
     frame(&FeatureStore::open(settings, MetricTable::default()).unwrap())
 }
@@ -134,7 +134,7 @@ async fn a_backfill_is_what_live_readings_would_have_been() {
     let (got, want) = (read_rows(&settings(filled.path())), read_rows(&settings(lived.path())));
     assert_eq!(got.len() as u64, summary.rows);
     assert_same(&got, &want);
-    // Every reading is there as it stands in its file, and as it was judged.
+    // Every reading is stored as its file has it, and with its quality flag.
     let settings = settings(filled.path());
     for sql in [
         "SELECT count(*) FROM bronze.recorded",
@@ -216,11 +216,11 @@ fn bad_lines_are_listed_and_a_file_of_another_kind_is_refused() {
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{text}oops, 5\n1377309600, \"x\"\n")).unwrap();
     let rejects = dir.path().join("rejects.csv");
-    let asked = BackfillRequest {
+    let request = BackfillRequest {
         rejects: rejects.clone(),
         ..backfill_request(&path, BackfillLayout::Keti)
     };
-    let summary = run_backfill(&settings(dir.path()), &asked).unwrap();
+    let summary = run_backfill(&settings(dir.path()), &request).unwrap();
     assert_eq!((summary.rejects, summary.rejects_file.as_deref()), (2, Some(&*rejects)));
     let listed = std::fs::read_to_string(&rejects).unwrap();
     let lines = text.lines().count();
@@ -231,11 +231,11 @@ fn bad_lines_are_listed_and_a_file_of_another_kind_is_refused() {
     let other = TempDir::new().unwrap();
     std::fs::create_dir_all(other.path().join("401")).unwrap();
     std::fs::write(other.path().join("401/co2.csv"), "time;value\n2013;5\n2014;6\n").unwrap();
-    let asked = BackfillRequest {
+    let request = BackfillRequest {
         zones: Vec::new(),
         ..backfill_request(other.path(), BackfillLayout::Keti)
     };
-    let error = run_backfill(&settings(other.path()), &asked).unwrap_err().to_string();
+    let error = run_backfill(&settings(other.path()), &request).unwrap_err().to_string();
     assert!(
         error.contains("co2.csv:1:1: found `time;value`") && error.contains("hint:"),
         "{error}"
@@ -267,18 +267,18 @@ fn csv_and_parquet_give_the_same_rows() {
     let mut frames = Vec::new();
     for (path, layout) in [(&csv, BackfillLayout::Csv), (&parquet, BackfillLayout::Parquet)] {
         let store = TempDir::new().unwrap();
-        let asked = BackfillRequest {
+        let request = BackfillRequest {
             rejects: store.path().join("r.csv"),
             ..backfill_request(path, layout)
         };
-        let summary = run_backfill(&settings(store.path()), &asked).unwrap();
+        let summary = run_backfill(&settings(store.path()), &request).unwrap();
         assert_eq!((summary.zones, summary.rejects), (2, 0), "{layout:?}");
         frames.push(read_rows(&settings(store.path())));
     }
     assert!(frames[0].len() > 200 && frames[0] == frames[1]);
 }
 
-/// kill −9 at any moment, then once more: the same as without.
+/// A kill −9 at any moment and another run give the same result as an undisturbed run.
 #[test]
 fn killed_and_run_again_it_neither_loses_nor_repeats() {
     let dir = TempDir::new().unwrap();

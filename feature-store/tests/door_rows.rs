@@ -1,6 +1,6 @@
-//! The same readings with the same arrival times through every door, one store each: a log of
-//! live reports, a log of replayed ones, a backfill of CSV, JSON lines and Parquet, and a watched
-//! folder. All of them end with the same rows, as known and as corrected, bit for bit.
+//! The same readings with the same arrival times through every ingest path, one store each: a log
+//! of live reports, a log of replayed ones, a backfill of CSV, JSON lines and Parquet, and a
+//! watched folder. All of them end with the same rows, as known and as corrected, bit for bit.
 
 mod support;
 
@@ -25,8 +25,9 @@ const START_MS: i64 = 1_748_822_400_000;
 /// Device, metric, event time, arrival time, value.
 type MeasuredValue = (&'static str, &'static str, i64, i64, f64);
 
-/// A day with a sensor on time, one that is offline for three hours, one whose clock is four
-/// minutes fast, one whose messages take up to an hour, and five dark hours of all of them.
+/// Generates a day with a punctual sensor, one that is offline for three hours, one whose clock
+/// is four minutes fast, one whose messages take up to an hour, and five hours without power for
+/// all of them.
 fn measured_day() -> Vec<MeasuredValue> {
     let mut all = Vec::new();
     for minute in (0..1440_i64).filter(|minute| !(600..900).contains(minute)) {
@@ -57,20 +58,20 @@ fn measured_reports(source: ReportSource) -> Vec<SensorReport> {
     measured_day().into_iter().map(report).collect()
 }
 
-/// Columns of all stores, in one order.
+/// Settings with the same columns in all stores.
 fn store_settings(dir: &Path) -> FeatureStoreSettings {
     let mut settings = settings(dir);
     settings.watch.settle_s = 0;
     settings
 }
 
-/// Takes a log in, and lets the data end.
+/// Ingests a log up to the end of its data.
 async fn ingest_by_log(dir: &Path, source: ReportSource) -> FeatureStoreSettings {
     let settings = store_settings(dir);
     let log = EventLog::open(&settings.log).unwrap();
     let writer = log.open_writer(READINGS).unwrap();
     for report in measured_reports(source) {
-        // Live reports were received when they arrived; the recorded ones now.
+        // Live reports were received when they arrived, the recorded ones now.
         let received_ms =
             if source == ReportSource::Live { report.arrival_ms } else { 1_790_000_000_000 };
         let record = Record::new(report.zone.to_string(), report.to_json(), received_ms);
@@ -138,7 +139,7 @@ fn write_parquet(path: &Path, csv: &Path) {
     Connection::open_in_memory().unwrap().execute_batch(&sql).unwrap();
 }
 
-/// Bits by feature, of each time and of whether they were known then.
+/// Bits by feature, of each time and of whether the row is as known.
 type RowBits = BTreeMap<(bool, i64), BTreeMap<String, Option<u64>>>;
 
 fn read_row_bits(settings: &FeatureStoreSettings) -> RowBits {
@@ -157,7 +158,7 @@ fn read_row_bits(settings: &FeatureStoreSettings) -> RowBits {
         names.iter().map(|name| format!(", arg_max(\"{name}\", revision)")).collect();
     let mut all = RowBits::new();
     for (is_as_known, filter) in [(true, "revision = 0"), (false, "true")] {
-        // `arg_max` passes nulls over: revisions are numbered with the values that they have.
+        // `arg_max` skips nulls, so revisions are numbered together with their values.
         let query = format!(
             "SELECT epoch_ms(time){columns} FROM features.rows AS r WHERE {filter} AND revision =
                  (SELECT max(revision) FROM features.rows AS o WHERE o.time = r.time AND {filter})
@@ -201,7 +202,7 @@ async fn every_ingest_path_leads_to_the_same_rows() {
     write_parquet(&file("day.parquet"), &file("day.csv"));
     let csv =
         read_row_bits(&ingest_by_backfill(dirs[0].path(), BackfillLayout::Csv, &file("day.csv")));
-    // A minute's row for each of the nineteen hours, and of one hour after data stopped.
+    // One row a minute for each of the nineteen hours, and for an hour after the data stopped.
     let corrected = csv.keys().filter(|(is_as_known, _)| !is_as_known).count();
     assert!((1190..=1210).contains(&corrected), "{corrected} rows");
     let jsonl = ingest_by_backfill(dirs[1].path(), BackfillLayout::Jsonl, &file("day.jsonl"));
@@ -215,7 +216,7 @@ async fn every_ingest_path_leads_to_the_same_rows() {
     );
     assert_same_rows("a watched folder", &read_row_bits(&folder), &csv);
     assert_same_rows("a replay", &read_row_bits(&replay), &csv);
-    // Time goes on for a live zone: there are rows for the hour after the last reading.
+    // Time advances for a live zone, so there are rows for the hour after the last reading.
     let mut live = read_row_bits(&live);
     let end_ms = csv.keys().map(|(_, at_ms)| *at_ms).max().unwrap();
     let after = live.keys().filter(|(_, at_ms)| *at_ms > end_ms).count();

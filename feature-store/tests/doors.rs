@@ -52,8 +52,8 @@ fn arbitrary_readings() -> impl Strategy<Value = Vec<GeneratedReading>> {
         GeneratedReading { zone, device, metric, event_s: START_S + at, value }
     });
     prop::collection::vec(reading, 20..80).prop_map(|mut all| {
-        all.sort_by_key(|own| (own.event_s, own.zone, own.device, own.metric));
-        all.dedup_by_key(|own| (own.event_s, own.zone, own.device, own.metric));
+        all.sort_by_key(|reading| (reading.event_s, reading.zone, reading.device, reading.metric));
+        all.dedup_by_key(|reading| (reading.event_s, reading.zone, reading.device, reading.metric));
         all
     })
 }
@@ -93,7 +93,7 @@ fn read_stored_readings(settings: &FeatureStoreSettings) -> StoredReadings {
     rows.unwrap().collect::<duckdb::Result<_>>().unwrap()
 }
 
-/// What a file makes of an empty store.
+/// Ingests a file into an empty store; returns the stored readings and the summary.
 fn ingest_file(path: &Path, layout: BackfillLayout) -> (StoredReadings, BackfillSummary) {
     let store = TempDir::new().unwrap();
     let settings = settings(store.path());
@@ -109,22 +109,24 @@ fn ingest_file(path: &Path, layout: BackfillLayout) -> (StoredReadings, Backfill
     (stored, summary)
 }
 
-/// CSV with a reading a row, of `rows` (time in seconds, zone, device, metric, value).
+/// Writes CSV with one row per reading, of `rows` (time in seconds, zone, device, metric, value).
 fn long_csv(readings: &[GeneratedReading]) -> String {
     let mut text = "time,zone,device,metric,value\n".to_owned();
-    for own in readings {
-        let (zone, device, metric) = (own.zone_path(), own.device_name(), METRICS[own.metric]);
-        text += &format!("{},{zone},{device},{metric},{}\n", own.event_s, own.value);
+    for reading in readings {
+        let (zone, device, metric) =
+            (reading.zone_path(), reading.device_name(), METRICS[reading.metric]);
+        text += &format!("{},{zone},{device},{metric},{}\n", reading.event_s, reading.value);
     }
     text
 }
 
-/// CSV with a column a metric.
+/// Writes CSV with one column per metric.
 fn wide_csv(readings: &[GeneratedReading]) -> String {
     let mut rows: BTreeMap<(i64, String, String), [String; 3]> = BTreeMap::new();
-    for own in readings {
-        let cells = rows.entry((own.event_s, own.zone_path(), own.device_name())).or_default();
-        cells[own.metric] = own.value.to_string();
+    for reading in readings {
+        let cells =
+            rows.entry((reading.event_s, reading.zone_path(), reading.device_name())).or_default();
+        cells[reading.metric] = reading.value.to_string();
     }
     let mut text = format!("time,zone,device,{}\n", METRICS.join(","));
     for ((at, zone, device), cells) in rows {
@@ -151,10 +153,10 @@ const TIME_COLUMNS: [&str; 15] = [
     "stamp::VARCHAR",
     "strftime(make_timestamp(stamp * 1000000), '%Y-%m-%dT%H:%M:%S')",
 ];
-/// Types of its values, which hold two decimals exactly enough to give them back.
+/// Types of its values, exact enough for two decimals.
 const VALUE_COLUMNS: [&str; 3] = ["value", "value::DECIMAL(9, 2)", "value::VARCHAR"];
 
-/// Makes Parquet of CSV, with SQL for its columns.
+/// Converts CSV to Parquet, with SQL for its columns.
 fn write_parquet(csv: &Path, columns: &str, to: &Path) {
     let connection = Connection::open_in_memory().unwrap();
     let sql = format!(
@@ -175,16 +177,16 @@ proptest! {
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("long.csv"), long_csv(&readings)).unwrap();
         std::fs::write(path("wide.csv"), wide_csv(&readings)).unwrap();
-        let line = |own: &GeneratedReading| {
-            serde_json::json!({"zone": own.zone_path(), "device": own.device_name(), "metric": METRICS[own.metric], "ts": own.event_s, "value": own.value})
+        let line = |reading: &GeneratedReading| {
+            serde_json::json!({"zone": reading.zone_path(), "device": reading.device_name(), "metric": METRICS[reading.metric], "ts": reading.event_s, "value": reading.value})
         };
-        let lines: Vec<String> = readings.iter().map(|own| line(own).to_string()).collect();
+        let lines: Vec<String> = readings.iter().map(|reading| line(reading).to_string()).collect();
         std::fs::write(path("lines.jsonl"), lines.join("\n")).unwrap();
         let (expected, summary) = ingest_file(&path("long.csv"), BackfillLayout::Csv);
         prop_assert_eq!((summary.readings, summary.rejects), (readings.len() as u64, 0));
-        let is_stored = readings.iter().all(|own| expected.iter().any(|found| {
-            found.0 == own.zone_path() && found.1 == own.device_name() && found.2 == METRICS[own.metric]
-                && found.3 == own.event_s * 1000 && found.4 == Some(own.value.to_bits())
+        let is_stored = readings.iter().all(|reading| expected.iter().any(|found| {
+            found.0 == reading.zone_path() && found.1 == reading.device_name() && found.2 == METRICS[reading.metric]
+                && found.3 == reading.event_s * 1000 && found.4 == Some(reading.value.to_bits())
         }));
         prop_assert!(is_stored, "{:?}", expected);
         prop_assert_eq!(&ingest_file(&path("wide.csv"), BackfillLayout::Csv).0, &expected);
@@ -204,9 +206,9 @@ proptest! {
             prop_assert_eq!((&found, summary.rejects), (&expected, 0), "{} {}", time, value);
         }
         let metrics = MetricTable::default();
-        let reports: Vec<_> = readings.iter().map(|own| {
-            let topic = format!("sensors/{}/{}/{}", own.zone_path(), own.device_name(), METRICS[own.metric]);
-            let payload = serde_json::json!({"value": own.value, "ts": own.event_s, "source": "replay"}).to_string();
+        let reports: Vec<_> = readings.iter().map(|reading| {
+            let topic = format!("sensors/{}/{}/{}", reading.zone_path(), reading.device_name(), METRICS[reading.metric]);
+            let payload = serde_json::json!({"value": reading.value, "ts": reading.event_s, "source": "replay"}).to_string();
             decode_payload(&topic, payload.as_bytes(), 0, &metrics, PayloadLimits::default()).unwrap().report
         }).collect();
         let store = TempDir::new().unwrap();
@@ -216,8 +218,8 @@ proptest! {
     }
 }
 
-/// SQL of the columns of a file with three rows, what is stored, and what is said of the rest.
-fn check_columns(columns: &str, readings: u64, rejects: u64, says: &str) {
+/// Checks the stored readings and the rejects of a file with three rows and these SQL columns.
+fn check_columns(columns: &str, readings: u64, rejects: u64, message: &str) {
     let dir = TempDir::new().unwrap();
     let (csv, path) = (dir.path().join("a.csv"), dir.path().join("a.parquet"));
     std::fs::write(&csv, format!("time,n\n{START_S},0\n{},1\n{},2\n", START_S + 60, START_S + 120))
@@ -225,7 +227,7 @@ fn check_columns(columns: &str, readings: u64, rejects: u64, says: &str) {
     write_parquet(&csv, columns, &path);
     let store = TempDir::new().unwrap();
     let settings = settings(store.path());
-    let said = match backfill_file(&settings, &path, BackfillLayout::Parquet) {
+    let report = match backfill_file(&settings, &path, BackfillLayout::Parquet) {
         Ok(summary) => {
             assert_eq!((summary.readings, summary.rejects), (readings, rejects), "{columns}");
             assert_eq!(read_stored_readings(&settings).len() as u64, readings, "{columns}");
@@ -236,7 +238,7 @@ fn check_columns(columns: &str, readings: u64, rejects: u64, says: &str) {
             error.to_string()
         }
     };
-    assert!(said.contains(says), "{columns}: {said}");
+    assert!(report.contains(message), "{columns}: {report}");
 }
 
 #[test]
@@ -244,7 +246,7 @@ fn parquet_columns_are_read_whole_or_rejected_with_a_reason() {
     let time = "make_timestamp(stamp * 1000000) AS time";
     let long = "'farm/bay' AS zone, 'temperature' AS metric, 20.0 + n AS value";
     check_columns(&format!("{time}, {long}"), 3, 0, "");
-    // A null, and what stands for it.
+    // A null, and a text for it.
     check_columns(
         &format!("CASE WHEN n > 0 THEN make_timestamp(stamp * 1000000) END AS time, {long}"),
         2,
@@ -296,7 +298,7 @@ fn parquet_columns_are_read_whole_or_rejected_with_a_reason() {
         1,
         "°C",
     );
-    // Columns that are no metrics are named, the others are read.
+    // Columns that are not metrics are reported, the others are read.
     let wide = format!("{time}, 'a/b' AS zone, n::UTINYINT AS co2, n > 1 AS irrigation");
     check_columns(&wide, 6, 0, "");
     check_columns(&format!("{wide}, n AS warmth, n AS \"Unnamed: 0\""), 6, 1, "warmth");

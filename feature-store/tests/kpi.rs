@@ -1,4 +1,4 @@
-//! Hourly and daily KPIs against what SQL finds in the readings.
+//! Hourly and daily KPIs, compared with SQL over the readings.
 
 mod support;
 
@@ -31,7 +31,7 @@ fn berlin_settings(dir: &Path) -> FeatureStoreSettings {
     settings
 }
 
-/// Five days each minute with a gap, faults and copies.
+/// Writes five days by the minute with a gap, faults and copies.
 fn write_recording(dir: &Path) -> std::path::PathBuf {
     let mut text = "time,zone,device,metric,value\n".to_owned();
     for minute in 0..5 * 1440_i64 {
@@ -76,7 +76,7 @@ fn kpi_query(length: PeriodLength) -> KpiQuery {
     KpiQuery { zone, length, from_ms: None, to_ms: None, limit: 1000 }
 }
 
-/// How many hours there are, and how far they are from what SQL finds in the readings.
+/// Returns how many hours there are, and how far they differ from SQL over the readings.
 fn compare_hours_with_sql(settings: &FeatureStoreSettings) -> (u64, f64) {
     let sql = Connection::open(&settings.store.path).unwrap();
     sql
@@ -142,7 +142,7 @@ async fn a_late_reading_is_in_its_hour_and_its_day() {
     live(&settings, &first).await;
     let before = compare_hours_with_sql(&settings);
     assert!(before.0 == 5 && before.1 < 1e-9, "{before:?}");
-    // Of the second hour, hours after; and a copy of what was there.
+    // A reading of the second hour that arrives hours later, and a copy of an existing one.
     live(
         &settings,
         &[
@@ -164,10 +164,10 @@ async fn a_late_reading_is_in_its_hour_and_its_day() {
 
 /// Milliseconds of an hour.
 const HOUR_MS: i64 = 3_600_000;
-/// Days after an hour with valid readings in which more are expected.
+/// Days after an hour with valid readings in which a metric is expected.
 const EXPECTED_MS: i64 = 7 * 24 * HOUR_MS;
 
-/// What an hour or a day of a metric has: readings, valid ones, and their sum.
+/// Counts of an hour or day of a metric: readings, valid readings, and their sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct PeriodCounts {
     readings: u64,
@@ -185,13 +185,13 @@ impl PeriodCounts {
 
 type MetricPeriods = BTreeMap<(String, String, i64), PeriodCounts>;
 
-/// The start of the hour of the site's clock; its offset is whole hours, or always the same.
+/// Returns the start of the local hour; the offset is whole hours, or constant.
 fn hour_start(at_ms: i64, offset_ms: i64) -> i64 {
     (at_ms + offset_ms).div_euclid(HOUR_MS) * HOUR_MS - offset_ms
 }
 
-/// What gold should have by hours, found by loops over the readings: every hour with readings,
-/// and every hour of the zone's clock in which a metric was expected and silent.
+/// Computes the expected hours of gold by loops over the readings: every hour with readings, and
+/// every local hour in which a metric was expected but silent.
 fn hours_by_loops(sql: &Connection, offset_ms: i64) -> MetricPeriods {
     let has_lake: bool = sql
         .query_row(
@@ -228,7 +228,7 @@ fn hours_by_loops(sql: &Connection, offset_ms: i64) -> MetricPeriods {
     let valid: Vec<(String, String, i64)> =
         hours.iter().filter(|(_, hour)| hour.valid > 0).map(|(key, _)| key.clone()).collect();
     for (zone, metric, start_ms) in valid {
-        let clock_ms = clocks.iter().find(|(own, _)| *own == zone).unwrap().1;
+        let clock_ms = clocks.iter().find(|(id, _)| *id == zone).unwrap().1;
         let mut silent_ms = start_ms + HOUR_MS;
         while silent_ms <= clock_ms && silent_ms - start_ms <= EXPECTED_MS {
             hours.entry((zone.clone(), metric.clone(), silent_ms)).or_default();
@@ -238,7 +238,7 @@ fn hours_by_loops(sql: &Connection, offset_ms: i64) -> MetricPeriods {
     hours
 }
 
-/// What gold has.
+/// Reads the contents of gold.
 fn read_gold(
     sql: &Connection,
     table: &str,
@@ -268,7 +268,7 @@ fn read_gold(
         }
         qualities.entry((key.0.clone(), key.2)).or_default().push(quality);
         let before = periods.insert(key.clone(), PeriodCounts { readings, valid, sum });
-        assert_eq!(before, None, "{key:?} is there twice");
+        assert_eq!(before, None, "{key:?} exists twice");
     }
     let mean = |all: Vec<f64>| all.iter().sum::<f64>() / all.len() as f64;
     (periods, qualities.into_iter().map(|(key, all)| (key, mean(all))).collect())
@@ -284,12 +284,12 @@ fn check_gold(
     let sql = Connection::open(&settings.store.path).unwrap();
     let expect = hours_by_loops(&sql, hour_offset_ms);
     let (found, qualities) = read_gold(&sql, "hourly", "hour");
-    for (key, own) in &expect {
-        let found = found.get(key).unwrap_or_else(|| panic!("no row of {key:?}: {own:?}"));
-        assert!(found.is_close(*own), "{key:?}: {found:?}, expected {own:?}");
+    for (key, counts) in &expect {
+        let found = found.get(key).unwrap_or_else(|| panic!("no row of {key:?}: {counts:?}"));
+        assert!(found.is_close(*counts), "{key:?}: {found:?}, expected {counts:?}");
     }
-    for (key, own) in &found {
-        assert!(expect.contains_key(key), "{key:?} was not expected: {own:?}");
+    for (key, counts) in &found {
+        assert!(expect.contains_key(key), "{key:?} was not expected: {counts:?}");
     }
     let mut days = MetricPeriods::new();
     for ((zone, metric, start_ms), hour) in &expect {
@@ -303,14 +303,14 @@ fn check_gold(
     let (of_days, day_qualities) = read_gold(&sql, "daily", "day_start");
     let of_days: MetricPeriods = of_days
         .into_iter()
-        .map(|((zone, metric, start_ms), own)| {
+        .map(|((zone, metric, start_ms), counts)| {
             let local_ms = start_ms + offset_ms(start_ms);
-            ((zone, metric, local_ms.div_euclid(24 * HOUR_MS)), own)
+            ((zone, metric, local_ms.div_euclid(24 * HOUR_MS)), counts)
         })
         .collect();
     assert!(of_days.keys().eq(days.keys()), "{:?}\n{:?}", of_days.keys(), days.keys());
-    for (key, own) in &days {
-        assert!(of_days[key].is_close(*own), "{key:?}: {:?}, expected {own:?}", of_days[key]);
+    for (key, counts) in &days {
+        assert!(of_days[key].is_close(*counts), "{key:?}: {:?}, expected {counts:?}", of_days[key]);
     }
     for (table, start, qualities) in
         [("hourly_zones", "hour", qualities), ("daily_zones", "day_start", day_qualities)]
@@ -364,11 +364,11 @@ async fn a_backlog_of_a_month_is_counted_whole() {
     let dir = TempDir::new().unwrap();
     let settings = berlin_settings(dir.path());
     let hour = |hour: i64| (START_S + hour * 3600) * 1000;
-    // First what is new, and then all that was before it, late by up to forty days.
+    // The newest reading first, then everything before it, up to forty days late.
     let now_ms = hour(40 * 24);
     let mut reports = vec![metric_report(0, 0, now_ms, now_ms, 20.0)];
-    for own in 0..40 * 24 {
-        let event_ms = hour((own * 7919) % (40 * 24)) + 600_000;
+    for i in 0..40 * 24 {
+        let event_ms = hour((i * 7919) % (40 * 24)) + 600_000;
         reports.push(metric_report(0, 0, event_ms, now_ms, 20.0));
     }
     live(&settings, &reports).await;
@@ -382,7 +382,8 @@ async fn a_silent_metric_is_a_row_and_lowers_the_quality_of_its_zone() {
     let mut reports = Vec::new();
     for minute in 0..12 * 60_i64 {
         let event_ms = (START_S + minute * 60) * 1000;
-        // The whole zone is silent from the 9th to the 10th hour, humidity from the 4th to the 6th.
+        // The whole zone is silent from the 9th to the 10th hour, humidity from the 4th to the
+        // 6th.
         if (9 * 60..11 * 60).contains(&minute) {
             continue;
         }
@@ -406,7 +407,7 @@ async fn a_silent_metric_is_a_row_and_lowers_the_quality_of_its_zone() {
     let (full, half, none) = ((60, 60, 100.0), (60, 0, 50.0), (0, 0, 0.0));
     let expect = [full, full, full, full, half, half, half, full, full, none, none, full];
     assert_eq!(shown, expect);
-    // A metric that never comes is not expected.
+    // A metric that never had readings is not expected.
     assert!(hours.iter().all(|hour| hour.metrics.len() == 2));
 }
 
@@ -447,7 +448,7 @@ async fn hours_pass_for_a_live_zone_that_has_fallen_silent() {
     tokio::time::timeout(Duration::from_mins(2), silent).await.expect("hours pass");
     shutdown.cancel();
     running.await.unwrap().unwrap();
-    // Down for the night, and up again: nothing is counted twice.
+    // Stopped for the night and started again: nothing is counted twice.
     let before = store.read_kpis(&kpi_query(PeriodLength::Hour)).unwrap().len();
     drop(store);
     live(&settings, &[]).await;
@@ -455,7 +456,7 @@ async fn hours_pass_for_a_live_zone_that_has_fallen_silent() {
     assert_eq!(store.read_kpis(&kpi_query(PeriodLength::Hour)).unwrap().len(), before);
 }
 
-/// A file of before: silent metrics had no rows, and hours that came late were dropped.
+/// An earlier file: silent metrics had no rows, and late hours were dropped.
 #[test]
 fn earlier_files_are_completed() {
     let dir = TempDir::new().unwrap();
@@ -480,12 +481,12 @@ fn earlier_files_are_completed() {
     assert_eq!(check_gold(&settings, berlin_offset_ms, 0), all);
 }
 
-/// What arrives between two starts of the store, and whether what is old moves to the lake
-/// after it.
+/// Reports that arrive between two starts of the store, and whether old rows move to the lake
+/// afterwards.
 type IngestRound = (Vec<SensorReport>, bool);
 
-/// Readings of two months in any order, in several runs: some wrong, some twice, some stamped
-/// in the future, some that arrive weeks late.
+/// Generates readings of two months in any order, in several runs: some invalid, some twice, some
+/// in the future, some weeks late.
 fn arbitrary_rounds() -> impl Strategy<Value = Vec<IngestRound>> {
     let reading = (
         0..2_usize,
@@ -541,7 +542,7 @@ proptest! {
     }
 }
 
-/// By the program, as a user would.
+/// Runs the program, as a user would.
 fn move_to_lake(settings: &FeatureStoreSettings) {
     let set = |key: &str, value: &dyn std::fmt::Display| format!("{key}={value}");
     let ran = Command::new(env!("CARGO_BIN_EXE_feature-store"))

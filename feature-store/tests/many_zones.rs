@@ -1,4 +1,4 @@
-//! More zones than are to be in memory: what is put away comes back as it was.
+//! More zones than fit in memory: evicted zones come back unchanged.
 
 mod support;
 
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 const SECOND_MS: i64 = 1000;
 /// Monday 2025-06-02T00:00:00Z
 const START_MS: i64 = 1_748_822_400_000;
-/// Behind the last reading of a zone, so that its row was final when the reading came.
+/// Time after the last reading of a zone after which its row had become final.
 const SETTLED_MS: i64 = 300 * SECOND_MS;
 
-/// A generator that needs no crate: SplitMix64 (Steele, Lea, Flood, 2014).
+/// A random generator without a crate: SplitMix64 (Steele, Lea, Flood, 2014).
 struct SplitMixRng(u64);
 
 impl SplitMixRng {
@@ -29,8 +29,8 @@ impl SplitMixRng {
     }
 }
 
-/// Zones that are heard all the time, zones that are heard for some minutes and then not for
-/// an hour, names that are heard once; some readings are late.
+/// Generates reports of zones with steady readings, zones with readings for some minutes and then
+/// none for an hour, and names that occur once; some readings are late.
 fn generate_reports(seed: u64) -> Vec<SensorReport> {
     let mut numbers = SplitMixRng(seed);
     let mut reports = Vec::new();
@@ -63,10 +63,10 @@ fn generate_reports(seed: u64) -> Vec<SensorReport> {
     reports
 }
 
-/// A hash of each row as it was known, by zone and time.
+/// Hash of each row as known, by zone and time.
 type RowHashes = BTreeMap<(String, i64), u64>;
 
-/// Revision 0 of the rows that a zone's own readings made final.
+/// Keeps revision 0 of the rows that a zone's own readings made final.
 fn settled_rows(rows: RowHashes, reports: &[SensorReport]) -> RowHashes {
     let mut last_ms: HashMap<String, i64> = HashMap::new();
     for report in reports {
@@ -75,7 +75,7 @@ fn settled_rows(rows: RowHashes, reports: &[SensorReport]) -> RowHashes {
     rows.into_iter().filter(|((zone, at_ms), _)| *at_ms <= last_ms[zone] - SETTLED_MS).collect()
 }
 
-/// The rows of a store with so many zones in memory, and how often one was put away.
+/// Runs a store with `zones_max` zones in memory; returns its rows and the number of evictions.
 async fn run_and_read_rows(zones_max: usize, reports: &[SensorReport]) -> (RowHashes, u64) {
     let dir = TempDir::new().unwrap();
     let mut settings = settings(dir.path());

@@ -1,17 +1,14 @@
-//! One engine, whatever the order: live equals backfill equals a shuffled,
-//! duplicated, late replay, bit for bit; and all of them equal what a plain loop
-//! over the readings finds.
+//! One engine, whatever the order: live equals backfill equals a shuffled, duplicated, late
+//! replay, bit for bit. All of them equal a plain loop over the readings.
 
+use microclimate_feature_store::sql_expressions::open_engine;
 use std::collections::BTreeMap;
 
-use microclimate_feature_store::{
-    FeatureRow, FeatureStoreSettings,
-    engine::{EngineOutput, FeatureEngine},
-};
+use microclimate_feature_store::{FeatureRow, FeatureStoreSettings, engine::EngineOutput};
 use proptest::prelude::*;
 use telemetry::{MetricTable, QualityFlag, ReportSource, SensorReading, SensorReport, ZoneId};
 
-/// When the reports are taken in: after all that they measured.
+/// Receive time of the reports: after all their event times.
 const INGESTED_MS: i64 = 1_800_000_000_000;
 const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
@@ -23,7 +20,7 @@ fn site_settings() -> FeatureStoreSettings {
     settings
 }
 
-/// A reading at a time, and when it arrived.
+/// A report of a time, and when it arrived.
 fn bay_report(
     device: &str,
     event_ms: i64,
@@ -48,11 +45,10 @@ fn bay_report(
     }
 }
 
-/// All rows that the reports make, in the order in which they come.
+/// Returns all rows from the reports, in the order in which they are emitted.
 fn engine_rows(settings: &FeatureStoreSettings, reports: &[SensorReport]) -> Vec<FeatureRow> {
     let columns = ["temperature", "light", "soil_moisture", "irrigation"].map(Into::into);
-    let mut engine =
-        FeatureEngine::new(&settings.engine, MetricTable::default(), &columns).unwrap();
+    let mut engine = open_engine(&settings.engine, MetricTable::default(), &columns).unwrap();
     let mut output = EngineOutput::default();
     reports.iter().for_each(|report| engine.ingest_report(report, INGESTED_MS, &mut output));
     engine.finish_all(&mut output);
@@ -61,7 +57,7 @@ fn engine_rows(settings: &FeatureStoreSettings, reports: &[SensorReport]) -> Vec
 
 type ValueBits = BTreeMap<i64, Vec<u64>>;
 
-/// The newest row of each time, or the one that was known then.
+/// Returns the newest row of each time, or the row as known.
 fn rows_by_time(rows: &[FeatureRow], as_known: bool) -> ValueBits {
     let mut newest: BTreeMap<i64, &FeatureRow> = BTreeMap::new();
     for row in rows.iter().filter(|row| !as_known || row.revision == 0) {
@@ -73,7 +69,7 @@ fn rows_by_time(rows: &[FeatureRow], as_known: bool) -> ValueBits {
     newest.iter().map(|(at, row)| (*at, row.values.iter().map(|v| v.to_bits()).collect())).collect()
 }
 
-/// Where two tables differ first, by time and feature.
+/// Returns the first difference of two tables, by time and feature.
 fn first_difference(
     found: &ValueBits,
     expect: &ValueBits,
@@ -89,7 +85,7 @@ fn first_difference(
     })
 }
 
-/// Hours of a greenhouse: two climate probes, two soil probes, a valve; steps of
+/// Generates hours of a greenhouse: two climate probes, two soil probes, a valve; steps of
 /// seconds to many minutes.
 fn arbitrary_history() -> impl Strategy<Value = Vec<SensorReport>> {
     let step = prop_oneof![8 => 1..90_i64, 1 => 300..2500_i64];
@@ -114,7 +110,7 @@ fn arbitrary_history() -> impl Strategy<Value = Vec<SensorReport>> {
     })
 }
 
-/// The mean of a metric in (t − w, t] by a plain loop.
+/// Computes the mean of a metric in (t − w, t] by a plain loop.
 fn naive_mean(
     reports: &[SensorReport],
     metric: &str,
@@ -155,7 +151,7 @@ proptest! {
         late.sort_by_key(|(at, _)| *at);
         let late: Vec<SensorReport> = late.into_iter().map(|(_, report)| report.clone()).collect();
         let found = engine_rows(&settings, &late);
-        prop_assert!(found.iter().all(|row| row.revision == 0), "nothing came after its row");
+        prop_assert!(found.iter().all(|row| row.revision == 0), "nothing arrived after its row");
         prop_assert_eq!(first_difference(&rows_by_time(&found, false), &expected, &found[0].schema.names), None);
     }
 
@@ -166,7 +162,7 @@ proptest! {
         let settings = site_settings();
         let cut = (reports.len() as f64 * share) as usize;
         let held = cut..(cut + length).min(reports.len() - 1);
-        // A burst is held back, comes at the end, and time goes on after it.
+        // A burst is held back and arrives at the end, and time advances after it.
         let end_ms = reports[reports.len() - 1].arrival_ms;
         let more: Vec<SensorReport> = (1..=30)
             .map(|minute| bay_report("climate-1", end_ms + minute * MINUTE_MS, end_ms + minute * MINUTE_MS, &[("temperature", 20.0)]))
@@ -195,9 +191,9 @@ proptest! {
         }
         reports.sort_by_key(|report| report.arrival_ms);
         let settings = site_settings();
-        let made = engine_rows(&settings, &reports);
-        prop_assume!(made.len() > 3);
-        let names = &made[made.len() - 1].schema.names;
+        let emitted = engine_rows(&settings, &reports);
+        prop_assume!(emitted.len() > 3);
+        let names = &emitted[emitted.len() - 1].schema.names;
         for (feature, width_ms) in [("temperature_mean_10m", 600_000), ("temperature_mean_1h", 3_600_000)] {
             let column = names.iter().position(|name| name == feature).unwrap();
             let check = |bits: &ValueBits, counts: &dyn Fn(&SensorReport, i64) -> bool| {
@@ -212,8 +208,8 @@ proptest! {
                 }
                 Ok(())
             };
-            check(&rows_by_time(&made, true), &|report, at_ms| report.arrival_ms <= at_ms)?;
-            check(&rows_by_time(&made, false), &|_, _| true)?;
+            check(&rows_by_time(&emitted, true), &|report, at_ms| report.arrival_ms <= at_ms)?;
+            check(&rows_by_time(&emitted, false), &|_, _| true)?;
         }
     }
 }
@@ -227,7 +223,7 @@ version = 1
 24h = ["time_mean", "integral", "gap_max_s", "coverage"]
 "#;
 
-/// Time mean, integral (unit·h), longest gap (s), coverage (%) of (t − w, t]: each
+/// Computes time mean, integral (unit·h), longest gap (s) and coverage (%) of (t − w, t]: each
 /// value holds until the next or t, ten minutes at most.
 fn naive_over_time(inside: &[(i64, f64)], at_ms: i64, width_ms: i64) -> [f64; 4] {
     let (mut integral, mut held_ms, mut gap_ms) = (0.0, 0.0, 0);
@@ -257,12 +253,12 @@ proptest! {
         let mut settings = site_settings();
         settings.engine.features = dir.path().join("features.toml");
         std::fs::write(&settings.engine.features, OVER_TIME).unwrap();
-        let made = engine_rows(&settings, &reports);
-        prop_assume!(made.len() > 3);
-        let names = &made[made.len() - 1].schema.names;
+        let emitted = engine_rows(&settings, &reports);
+        prop_assume!(emitted.len() > 3);
+        let names = &emitted[emitted.len() - 1].schema.names;
         for (window, minutes) in [("10m", 10), ("1h", 60), ("24h", 1440)] {
             let width_ms = minutes * MINUTE_MS;
-            for row in &made {
+            for row in &emitted {
                 let all = reports.iter().flat_map(|report| &report.readings);
                 let inside: Vec<(i64, f64)> = all
                     .filter(|r| r.metric == "temperature")
@@ -271,11 +267,11 @@ proptest! {
                     .collect();
                 let of = |aggregate: &str| {
                     let name = format!("temperature_{aggregate}_{window}");
-                    row.values[names.iter().position(|own| *own == name).unwrap()]
+                    row.values[names.iter().position(|column| *column == name).unwrap()]
                 };
                 let found = ["time_mean", "integral", "gap_max_s", "coverage"].map(of);
                 if inside.is_empty() {
-                    // Nothing is said of a metric that is not there within the widest window.
+                    // A metric without readings within the widest window has no features.
                     let widest_ms = 1440 * MINUTE_MS;
                     let is_there = reports.iter().flat_map(|report| &report.readings).any(|r| {
                         r.metric == "temperature"
@@ -311,11 +307,11 @@ fn rows_exactly_on_both_edges() {
     let all = "version = 1\nwindows.10m = ['mean', 'min', 'coverage']\nwindows.1h = ['max']\n\
                windows.24h = ['gap_max_s']";
     std::fs::write(&settings.engine.features, all).unwrap();
-    let made = engine_rows(&settings, &reports);
-    let row = made.iter().find(|row| row.at_ms == START_MS + 20 * MINUTE_MS).unwrap();
+    let emitted = engine_rows(&settings, &reports);
+    let row = emitted.iter().find(|row| row.at_ms == START_MS + 20 * MINUTE_MS).unwrap();
     let value =
-        |name: &str| row.values[row.schema.names.iter().position(|own| own == name).unwrap()];
-    // The one at minute 10 is at the left edge of ten minutes, minute 20 at the right.
+        |name: &str| row.values[row.schema.names.iter().position(|column| column == name).unwrap()];
+    // Minute 10 is at the left edge of ten minutes, minute 20 at the right edge.
     assert_eq!(value("temperature_mean_10m"), 4.0);
     assert_eq!(value("temperature_min_10m"), 3.0);
     assert_eq!(value("temperature_max_1h"), 50.0);
@@ -323,13 +319,13 @@ fn rows_exactly_on_both_edges() {
     assert_eq!(value("temperature_gap_max_s_24h"), 23.0 * 3600.0 + 40.0 * 60.0 + 0.0);
 }
 
-/// Copies before all else, then what is wrong with the value, then with the time.
+/// Copies first, then problems with the value, then with the time.
 #[test]
 fn a_reading_has_the_first_flag_that_applies() {
     let day_ms = 86_400_000;
     let columns = ["temperature".into()];
     let mut engine =
-        FeatureEngine::new(&site_settings().engine, MetricTable::default(), &columns).unwrap();
+        open_engine(&site_settings().engine, MetricTable::default(), &columns).unwrap();
     let mut check =
         |seq: Option<u64>, event_ms: i64, arrival_ms: i64, value: f64, expect: QualityFlag| {
             let mut report =

@@ -1,5 +1,5 @@
-//! The building data, where `MICROCLIMATE_DATA` has it: rooms whose sensors speak every five
-//! seconds, at whole seconds, so that many readings are on the edges of windows.
+//! The building data, where `MICROCLIMATE_DATA` has it. Sensors measure every five seconds, at
+//! whole seconds, so many readings are on the edges of windows.
 
 mod support;
 
@@ -16,7 +16,7 @@ use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId};
 use tempfile::TempDir;
 
 const ROOMS: [&str; 3] = ["415", "442", "510"];
-/// 2013-08-25T00:00:00Z to six hours of the next day: a whole day, and rows behind it.
+/// 2013-08-25T00:00:00Z to six hours of the next day: a whole day, and further rows.
 const FROM_MS: i64 = 1_377_388_800_000;
 const HOURS: i64 = 30;
 const METRICS: [&str; 5] = ["temperature", "humidity", "co2", "light", "motion"];
@@ -27,8 +27,8 @@ version = 1
 1h = ["count", "mean", "std", "min", "max", "first", "last", "delta", "slope"]
 24h = ["count", "mean", "std", "min", "max", "first", "last", "delta", "slope"]
 "#;
-/// Each aggregate as SQL has it, of values `value` at `event`, and how far apart the two may
-/// be, in units or relative to values above 1. Of readings of one moment the larger is newer.
+/// SQL of each aggregate over values `value` at `event`, and the tolerated difference, in units
+/// or relative to values above 1. Of readings at the same time, the larger counts as newer.
 const ORACLE: [(&str, &str, f64); 9] = [
     ("count", "count(value)::DOUBLE", 0.0),
     ("mean", "avg(value)", 1e-12),
@@ -58,7 +58,7 @@ fn oracle_settings(dir: &TempDir) -> FeatureStoreSettings {
     settings
 }
 
-/// Small, fast and the same everywhere: xorshift64*.
+/// A small and fast generator with the same numbers everywhere: xorshift64*.
 struct Xorshift64Star(u64);
 
 impl Xorshift64Star {
@@ -70,8 +70,8 @@ impl Xorshift64Star {
     }
 }
 
-/// The readings as a backfill has kept them, as devices would have sent them: one report of
-/// all that a room measured in a second.
+/// Reads the readings that a backfill has stored, as devices would have sent them: one report of
+/// everything that a room measured in a second.
 fn read_recorded_reports(path: &std::path::Path) -> Vec<SensorReport> {
     let file = Connection::open(path).unwrap();
     let mut statement = file
@@ -108,7 +108,8 @@ fn read_recorded_reports(path: &std::path::Path) -> Vec<SensorReport> {
     reports
 }
 
-/// Each up to two minutes late; some twice; forty minutes of one room only five hours later.
+/// Delays each report by up to two minutes, repeats some, and delays forty minutes of one room by
+/// five hours.
 fn disturb_reports(in_order: &[SensorReport]) -> Vec<SensorReport> {
     let mut dice = Xorshift64Star(2013);
     let mut sent: Vec<(i64, &SensorReport)> = Vec::new();
@@ -127,8 +128,8 @@ fn disturb_reports(in_order: &[SensorReport]) -> Vec<SensorReport> {
     sent.into_iter().map(|(_, report)| report.clone()).collect()
 }
 
-/// By metric and window: rows looked at, readings on either edge of one, and how far the
-/// worst of each aggregate is off.
+/// Compares with SQL, by metric and window: the number of rows, the readings on either edge, and
+/// the largest difference of each aggregate.
 fn check_oracle(settings: &FeatureStoreSettings) {
     let file = Connection::open(&settings.store.path).unwrap();
     for metric in METRICS {

@@ -1,4 +1,4 @@
-//! Zones that a wrong clock pushed ahead: by themselves, and by the command.
+//! Zones that a wrong clock pushed ahead, set back automatically and by the command.
 
 mod support;
 
@@ -27,7 +27,7 @@ fn probe_report(at_ms: i64, source: ReportSource) -> SensorReport {
     }
 }
 
-/// Reports, each received when it arrived.
+/// Appends reports, each received when it arrived.
 async fn append_as_received(settings: &FeatureStoreSettings, reports: &[SensorReport]) -> EventLog {
     let log = EventLog::open(&settings.log).unwrap();
     let writer = log.open_writer(READINGS).unwrap();
@@ -38,7 +38,7 @@ async fn append_as_received(settings: &FeatureStoreSettings, reports: &[SensorRe
     log
 }
 
-/// A reading each ten seconds.
+/// Generates a reading every ten seconds.
 fn reports_every_ten_seconds(from: i64, until: i64, source: ReportSource) -> Vec<SensorReport> {
     let times = (from..until).step_by(10).map(|second| START_MS + second * SECOND_MS);
     times.map(|at_ms| probe_report(at_ms, source)).collect()
@@ -49,7 +49,7 @@ fn query_count(settings: &FeatureStoreSettings, sql: &str) -> u64 {
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// The rows up to a time.
+/// Keeps the rows up to a time.
 fn rows_until(frame: Frame, until_ms: i64) -> Frame {
     frame.into_iter().filter(|((_, at_ms), _)| *at_ms <= until_ms).collect()
 }
@@ -57,7 +57,7 @@ fn rows_until(frame: Frame, until_ms: i64) -> Frame {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_was_a_month_ahead_for_a_minute_rights_itself() {
     let (dir, clean_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let (own, clean) = (settings(dir.path()), settings(clean_dir.path()));
+    let (pushed, clean) = (settings(dir.path()), settings(clean_dir.path()));
     let before = reports_every_ten_seconds(0, 3600, ReportSource::Live);
     let after = reports_every_ten_seconds(3660, 7200, ReportSource::Live);
     let ahead: Vec<SensorReport> = (3600..3660)
@@ -68,53 +68,54 @@ async fn a_machine_that_was_a_month_ahead_for_a_minute_rights_itself() {
     let log = append_as_received(&clean, &punctual).await;
     let expected = run(&clean, &log, punctual.len() as u64).await;
     let disturbed = [before, ahead, after].concat();
-    let log = append_as_received(&own, &disturbed).await;
-    let found = run(&own, &log, disturbed.len() as u64).await;
+    let log = append_as_received(&pushed, &disturbed).await;
+    let found = run(&pushed, &log, disturbed.len() as u64).await;
     let counts = found.committed_counts();
     assert_eq!((counts.by_quality.get("future"), counts.by_quality.get("late")), (Some(&6), None));
     assert_eq!(counts.by_quality["ok"], punctual.len() as u64);
-    // The clock of this machine is later still, so both have an hour of rows after the last reading.
+    // The clock of this machine is later still, so both have an hour of rows after the last
+    // reading.
     let end_ms = START_MS + 7000 * SECOND_MS;
     assert_same(&rows_until(frame(&found), end_ms), &rows_until(frame(&expected), end_ms));
     drop(found);
     let flagged = "SELECT count(*) FROM silver.readings WHERE quality = 'future'";
-    assert_eq!(query_count(&own, flagged), 6);
+    assert_eq!(query_count(&pushed, flagged), 6);
     let ahead = "SELECT count(*) FROM features.rows WHERE time > '2025-06-03'";
-    assert_eq!(query_count(&own, ahead), 0);
+    assert_eq!(query_count(&pushed, ahead), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_command_sets_a_zone_back() {
     let (dir, clean_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let (own, clean) = (settings(dir.path()), settings(clean_dir.path()));
-    // Taken in by a program that believed everything.
-    let mut credulous = own.clone();
+    let (pushed, clean) = (settings(dir.path()), settings(clean_dir.path()));
+    // Ingested by a program that accepted every timestamp.
+    let mut credulous = pushed.clone();
     credulous.engine.future_max_s = u32::MAX;
-    // Such stamps would keep every reading from the lake.
+    // Such timestamps would keep every reading from the lake.
     credulous.lake.silver_days = 0;
     let mut reports = reports_every_ten_seconds(0, 7200, ReportSource::Replay);
     let log = append_as_received(&clean, &reports).await;
     let expected = run(&clean, &log, reports.len() as u64).await;
     reports.insert(360, probe_report(4_070_908_800_000, ReportSource::Replay));
-    let log = append_as_received(&own, &reports).await;
+    let log = append_as_received(&pushed, &reports).await;
     drop(run(&credulous, &log, reports.len() as u64).await);
     let late = "SELECT count(*) FROM silver.readings WHERE quality = 'late'";
-    assert_eq!(query_count(&own, late), 360);
+    assert_eq!(query_count(&pushed, late), 360);
 
     let zone = ZoneId::new("farm", "bay-1");
-    let result = set_back(&own, &zone, START_MS + DAY_MS).unwrap();
+    let result = set_back(&pushed, &zone, START_MS + DAY_MS).unwrap();
     assert_eq!((result.future, result.admitted), (1, 360));
-    assert_eq!(query_count(&own, late), 0);
+    assert_eq!(query_count(&pushed, late), 0);
     let found =
-        microclimate_feature_store::FeatureStore::open(&own, MetricTable::default()).unwrap();
+        microclimate_feature_store::FeatureStore::open(&pushed, MetricTable::default()).unwrap();
     assert_eq!(found.committed_counts().by_quality["ok"], 720);
     let end_ms = START_MS + 7000 * SECOND_MS;
     assert_same(&rows_until(frame(&found), end_ms), &rows_until(frame(&expected), end_ms));
     drop(found);
-    // Again it changes nothing.
-    let again = set_back(&own, &zone, START_MS + DAY_MS).unwrap();
+    // A second run changes nothing.
+    let again = set_back(&pushed, &zone, START_MS + DAY_MS).unwrap();
     assert_eq!((again.future, again.admitted, again.rows.0), (0, 0, again.rows.1));
-    let unknown = set_back(&own, &ZoneId::new("farm", "bay-9"), START_MS).unwrap_err();
+    let unknown = set_back(&pushed, &ZoneId::new("farm", "bay-9"), START_MS).unwrap_err();
     assert!(matches!(unknown, StoreError::UnknownZone { .. }));
     assert!(unknown.to_string().contains("hint: the file has farm/bay-1"), "{unknown}");
 }

@@ -1,11 +1,12 @@
-//! SQL of definitions in the engine: what DuckDB computes of readings and rows is what
-//! the same readings, changed by hand before they come, would have given.
+//! SQL of definitions in the engine: DuckDB's results over readings and rows equal those of
+//! readings that were changed by hand before they are ingested.
 
+use feature_engine::sql::SqlReading;
+use microclimate_feature_store::sql_expressions::open_engine;
 use std::collections::BTreeMap;
 
 use microclimate_feature_store::{
     FeatureRow, FeatureStoreSettings,
-    definitions::SqlReading,
     engine::{EngineOutput, FeatureEngine},
 };
 use proptest::prelude::*;
@@ -16,7 +17,7 @@ use telemetry::{
 
 const START_MS: i64 = 1_748_822_400_000;
 
-/// Fahrenheit and a filter by SQL, a join by SQL made of a join by formula.
+/// Fahrenheit and a filter by SQL, and a join by SQL over a join by formula.
 const SQL_DEFINITIONS: &str = r#"
 version = 1
 [windows]
@@ -54,10 +55,10 @@ fn engine_with_definitions(definitions: &str) -> FeatureEngine {
     let mut settings = FeatureStoreSettings::default().engine;
     settings.features = dir.path().join("features.toml");
     std::fs::write(&settings.features, definitions).unwrap();
-    FeatureEngine::new(&settings, wide_pressure_metrics(), &[]).unwrap()
+    open_engine(&settings, wide_pressure_metrics(), &[]).unwrap()
 }
 
-/// Wide enough for Fahrenheit.
+/// Metrics with a range wide enough for Fahrenheit.
 fn wide_pressure_metrics() -> MetricTable {
     let pressure = MetricTable::default().get("pressure").cloned().unwrap();
     let wide = MetricSpec { min: -1000.0, max: 10_000.0, resolution: None, ..pressure };
@@ -76,7 +77,7 @@ fn bay_report(device: &str, event_ms: i64, late_ms: i64, metric: &str, value: f6
     }
 }
 
-/// Readings in batches, some known only after the row that they belong to.
+/// Generates readings in batches, some of which arrive only after the row that they belong to.
 fn arbitrary_batches() -> impl Strategy<Value = Vec<Vec<SensorReport>>> {
     let one = (1..60_i64, 0..3_usize, -40..60_i32, prop_oneof![5 => Just(0), 1 => 0..200_000_i64]);
     prop::collection::vec(prop::collection::vec(one, 1..40), 1..8).prop_map(|batches| {
@@ -89,7 +90,7 @@ fn arbitrary_batches() -> impl Strategy<Value = Vec<Vec<SensorReport>>> {
                 _ => bay_report("broken", at_ms, late_ms, "co2", 700.0 + f64::from(noise)),
             }
         };
-        // In the order of arrival, as a log has them.
+        // In the order of arrival, as in a log.
         let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
         let mut all: Vec<SensorReport> = batches.into_iter().flatten().map(&mut of).collect();
         all.sort_by_key(|report| report.arrival_ms);
@@ -98,7 +99,7 @@ fn arbitrary_batches() -> impl Strategy<Value = Vec<Vec<SensorReport>>> {
     })
 }
 
-/// What SQL does, done before the reading comes.
+/// Applies the effect of the SQL before the reading is ingested.
 fn apply_by_hand(report: &SensorReport) -> Vec<SensorReport> {
     let SensorReading { metric, value, event_ms } = &report.readings[0];
     match metric.as_str() {
@@ -116,32 +117,37 @@ fn apply_by_hand(report: &SensorReport) -> Vec<SensorReport> {
 fn run_batches(
     engine: &mut FeatureEngine,
     batches: &[Vec<SensorReport>],
-    is_told: bool,
+    is_batched: bool,
 ) -> (Vec<FeatureRow>, Vec<QualityFlag>) {
     let (mut rows, mut qualities) = (Vec::new(), Vec::new());
     for batch in batches {
         let mut output = EngineOutput::default();
-        if is_told {
-            engine.prefetch_sql(batch.iter().flat_map(SqlReading::from_report));
+        if is_batched {
+            let readings = batch.iter().flat_map(SqlReading::from_report);
+            engine.ingest_batch(readings, &mut output, |ingest| {
+                for report in batch {
+                    ingest.ingest_report(report, report.arrival_ms);
+                }
+            });
+        } else {
+            batch
+                .iter()
+                .for_each(|report| engine.ingest_report(report, report.arrival_ms, &mut output));
         }
-        batch
-            .iter()
-            .for_each(|report| engine.ingest_report(report, report.arrival_ms, &mut output));
-        engine.apply_sql_joins(&mut output.rows);
         rows.extend(output.rows);
         qualities.extend(output.qualities);
     }
     (rows, qualities)
 }
 
-/// The end of the data.
+/// Handles the end of the data.
 fn finish_engine(engine: &mut FeatureEngine, rows: &mut Vec<FeatureRow>) {
     let mut output = EngineOutput::default();
     engine.finish_all(&mut output);
     rows.extend(output.rows);
 }
 
-/// The row of each time as known, and the newest.
+/// Returns the row of each time as known, and the newest.
 fn known_and_newest_rows(rows: &[FeatureRow]) -> BTreeMap<(i64, bool), &FeatureRow> {
     let mut tables: BTreeMap<(i64, bool), &FeatureRow> = BTreeMap::new();
     for row in rows {
@@ -157,7 +163,7 @@ fn known_and_newest_rows(rows: &[FeatureRow]) -> BTreeMap<(i64, bool), &FeatureR
 }
 
 fn feature_value(row: &FeatureRow, name: &str) -> f64 {
-    let column = row.schema.names.iter().position(|own| own == name);
+    let column = row.schema.names.iter().position(|column| column == name);
     column.map_or(f64::NAN, |column| row.values[column])
 }
 
@@ -165,9 +171,9 @@ fn same_bits(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
 }
 
-/// Two zones or devices measure the same at the same time, the first of them twice: a copy is
-/// judged before any SQL is asked about it, and what SQL said of it is left over. Only the
-/// reading of the first passes the filter.
+/// Two zones or devices measure the same value at the same time, the first of them twice. The
+/// copy is flagged before SQL is needed, so its prefetched result is left over. Only the reading
+/// of the first passes the filter.
 fn check_same_readings(filter: &str, sources: [(&str, &str); 2]) {
     let definitions =
         format!("version = 1\n[windows]\n1h = ['count']\n[metrics.light]\nwhere = \"{filter}\"");
@@ -180,8 +186,11 @@ fn check_same_readings(filter: &str, sources: [(&str, &str); 2]) {
     let zones = sources.map(|(zone, _)| zone.parse::<ZoneId>().unwrap());
     let mut engine = engine_with_definitions(&definitions);
     let mut output = EngineOutput::default();
-    engine.prefetch_sql(batch.iter().flat_map(SqlReading::from_report));
-    batch.iter().for_each(|report| engine.ingest_report(report, report.arrival_ms, &mut output));
+    engine.ingest_batch(batch.iter().flat_map(SqlReading::from_report), &mut output, |ingest| {
+        for report in &batch {
+            ingest.ingest_report(report, report.arrival_ms);
+        }
+    });
     assert_eq!(output.qualities, [QualityFlag::Ok, QualityFlag::Duplicate, QualityFlag::Ok]);
     for zone in &zones {
         engine.complete_zone(zone, START_MS + 600_000, &mut output);
@@ -207,28 +216,29 @@ proptest! {
     fn sql_gives_the_same_as_code_by_hand(batches in arbitrary_batches()) {
         let (mut engine_by_sql, mut engine_by_hand) = (engine_with_definitions(SQL_DEFINITIONS), engine_with_definitions(PLAIN_DEFINITIONS));
         let (mut by_sql, qualities) = run_batches(&mut engine_by_sql, &batches, true);
-        prop_assert!(qualities.iter().all(|quality| quality.is_ok()), "a filter is no judgement");
+        prop_assert!(qualities.iter().all(|quality| quality.is_ok()), "a filter sets no quality flag");
         let changed: Vec<Vec<SensorReport>> =
             batches.iter().map(|batch| batch.iter().flat_map(apply_by_hand).collect()).collect();
         let (mut by_hand, _) = run_batches(&mut engine_by_hand, &changed, true);
         finish_engine(&mut engine_by_sql, &mut by_sql);
         finish_engine(&mut engine_by_hand, &mut by_hand);
-        // By hand nobody notices that time passes while only dropped readings come: rows are computed
-        // again at other times, and so have other numbers, but the first and the last are the same.
+        // By hand, time does not advance while only dropped readings arrive. So rows are
+        // recomputed at other times and have other revisions, but the first and the last are the
+        // same.
         let sql_tables = known_and_newest_rows(&by_sql);
-        for ((at_ms, is_as_known), own) in known_and_newest_rows(&by_hand) {
+        for ((at_ms, is_as_known), expected_row) in known_and_newest_rows(&by_hand) {
             let Some(row) = sql_tables.get(&(at_ms, is_as_known)) else {
                 panic!("no row at {at_ms}, as known {is_as_known}")
             };
             for (a, b) in [("warmth", "pressure"), ("co2", "co2"), ("temperature", "temperature")] {
                 for of in ["count_10m", "mean_10m", "std_10m", "max_10m", "mean_1h", "slope_1h", "integral_1h"] {
-                    let (found, expect) = (feature_value(row, &format!("{a}_{of}")), feature_value(own, &format!("{b}_{of}")));
+                    let (found, expect) = (feature_value(row, &format!("{a}_{of}")), feature_value(expected_row, &format!("{b}_{of}")));
                     // Before its first reading a metric has no columns.
                     let none = of.starts_with("count") && found.max(expect) == 0.0;
-                    prop_assert!(none || same_bits(found, expect), "{a}_{of} at {}: {found}, expected {expect}", own.at_ms);
+                    prop_assert!(none || same_bits(found, expect), "{a}_{of} at {}: {found}, expected {expect}", expected_row.at_ms);
                 }
             }
-            let twice = feature_value(own, "excess") * 2.0;
+            let twice = feature_value(expected_row, "excess") * 2.0;
             prop_assert!(same_bits(feature_value(row, "twice"), twice));
             let one_more = if twice.is_nan() { 1.0 } else { twice + 1.0 };
             prop_assert!(same_bits(feature_value(row, "twice_and_one"), one_more));
@@ -236,14 +246,14 @@ proptest! {
     }
 
     #[test]
-    fn readings_without_sql_prefetch_give_the_same(batches in arbitrary_batches()) {
+    fn readings_one_by_one_give_the_same_as_in_a_batch(batches in arbitrary_batches()) {
         let bits = |rows: &[FeatureRow]| -> Vec<(i64, i64, Vec<u64>)> {
             let of = |row: &FeatureRow| row.values.iter().map(|value| value.to_bits()).collect();
             rows.iter().map(|row| (row.at_ms, row.revision, of(row))).collect()
         };
-        let (told, _) = run_batches(&mut engine_with_definitions(SQL_DEFINITIONS), &batches, true);
-        let (not_told, _) = run_batches(&mut engine_with_definitions(SQL_DEFINITIONS), &batches, false);
-        prop_assert_eq!(bits(&told), bits(&not_told));
+        let (batched, _) = run_batches(&mut engine_with_definitions(SQL_DEFINITIONS), &batches, true);
+        let (one_by_one, _) = run_batches(&mut engine_with_definitions(SQL_DEFINITIONS), &batches, false);
+        prop_assert_eq!(bits(&batched), bits(&one_by_one));
     }
 
     #[test]
@@ -253,12 +263,12 @@ proptest! {
         let (_, qualities) = run_batches(&mut whole, before, true);
         let mut restarted = engine_with_definitions(SQL_DEFINITIONS);
         for (zone, _, progress) in whole.zones() {
-            // As the file keeps it.
+            // As the file stores it.
             let json = serde_json::to_string(progress).unwrap();
             restarted.restore_zone(zone.clone(), serde_json::from_str(&json).unwrap());
         }
         let taken: Vec<&SensorReport> = before.iter().flatten().collect();
-        restarted.prefetch_sql(taken.iter().flat_map(|report| SqlReading::from_report(report)));
+        restarted.prefetch_readings(taken.iter().flat_map(|report| SqlReading::from_report(report)));
         for (report, quality) in taken.iter().zip(qualities) {
             let (arrival_ms, reading) = (report.arrival_ms, &report.readings[0]);
             restarted.restore_reading(&report.zone, &report.device, None, reading, arrival_ms, quality);

@@ -1,4 +1,4 @@
-//! SQL of strangers: what it answers, and that its limits hold whatever it does.
+//! Users' SQL: its answers, and that its limits hold whatever it does.
 
 mod support;
 
@@ -59,7 +59,7 @@ fn two_zone_reports() -> Vec<SensorReport> {
         .collect()
 }
 
-/// A store that has taken in some readings.
+/// Returns a store that has ingested some readings.
 fn filled_store() -> (TempDir, FeatureStoreSettings, FeatureStore) {
     let dir = TempDir::new().unwrap();
     let settings = support::settings(dir.path());
@@ -73,7 +73,7 @@ fn run_query(store: &FeatureStore, text: &str) -> Result<(ArrowTable, bool), Sto
     store.run_sql(&SqlQuery::checked(text).expect(text), LIMITS, &CancellationToken::new())
 }
 
-/// The rows of an answer as text.
+/// Formats the rows of an answer as text.
 fn table_as_text(table: &ArrowTable) -> Vec<String> {
     let mut rows = Vec::new();
     for batch in &table.batches {
@@ -89,15 +89,15 @@ fn table_as_text(table: &ArrowTable) -> Vec<String> {
     rows
 }
 
-/// Memory of all child processes of this one now, bytes.
+/// Returns the memory of all child processes of this process, bytes.
 fn memory_of_children() -> u64 {
-    let own = std::process::id().to_string();
+    let this_process = std::process::id().to_string();
     let mut sum = 0;
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
         // pid (name) state parent …
         let parent = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(2));
-        if parent == Some(&own) {
+        if parent == Some(&this_process) {
             sum += resident_bytes(&entry.path());
         }
     }
@@ -109,7 +109,7 @@ fn resident_bytes(process: &std::path::Path) -> u64 {
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
 
-/// What DuckDB itself says to the same text over the same file.
+/// Compares answers with DuckDB's own answers to the same text over the same file.
 #[test]
 fn answers_are_those_of_the_file() {
     let (_dir, settings, store) = filled_store();
@@ -177,7 +177,7 @@ fn rows_are_limited_in_their_order_and_bytes_too() {
     let first = table.batches[0].column(0).as_primitive::<Int64Type>();
     assert_eq!(first.value(0), 99_999);
     let error = run_query(&store, "SELECT nothing FROM meta.metrics").unwrap_err();
-    assert!(matches!(&error, StoreError::Sql(said) if said.contains("nothing")), "{error}");
+    assert!(matches!(&error, StoreError::Sql(message) if message.contains("nothing")), "{error}");
     // 900 rows of some twenty kilobytes.
     let x = "replace(replace(replace('xxxxxxxxxx', 'x', 'yyyyyyyyyy'), 'y', 'zzzzzzzzzz'), 'z', 'wwwwwwwwwwwwwwwwwwww')";
     let error =
@@ -200,8 +200,8 @@ fn a_client_that_has_gone_ends_its_query() {
     assert!(started.elapsed() < LIMITS.time_max);
 }
 
-/// Texts that take much more than they may, each in a way of its own. None is refused for its
-/// words: the limits themselves have to hold.
+/// Queries that take much more than they may, each in a different way. None is refused by its
+/// words: the limits must hold.
 fn resource_bombs() -> Vec<(&'static str, String)> {
     let grow = |times: usize| {
         let mut text = "'xxxxxxxxxx'".to_owned();
@@ -254,14 +254,15 @@ fn resource_bombs() -> Vec<(&'static str, String)> {
 #[test]
 fn limits_hold_whatever_a_query_does() {
     let (_dir, _settings, store) = filled_store();
-    let own = std::path::Path::new("/proc/self");
-    let (peak, before) = (Arc::new(AtomicU64::new(0)), resident_bytes(own));
+    let own_process = std::path::Path::new("/proc/self");
+    let (peak, before) = (Arc::new(AtomicU64::new(0)), resident_bytes(own_process));
     let is_over = Arc::new(AtomicBool::new(false));
     let watch = {
         let (peak, is_over) = (peak.clone(), is_over.clone());
         thread::spawn(move || {
             while !is_over.load(Ordering::Relaxed) {
-                let taken = memory_of_children() + resident_bytes(own).saturating_sub(before);
+                let taken =
+                    memory_of_children() + resident_bytes(own_process).saturating_sub(before);
                 peak.fetch_max(taken, Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(2));
             }
@@ -276,10 +277,10 @@ fn limits_hold_whatever_a_query_does() {
         peak.store(0, Ordering::Relaxed);
         let started = Instant::now();
         let answer = thread::scope(|scope| {
-            let asked =
+            let running =
                 scope.spawn(|| store.run_sql(&query, LIMITS, &CancellationToken::new()).map(drop));
-            // Everybody else is answered meanwhile.
-            while !asked.is_finished() {
+            // Other clients get answers meanwhile.
+            while !running.is_finished() {
                 let other = Instant::now();
                 let zone = ZoneId::new("farm", "bay-1");
                 let query = KpiQuery {
@@ -293,7 +294,7 @@ fn limits_hold_whatever_a_query_does() {
                 slowest_answer = slowest_answer.max(other.elapsed());
                 thread::sleep(Duration::from_millis(20));
             }
-            asked.join().unwrap()
+            running.join().unwrap()
         });
         let took = started.elapsed();
         let taken = peak.load(Ordering::Relaxed);
@@ -301,7 +302,7 @@ fn limits_hold_whatever_a_query_does() {
             answer.as_ref().map_or_else(|error| error.to_string(), |()| "answered".into());
         let outcome: String = outcome.chars().take(100).collect();
         println!("{name}: {:.1} s, {} MB: {outcome}", took.as_secs_f64(), taken / 1_000_000);
-        // The program itself, with its debug information, is some of it.
+        // Part of it is the program itself, with its debug information.
         assert!(taken < MEMORY_BYTES_MAX + 200_000_000, "{name}: {taken} bytes");
         assert!(took < LIMITS.time_max + Duration::from_secs(1), "{name}: {took:?}");
         assert!(!matches!(answer, Err(StoreError::SqlProcess(_))), "{name}: {answer:?}");

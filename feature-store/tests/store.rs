@@ -36,7 +36,7 @@ fn probe_report(zone: &str, seq: u64, event_ms: i64, readings: &[(&str, f64)]) -
     }
 }
 
-/// Three zones, a day, one reading each 20 s with some missing.
+/// Generates a day of three zones, one reading each 20 s with some missing.
 fn day_of_reports() -> Vec<SensorReport> {
     let mut reports = Vec::new();
     for i in 0..3 * 1440_u64 {
@@ -198,7 +198,7 @@ async fn shuffled_and_repeated_it_corrects_itself_to_the_same_rows() {
     append(&log, &[end.clone(), end_2.clone()]).await;
     let expected = run(&ordered_settings, &log, readings(&in_order) + 2).await;
 
-    // Within each two hours in reverse, and every tenth twice.
+    // In reverse within each two hours, and every tenth twice.
     let mut disturbed: Vec<SensorReport> = Vec::new();
     for part in in_order.chunks(540) {
         disturbed.extend(part.iter().rev().cloned());
@@ -298,7 +298,7 @@ async fn a_device_that_was_offline_for_three_days_rewrites_what_it_changes() {
     let mut late: Vec<SensorReport> = (0..=steps).map(online).collect();
     late.extend((6..=steps).map(|step| offline(step, end_ms)));
     late.extend((steps + 1..steps + 12).map(online));
-    // The newest event, less two minutes, less three days: before that, no correction.
+    // The newest event, less two minutes, less three days: no corrections before that.
     let oldest = steps - 3 * 144;
     let mut punctual = Vec::new();
     for step in 0..steps + 12 {
@@ -319,7 +319,7 @@ async fn a_device_that_was_offline_for_three_days_rewrites_what_it_changes() {
     let counts = of_late.committed_counts();
     assert_eq!(counts.by_quality["late"], (oldest - 6) as u64);
     assert!(counts.corrections >= 3 * 1440, "{counts:?}");
-    // Rows before it were made when the metric had no columns yet.
+    // Earlier rows were computed when the metric had no columns yet.
     let first_ms = START_MS + oldest * STEP_MS;
     let rows = |store: &FeatureStore| -> Frame {
         frame(store).into_iter().filter(|((_, at_ms), _)| *at_ms >= first_ms).collect()
@@ -340,7 +340,7 @@ async fn a_device_that_was_offline_for_three_days_rewrites_what_it_changes() {
 fn a_second_writer_is_told_who_has_the_file() {
     let dir = TempDir::new().unwrap();
     let settings = settings(dir.path());
-    // DuckDB lets one process open a file twice, so the other is another process.
+    // DuckDB lets one process open a file twice, so the second writer is another process.
     if let Some(path) = std::env::var_os("MICROCLIMATE_TEST_SECOND_WRITER") {
         let mut settings = settings;
         settings.store.path = path.into();
@@ -355,9 +355,12 @@ fn a_second_writer_is_told_who_has_the_file() {
         .env("MICROCLIMATE_TEST_SECOND_WRITER", &settings.store.path)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&second.stdout);
-    assert!(second.status.success(), "{said}");
-    assert!(said.contains("PID") && said.contains("hint: a DuckDB file has one writer"), "{said}");
+    let stdout = String::from_utf8_lossy(&second.stdout);
+    assert!(second.status.success(), "{stdout}");
+    assert!(
+        stdout.contains("PID") && stdout.contains("hint: a DuckDB file has one writer"),
+        "{stdout}"
+    );
 }
 
 #[test]
@@ -406,6 +409,6 @@ async fn a_zone_of_which_every_reading_is_flagged_does_not_hide_the_others() {
     let all = get("/v1/features/latest?names=temperature_last").await;
     let rows = all["rows"].as_array().unwrap();
     assert_eq!((rows.len(), &rows[0]["zone"]), (1, &"farm/bay-1".into()), "{all}");
-    let asked = get("/v1/features/latest?zones=farm/broken").await;
-    assert_eq!(asked["error"]["code"], "unknown_zone", "{asked}");
+    let answer = get("/v1/features/latest?zones=farm/broken").await;
+    assert_eq!(answer["error"]["code"], "unknown_zone", "{answer}");
 }

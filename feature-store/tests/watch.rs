@@ -10,7 +10,7 @@ use std::{
 use duckdb::{AccessMode, Config, Connection};
 use tempfile::TempDir;
 
-/// The program, killed when it goes out of scope.
+/// The program, killed when this goes out of scope.
 struct StoreProgram(Child);
 
 impl StoreProgram {
@@ -24,7 +24,7 @@ impl StoreProgram {
             .arg(set("rest.listen", "127.0.0.1:0"))
             .arg(set("watch.settle_s", "0"))
             .stdout(Stdio::null())
-            .stderr(File::options().create(true).append(true).open(dir.join("said")).unwrap())
+            .stderr(File::options().create(true).append(true).open(dir.join("stderr.log")).unwrap())
             .spawn()
             .unwrap();
         Self(child)
@@ -35,7 +35,7 @@ impl StoreProgram {
         self.0.wait().unwrap();
     }
 
-    /// Asks it to end, and waits.
+    /// Sends SIGTERM and waits for the end.
     fn stop(mut self) {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -65,11 +65,11 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until the program says that it took a file in.
+/// Waits until the program reports that it has ingested a file.
 fn wait_until_ingested(dir: &Path, file: &str) {
     wait_until(file, || {
-        let said = std::fs::read_to_string(dir.join("said")).unwrap_or_default();
-        said.lines().any(|line| line.contains("file taken in") && line.contains(file))
+        let log = std::fs::read_to_string(dir.join("stderr.log")).unwrap_or_default();
+        log.lines().any(|line| line.contains("file ingested") && line.contains(file))
     });
 }
 
@@ -98,7 +98,7 @@ not json
     .unwrap();
     std::fs::write(folder.join(".hidden.csv"), csv_of_readings("farm/hidden", 9)).unwrap();
     let listed = folder.join("rejects/b.jsonl.csv");
-    // Killed as soon as one of them was read: it may be committed by then, or not.
+    // Killed as soon as one of them was read, which may be committed by then or not.
     let program = StoreProgram::start(dir);
     wait_until("rejects", || listed.exists());
     program.kill();
@@ -107,7 +107,7 @@ not json
     wait_until_ingested(dir, "c.csv");
     rest.stop();
     assert_eq!(query_count(dir, "SELECT count(*) FROM meta.watched"), 3);
-    // Once more, and the same content under its name again: nothing is new.
+    // The same file again, and the same content under its name: nothing is new.
     let again = StoreProgram::start(dir);
     std::fs::write(folder.join("a.csv"), csv_of_readings("farm/bay-1", 500)).unwrap();
     std::fs::write(folder.join("d.csv"), csv_of_readings("farm/bay-3", 3)).unwrap();
@@ -124,16 +124,16 @@ not json
     assert!(query_count(dir, "SELECT count(*) FROM features.rows WHERE zone = 'bay-1'") > 490);
 }
 
-/// Waits until the program has said so often that it took a file in.
+/// Waits until the program has reported `times` times that it has ingested a file.
 fn wait_until_ingested_times(dir: &Path, file: &str, times: usize) {
     wait_until(file, || {
-        let said = std::fs::read_to_string(dir.join("said")).unwrap_or_default();
-        let lines = said.lines().filter(|line| line.contains("file taken in"));
+        let log = std::fs::read_to_string(dir.join("stderr.log")).unwrap_or_default();
+        let lines = log.lines().filter(|line| line.contains("file ingested"));
         lines.filter(|line| line.contains(file)).count() >= times
     });
 }
 
-/// Files, each renamed into the folder so that none is read by half.
+/// Writes a file and renames it into the folder, so that it is not read half.
 fn move_into_folder(dir: &Path, name: &str, text: &str) {
     let hidden = dir.join("in").join(format!(".{name}"));
     std::fs::write(&hidden, text).unwrap();
@@ -155,7 +155,7 @@ fn a_file_that_grows_gives_its_new_lines() {
     move_into_folder(dir, "log.csv", &(text(3) + "soon,farm/bay-1,d,1\n"));
     wait_until_ingested_times(dir, "log.csv", 2);
     program.stop();
-    // What was taken is known to the next process too; the last line has no end yet.
+    // The next process also knows which lines were ingested; the last line has no end yet.
     let program = StoreProgram::start(dir);
     let longer = text(3) + "soon,farm/bay-1,d,1\n" + &line(3) + line(4).trim_end();
     move_into_folder(dir, "log.csv", &longer);

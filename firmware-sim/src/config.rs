@@ -1,4 +1,4 @@
-//! What can be set; `default.toml` names and explains every key.
+//! The settings. `default.toml` names and explains every key.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -9,40 +9,40 @@ use telemetry::DeviceAddress;
 /// The compiled-in `default.toml`: every key with its default and its meaning.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-/// Tables of [`DEFAULTS`] whose keys are the user's own.
+/// Tables of [`DEFAULTS`] whose keys the user chooses.
 pub const OPEN_TABLES: &[&str] = &["replay.columns"];
 
 /// All settings of the simulator and the replay.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SimulatorConfig {
-    /// Where messages go.
+    /// The MQTT broker.
     pub broker: SimulatorBroker,
     /// The simulated site.
     pub simulate: SimulationConfig,
-    /// How often what goes wrong.
+    /// How often each fault occurs.
     pub faults: FaultRates,
-    /// Recorded data.
+    /// The replay of recorded data.
     pub replay: ReplayConfig,
 }
 
-/// Where messages go, and how they are sent.
+/// The MQTT broker that messages are sent to, and how.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SimulatorBroker {
     /// Name or address of the MQTT broker, without TLS.
     pub host: String,
-    /// Its port, without TLS.
+    /// Port of the broker, without TLS.
     pub port: u16,
-    /// What client ids start with.
+    /// Prefix of client ids.
     pub client_prefix: String,
-    /// Unacknowledged messages of one connection, 1 to 65535.
+    /// Largest number of unacknowledged messages of one connection, 1 to 65535.
     pub inflight_max: u16,
     /// First wait before connecting again, in seconds.
     pub reconnect_s_min: f64,
     /// Longest wait before connecting again, in seconds.
     pub reconnect_s_max: f64,
-    /// Wait for acknowledgements after a stop was asked for, in seconds.
+    /// Longest wait for acknowledgements after a stop was requested, in seconds.
     pub drain_s: f64,
 }
 
@@ -50,35 +50,35 @@ pub struct SimulatorBroker {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SimulationConfig {
-    /// Seed of everything random.
+    /// Seed of all random numbers.
     pub seed: u64,
     /// Sampling interval of every device, 1 to 3600 s.
     pub interval_s: u32,
-    /// The same during the live phase.
+    /// Sampling interval during the live phase, 1 to 3600 s.
     pub live_interval_s: u32,
     /// Days of history, 0 to 3660.
     pub days: f64,
-    /// Whether the live phase follows.
+    /// Whether the live phase follows the history.
     pub live: bool,
-    /// Messages a second during history; 0 for no limit.
+    /// Largest number of messages per second during history; 0 for no limit.
     pub rate_max: f64,
-    /// Recorded seconds a second during history; 0 for no limit.
+    /// Largest number of recorded seconds per second during history; 0 for no limit.
     pub speed_max: f64,
-    /// Simulated seconds that a device may be ahead of the slowest in history.
+    /// Largest lead of a device over the slowest one during history, simulated seconds.
     pub skew_s_max: u32,
-    /// Messages a device keeps while it is offline.
+    /// Largest number of messages that a device stores while it is offline.
     pub offline_messages_max: u32,
-    /// The CSV of injected faults; empty for none.
+    /// Path of the CSV of injected faults; empty for none.
     pub labels: PathBuf,
     /// Latitude of the site, -66 to 66 degrees.
     pub latitude_deg: f64,
 }
 
-/// Mean number of each fault a device and day.
+/// The mean number of each fault per device and day.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRates {
-    /// One value far off.
+    /// A single value far off.
     pub spike: f64,
     /// The same value for a while.
     pub stuck: f64,
@@ -88,33 +88,33 @@ pub struct FaultRates {
     pub dropout: f64,
     /// Strong noise for a while.
     pub noise: f64,
-    /// A device's clock that is off for a while.
+    /// A device clock that is off for a while.
     pub clock_skew: f64,
-    /// A message sent twice.
+    /// A message that is sent twice.
     pub duplicate: f64,
-    /// Two messages that change places.
+    /// Two messages in the wrong order.
     pub reorder: f64,
     /// A message that is sent minutes later.
     pub late: f64,
-    /// A further message that nobody can read.
+    /// A further message that cannot be decoded.
     pub malformed: f64,
 }
 
-/// Recorded data.
+/// The replay of recorded data.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayConfig {
-    /// Site of layouts that name none.
+    /// Site for layouts that do not name one.
     pub site: String,
-    /// Messages a second; 0 for no limit.
+    /// Largest number of messages per second; 0 for no limit.
     pub rate_max: f64,
-    /// Recorded seconds a second; 0 for no limit.
+    /// Largest number of recorded seconds per second; 0 for no limit.
     pub speed_max: f64,
-    /// Rejected rows that are named.
+    /// Number of rejected rows that are logged.
     pub rejects_shown: usize,
     /// How wide CSV files are read.
     pub wide_csv: WideCsvConfig,
-    /// Column name → MQTT topic with a metric.
+    /// MQTT topic that names a metric, by column name.
     pub columns: BTreeMap<String, String>,
 }
 
@@ -124,16 +124,16 @@ pub struct ReplayConfig {
 pub struct WideCsvConfig {
     /// Name of the column that holds the time.
     pub time_column: String,
-    /// One ASCII character between fields.
+    /// The field separator, one ASCII character.
     pub delimiter: String,
 }
 
 impl SimulatorConfig {
-    /// Checks what types alone cannot say. [`crate::run_simulation`] and
+    /// Checks the values that types alone cannot check. [`crate::Simulation::start`] and
     /// [`crate::replay_recording`] call it before any I/O.
     ///
     /// # Errors
-    /// The first key with a value out of its range.
+    /// Names the first key with a value out of its range.
     pub fn check_values(&self) -> Result<(), ConfigError> {
         let Self { broker, simulate, faults, replay } = self;
         let waits = [
@@ -150,7 +150,7 @@ impl SimulatorConfig {
             ("replay.rate_max", replay.rate_max, 0.0, 1e9),
             ("replay.speed_max", replay.speed_max, 0.0, 1e9),
         ];
-        // More than one fault a minute would leave nothing to hide them in.
+        // At more than one fault a minute there would be nothing to hide them in.
         let rates = faults.rates_per_day().map(|(name, rate)| (name, rate, 0.0, 1440.0));
         for (key, value, min, max) in waits.into_iter().chain(rates) {
             if !(min..=max).contains(&value) {
@@ -193,7 +193,7 @@ impl ReplayConfig {
 }
 
 impl FaultRates {
-    /// Each key with its rate.
+    /// Returns each key with its rate.
     fn rates_per_day(&self) -> [(&'static str, f64); 10] {
         [
             ("faults.spike", self.spike),
@@ -211,7 +211,7 @@ impl FaultRates {
 }
 
 impl Default for SimulatorConfig {
-    /// The compiled-in defaults.
+    /// Returns the compiled-in defaults.
     ///
     /// # Panics
     /// Never: a test reads `default.toml` into this type.

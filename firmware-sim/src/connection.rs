@@ -18,17 +18,17 @@ use crate::{
     simulation::wall_clock_ms,
 };
 
-/// One device's MQTT 5 connection, QoS 1: counts exactly what was
-/// acknowledged, and sends again what a cut has lost.
+/// One device's MQTT 5 connection with QoS 1. It counts exactly what was acknowledged, and sends
+/// messages again that a broken connection lost.
 #[derive(Debug)]
 pub(crate) struct DeviceConnection {
     queue: mpsc::Sender<PendingPublish>,
-    /// One permit a message that is not acknowledged yet.
+    /// One permit for each unacknowledged message.
     permits: Arc<Semaphore>,
     permits_max: u32,
     tally: Arc<PublishTally>,
     tasks: Vec<JoinHandle<()>>,
-    /// Ends the tasks, at once.
+    /// Ends the tasks at once.
     stop: CancellationToken,
 }
 
@@ -40,12 +40,12 @@ struct PendingPublish {
     permit: OwnedSemaphorePermit,
 }
 
-/// What is sent, each time that it is sent.
+/// The content of a message, which is encoded each time that it is sent.
 #[derive(Debug)]
 enum MessageContent {
-    /// Always the same.
+    /// The same bytes each time.
     Recorded(Vec<u8>),
-    /// Live, or from the device's buffer if it had to wait.
+    /// Live, or marked as buffered if it had to wait.
     Measured(DeviceMessage),
 }
 
@@ -61,15 +61,15 @@ impl MessageContent {
     }
 }
 
-/// A live message that waited for longer than this was buffered.
+/// Wait after which a live message counts as buffered, ms.
 const BUFFERED_MS: i64 = 60_000;
-/// Requests between this crate and the library's event loop.
+/// Number of requests between this crate and the library's event loop.
 const REQUESTS_MAX: usize = 64;
 const KEEP_ALIVE_S: u16 = 30;
 
 impl DeviceConnection {
-    /// Connects in the background, and again after each cut. At most
-    /// `unacknowledged_max` messages are under way.
+    /// Connects in the background, and again after each disconnection. At most
+    /// `unacknowledged_max` messages are in flight.
     pub(crate) fn open(
         broker: &SimulatorBroker,
         client_id: &str,
@@ -80,7 +80,7 @@ impl DeviceConnection {
         let mut options = MqttOptions::new(client_id, (broker.host.as_str(), broker.port));
         options
             .set_keep_alive(KEEP_ALIVE_S)
-            // This side keeps what is not acknowledged, and sends it again.
+            // This side stores unacknowledged messages and sends them again.
             .set_clean_start(true)
             .set_last_will(LastWill::new(status_topic, "offline", QoS::AtLeastOnce, true, None));
         options.set_outgoing_inflight_upper_limit(broker.inflight_max);
@@ -103,7 +103,7 @@ impl DeviceConnection {
         Ok(Self { queue, permits, permits_max: unacknowledged_max, tally, tasks, stop })
     }
 
-    /// Takes a message; waits while too many are not acknowledged.
+    /// Sends a message; waits while too many are unacknowledged.
     pub(crate) async fn send_recorded(&self, topic: String, payload: Vec<u8>, readings: u64) {
         let Ok(permit) = self.permits.clone().acquire_owned().await else { return };
         self.tally.count_published(readings);
@@ -118,7 +118,7 @@ impl DeviceConnection {
             .await;
     }
 
-    /// Takes a live message unless the device's buffer is full.
+    /// Sends a live message unless the device's buffer is full.
     pub(crate) fn offer_live(&self, message: DeviceMessage) -> bool {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             self.tally.count_dropped();
@@ -137,11 +137,11 @@ impl DeviceConnection {
 
     /// Waits until every message so far is acknowledged.
     pub(crate) async fn wait_until_settled(&self) {
-        // All permits are free only when nothing is under way.
+        // All permits are free only when no message is in flight.
         drop(self.permits.acquire_many(self.permits_max).await);
     }
 
-    /// Ends the connection; what is not acknowledged stays so.
+    /// Ends the connection. Unacknowledged messages stay unacknowledged.
     pub(crate) async fn close(self) {
         self.stop.cancel();
         for task in self.tasks {
@@ -150,8 +150,8 @@ impl DeviceConnection {
     }
 }
 
-/// Keeps the library going, and connects again after a cut, each time a little
-/// later, with a random part so that devices do not come back all at once.
+/// Polls the library. After a disconnection it connects again, each time a little later, with a
+/// random part so that devices do not reconnect all at once.
 async fn poll_events(
     mut events: EventLoop,
     client_id: String,
@@ -205,7 +205,7 @@ async fn publish_outgoing(
             () = stop.cancelled() => break,
         };
         let Ok(notice) = notice else {
-            tracing::error!(topic = message.topic, "a message that no broker takes");
+            tracing::error!(topic = message.topic, "cannot publish a message");
             tally.count_refused();
             continue;
         };
@@ -220,7 +220,7 @@ async fn publish_outgoing(
     let _ = client.try_disconnect();
 }
 
-/// Waits for the PUBACK; sends again what a lost session has forgotten.
+/// Waits for the PUBACK. Sends the message again if the session was lost.
 async fn await_acknowledgement(
     client: AsyncClient,
     message: PendingPublish,

@@ -1,4 +1,4 @@
-//! A device: its sensors, its numbers, its battery.
+//! A simulated device: its sensors, its sequence numbers, its battery.
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -9,7 +9,7 @@ use crate::{
     physics::{SensedQuantity, SimulatedSite, SimulatedZone, draw_normal},
 };
 
-/// What a device is made of.
+/// The fixed properties of a device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DeviceModel {
     pub(crate) zone: (&'static str, &'static str),
@@ -21,7 +21,7 @@ pub(crate) struct DeviceModel {
     has_battery: bool,
 }
 
-/// A metric, what it measures, its noise and its resolution, in its unit.
+/// A metric, its measured quantity, its noise and its resolution, in the metric's unit.
 #[derive(Clone, Copy, Debug)]
 struct SensorModel {
     metric: &'static str,
@@ -71,8 +71,8 @@ const BAY: (&str, &str) = ("farm", "bay-1");
 const ROOM_1: (&str, &str) = ("house", "room-1");
 const ROOM_2: (&str, &str) = ("house", "room-2");
 
-/// The site's devices: five in a greenhouse bay, its weather station, three in
-/// each of two rooms.
+/// The site's devices: five in a greenhouse bay, its weather station, and three in each of two
+/// rooms.
 pub(crate) const MODELS: [DeviceModel; 12] = [
     device_model(BAY, "climate", SimulatedZone::Bay, BAY_CLIMATE, false, true),
     device_model(BAY, "soil-1", SimulatedZone::Bay, DRY_END, false, true),
@@ -99,12 +99,12 @@ const fn device_model(
     DeviceModel { zone, name, place, sensors, single, has_battery }
 }
 
-/// A fresh pair of lithium cells, V, and what a day takes from it.
+/// Voltage of a fresh pair of lithium cells, V, and its drop per day.
 const BATTERY_FULL_V: f64 = 3.3;
 const BATTERY_V_PER_DAY: f64 = 0.004;
 const DAY_MS: f64 = 86_400_000.0;
 
-/// A device that runs.
+/// A running device.
 #[derive(Debug)]
 pub(crate) struct SimulatedDevice {
     pub(crate) model: DeviceModel,
@@ -112,9 +112,9 @@ pub(crate) struct SimulatedDevice {
     boot: String,
     seq: u64,
     started_ms: i64,
-    /// How far into each interval it samples, ms: devices are not in step.
+    /// Offset of its samples within each interval, ms. Devices are not in step.
     phase_ms: i64,
-    /// How fast its clock runs away, parts per million.
+    /// Drift of its clock, parts per million.
     drift_ppm: f64,
     pub(crate) rng: Pcg64Mcg,
 }
@@ -135,12 +135,12 @@ impl SimulatedDevice {
         }
     }
 
-    /// When it samples, in an interval that starts at `interval_ms`.
+    /// Returns when it samples, in an interval that starts at `interval_ms`, UTC ms.
     pub(crate) fn samples_at_ms(&self, interval_ms: i64, length_ms: i64) -> i64 {
         interval_ms + self.phase_ms % length_ms
     }
 
-    /// What it measures now: metric and value, in the metric's unit.
+    /// Measures now. Returns metric and value, in the metric's unit.
     pub(crate) fn measure_site(
         &mut self,
         site: &SimulatedSite,
@@ -148,10 +148,10 @@ impl SimulatedDevice {
     ) -> Vec<(&'static str, f64)> {
         let mut values = Vec::with_capacity(self.model.sensors.len() + 1);
         for sensor in self.model.sensors {
-            let Some(truth) = site.read_quantity(self.model.place, sensor.quantity) else {
+            let Some(true_value) = site.read_quantity(self.model.place, sensor.quantity) else {
                 continue;
             };
-            let value = truth
+            let value = true_value
                 + if sensor.noise > 0.0 { draw_normal(&mut self.rng, sensor.noise) } else { 0.0 };
             let floor = match sensor.metric {
                 "temperature" | "soil_temperature" | "outdoor_temperature" => f64::NEG_INFINITY,
@@ -168,8 +168,8 @@ impl SimulatedDevice {
         values
     }
 
-    /// Messages with the device's own stamp and numbers; its clock is off by
-    /// its drift and `skew_ms`.
+    /// Builds messages with the device's own timestamp and numbers. Its clock is off by its drift
+    /// and `skew_ms`.
     pub(crate) fn build_messages(
         &mut self,
         values: Vec<(&'static str, f64)>,
@@ -203,7 +203,7 @@ impl SimulatedDevice {
 }
 
 fn round_to(value: f64, resolution: f64) -> f64 {
-    // Twice, so that 0.1 steps print as such.
+    // Rounds twice, so that multiples of 0.1 print as such.
     let steps = (value / resolution).round();
     (steps * resolution * 1e6).round() / 1e6
 }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use service::config::ConfigError;
 
-/// Why nothing more can be published.
+/// The errors that end publishing.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
     /// A setting has no meaning.
@@ -11,11 +11,11 @@ pub enum SimError {
     /// A connection could not be set up.
     #[error("{host}:{port}: cannot set up an MQTT client: {what}")]
     Client {
-        /// The broker.
+        /// Name or address of the broker.
         host: String,
-        /// Its port.
+        /// Port of the broker.
         port: u16,
-        /// What the library says.
+        /// The library's message.
         what: String,
     },
     /// A file or folder cannot be read or written.
@@ -23,10 +23,10 @@ pub enum SimError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// What is to be replayed cannot be read.
+    /// The recording cannot be read.
     #[error(transparent)]
     Recording(#[from] recordings::RecordingError),
 }

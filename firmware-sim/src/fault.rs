@@ -1,4 +1,4 @@
-//! What goes wrong with a device, and the file that says so.
+//! Injected faults of a device, and the file that labels them.
 
 use std::{fs::File, io::Write, path::Path};
 
@@ -16,17 +16,17 @@ use crate::{
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: f64 = 86_400_000.0;
 
-/// A fault that lasts.
+/// A fault that lasts for some time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct LastingFault {
     kind: LastingFaultKind,
-    /// The metric's place among the device's values.
+    /// Index of the metric among the device's values.
     metric: usize,
     from_ms: i64,
     until_ms: i64,
-    /// Of a drift or noise, as a share of the value's size; of a skew, in ms.
+    /// Size of a drift or noise as a share of the value; of a clock skew in ms.
     size: f64,
-    /// What a stuck sensor goes on saying.
+    /// The value that a stuck sensor repeats.
     held: f64,
 }
 
@@ -56,7 +56,7 @@ impl LastingFaultKind {
 pub(crate) struct FaultyDevice {
     pub(crate) device: SimulatedDevice,
     lasting: Option<LastingFault>,
-    /// Messages that leave later than they should.
+    /// Messages that are sent later than they should be.
     held_back: Vec<(i64, DeviceMessage)>,
 }
 
@@ -65,7 +65,7 @@ impl FaultyDevice {
         Self { device, lasting: None, held_back: Vec::new() }
     }
 
-    /// What the device sends at `at_ms`, one sampling interval after the last.
+    /// Returns the messages at `at_ms`, one sampling interval after the last.
     pub(crate) fn sample_messages(
         &mut self,
         site: &SimulatedSite,
@@ -148,7 +148,7 @@ impl FaultyDevice {
             LastingFaultKind::Drift => (rng.random_range(240..720), rng.random_range(0.1..0.3)),
             LastingFaultKind::Dropout => (rng.random_range(15..120), 0.0),
             LastingFaultKind::Noise => (rng.random_range(20..90), rng.random_range(0.05..0.2)),
-            // Within what the feature store takes for a clock's fault.
+            // Within the range that the feature store recognises as a clock fault.
             LastingFaultKind::ClockSkew => {
                 (rng.random_range(30..180), rng.random_range(-120_000.0..-30_000.0))
             }
@@ -156,18 +156,19 @@ impl FaultyDevice {
         let until_ms = at_ms + minutes * MINUTE_MS;
         let held = values[metric].1;
         self.lasting = Some(LastingFault { kind, metric, from_ms: at_ms, until_ms, size, held });
-        let of_all = matches!(kind, LastingFaultKind::Dropout | LastingFaultKind::ClockSkew);
-        let metric = if of_all { "" } else { values[metric].0 };
+        let affects_all_metrics =
+            matches!(kind, LastingFaultKind::Dropout | LastingFaultKind::ClockSkew);
+        let metric = if affects_all_metrics { "" } else { values[metric].0 };
         labels.write_label(&self.device, metric, kind.name(), at_ms, until_ms);
     }
 
-    /// Held-back messages whose time has come.
+    /// Takes the held-back messages that are due.
     fn take_due(&mut self, at_ms: i64) -> Vec<DeviceMessage> {
         let due = self.held_back.extract_if(.., |(due_ms, _)| *due_ms <= at_ms);
         due.map(|(due_ms, message)| DeviceMessage { sent_ms: due_ms, ..message }).collect()
     }
 
-    /// What is still held back when the history ends.
+    /// Takes all messages that are still held back when the history ends.
     pub(crate) fn take_held_back(&mut self) -> Vec<DeviceMessage> {
         self.take_due(i64::MAX)
     }
@@ -181,7 +182,7 @@ pub(crate) struct FaultLabelFile {
 }
 
 impl FaultLabelFile {
-    /// Starts the file anew; an empty path is for no file.
+    /// Creates the file, or replaces it. An empty path means no file.
     pub(crate) fn create_file(path: &Path) -> Result<Self, SimError> {
         if path.as_os_str().is_empty() {
             return Ok(Self::default());
@@ -209,7 +210,7 @@ impl FaultLabelFile {
         if let Some(file) = &mut self.file
             && let Err(error) = writeln!(file, "{zone},{name},{metric},{fault},{from_ms},{to_ms}")
         {
-            tracing::warn!(%error, "a fault is injected that the labels do not name");
+            tracing::warn!(%error, "cannot label an injected fault");
         }
     }
 }
@@ -221,7 +222,7 @@ mod tests {
 
     const START_MS: i64 = 1_718_409_600_000;
 
-    /// Three days of a climate device.
+    /// Runs a climate device for three days.
     fn days(faults: &FaultRates) -> (Vec<DeviceMessage>, u64) {
         let mut site = SimulatedSite::new(7, 36.8, START_MS);
         let mut device = FaultyDevice::new(SimulatedDevice::start_at(MODELS[6], 6, 7, START_MS));

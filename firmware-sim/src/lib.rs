@@ -1,16 +1,15 @@
-//! Simulated devices, and recorded data played again: both publish MQTT as
-//! real firmware would.
+//! Simulated devices, and the replay of recorded data. Both publish MQTT as real firmware would.
 //!
 //! # Layout
-//! In the order a value meets them:
-//! - [`settings`]: what can be set
+//! In the order in which a value meets them:
+//! - [`config`]: the settings
 //! - `physics`: weather, rooms, a greenhouse, soil
 //! - `device`: sensors, sequence numbers, a battery
-//! - `fault`: what goes wrong, and the file that says so
+//! - `fault`: injected faults, and the file that labels them
 //! - [`replay`]: recorded data in place of all that
 //! - `message`: one MQTT message and its payload
-//! - `connection`: sends it, and knows when it was acknowledged
-//! - `tally`: counts
+//! - `connection`: sends messages and waits for their acknowledgements
+//! - `publish_counts`: counts of messages and readings
 //! - `simulation`: history first, then live
 
 pub mod config;

@@ -1,4 +1,4 @@
-//! The simulator and the replay by themselves.
+//! The program `firmware-sim`: the simulator and the replay.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use service::{
 };
 use telemetry::time::parse_bound_ms;
 
-/// Publishes simulated or recorded sensors by MQTT.
+/// Publishes simulated or recorded sensor data over MQTT.
 #[derive(Parser)]
 #[command(
     name = "firmware-sim",
@@ -37,7 +37,7 @@ struct SimulatorArgs {
 enum SimulatorCommand {
     /// Simulate a greenhouse bay and two rooms: history first, then live.
     Simulate,
-    /// Play recorded data in the order of its time.
+    /// Replay recorded data in the order of its time.
     Replay(SimulatorReplayArgs),
     /// Print the commented default configuration.
     Defaults,
@@ -45,27 +45,27 @@ enum SimulatorCommand {
 
 #[derive(clap::Args)]
 struct SimulatorReplayArgs {
-    /// A folder, or a file.
+    /// A folder or a file.
     path: PathBuf,
-    /// How it is laid out.
+    /// The layout of the recorded files.
     #[arg(long, value_enum)]
     layout: RecordingLayout,
-    /// Only these rooms, as in 415,417.
+    /// Only these rooms, such as 415,417.
     #[arg(long, value_delimiter = ',')]
     rooms: Vec<String>,
-    /// From this time on, as in 2013-08-24 or 2013-08-24T12:00:00Z.
+    /// Start time, such as 2013-08-24 or 2013-08-24T12:00:00Z.
     #[arg(long, value_parser = parse_bound_ms)]
     from: Option<i64>,
-    /// Before this time.
+    /// End time, which is excluded.
     #[arg(long, value_parser = parse_bound_ms)]
     to: Option<i64>,
-    /// Messages a second at most.
+    /// Largest number of messages per second.
     #[arg(long)]
     rate: Option<f64>,
-    /// Recorded seconds in one second at most, as in x60.
+    /// Largest number of recorded seconds per second, such as x60.
     #[arg(long, value_parser = speed)]
     speed: Option<f64>,
-    /// At most this many messages.
+    /// Largest number of messages.
     #[arg(long)]
     max: Option<u64>,
 }
@@ -89,10 +89,10 @@ async fn main() -> Result<()> {
     match args.command {
         SimulatorCommand::Defaults => print!("{DEFAULTS}"),
         SimulatorCommand::Simulate => run_simulation(&settings).await?,
-        SimulatorCommand::Replay(asked) => {
-            settings.replay.rate_max = asked.rate.unwrap_or(settings.replay.rate_max);
-            settings.replay.speed_max = asked.speed.unwrap_or(settings.replay.speed_max);
-            let SimulatorReplayArgs { path, layout, rooms, from, to, max, .. } = asked;
+        SimulatorCommand::Replay(arguments) => {
+            settings.replay.rate_max = arguments.rate.unwrap_or(settings.replay.rate_max);
+            settings.replay.speed_max = arguments.speed.unwrap_or(settings.replay.speed_max);
+            let SimulatorReplayArgs { path, layout, rooms, from, to, max, .. } = arguments;
             let request = ReplayRequest { path, layout, rooms, from_ms: from, to_ms: to, max };
             let bar = progress_bar();
             let show = |progress| show_progress(&bar, progress);

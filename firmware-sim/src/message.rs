@@ -8,36 +8,36 @@ use telemetry::{DeviceAddress, ReportSource};
 pub(crate) struct DeviceMessage {
     /// The full MQTT topic.
     pub(crate) topic: String,
-    /// When it leaves the device, by the true clock, UTC milliseconds.
+    /// When it is sent, by the true clock, UTC milliseconds.
     pub(crate) sent_ms: i64,
-    /// What it says.
+    /// The content.
     pub(crate) body: MessageBody,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum MessageBody {
     /// Measured values.
     Sample(SampleBody),
-    /// Bytes that nobody can read, as a firmware with a fault sends them.
+    /// Bytes that cannot be decoded, as faulty firmware sends them.
     Malformed(Vec<u8>),
 }
 
-/// Measured values, as the device stamps them.
+/// Measured values with the device's timestamp.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SampleBody {
     pub(crate) boot: String,
     pub(crate) seq: u64,
     /// Event time by the device's own clock, UTC milliseconds.
     pub(crate) event_ms: i64,
-    /// Metric and value; exactly one where the topic names the metric.
+    /// Metric and value; exactly one if the topic names the metric.
     pub(crate) values: Vec<(&'static str, f64)>,
     /// Whether the topic names the metric.
     pub(crate) single: bool,
 }
 
 impl DeviceMessage {
-    /// Readings it counts for: its metrics, or 1 where it cannot be read.
+    /// Number of readings it counts for: its metrics, or 1 if it cannot be decoded.
     pub(crate) fn reading_count(&self) -> u64 {
         match &self.body {
             MessageBody::Sample(sample) => sample.values.len() as u64,
@@ -45,8 +45,8 @@ impl DeviceMessage {
         }
     }
 
-    /// The payload. What is not live carries when it was sent, so that the
-    /// receiver sees the delay as it would have been.
+    /// Encodes the payload. A message that is not live carries its sending time, so that the
+    /// receiver sees the delay.
     pub(crate) fn encode_payload(&self, source: ReportSource) -> Vec<u8> {
         match &self.body {
             MessageBody::Malformed(bytes) => bytes.clone(),
@@ -75,7 +75,7 @@ impl SampleBody {
     }
 }
 
-/// The topic of a device, or of one metric of it.
+/// Returns the topic of a device, or of one of its metrics.
 pub(crate) fn device_topic(zone: &telemetry::ZoneId, device: &str, metric: Option<&str>) -> String {
     DeviceAddress { zone: zone.clone(), device: device.into(), metric: metric.map(Into::into) }
         .to_topic()

@@ -1,8 +1,8 @@
 //! The simulated site: weather, rooms and a greenhouse, stepped together.
 //!
-//! One state variable a quantity and one resistance a wall: enough for days
-//! that look like days, for features that carry information about the next
-//! hours, and for faults to stand out.
+//! Each quantity has one state variable and each wall one resistance. That is enough for days
+//! that look like days, for features that carry information about the next hours, and for faults
+//! to stand out.
 
 mod air;
 mod greenhouse;
@@ -22,8 +22,8 @@ use room::{OccupancyPattern, SimulatedRoom};
 use simulation_time::SimulationTime;
 use weather::OutdoorWeather;
 
-/// Longest step of the balances, in ms: the fastest of them (a greenhouse
-/// with open vents) settles within minutes.
+/// Longest step of the balances, in ms. The fastest one (a greenhouse with open vents) settles
+/// within minutes.
 const STEP_MS: i64 = 60_000;
 
 /// The zones of the simulated site.
@@ -37,7 +37,7 @@ pub(crate) enum SimulatedZone {
     Living,
 }
 
-/// What a sensor would read without its errors.
+/// The quantities of the site, without sensor errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SensedQuantity {
     Temperature,
@@ -47,7 +47,7 @@ pub(crate) enum SensedQuantity {
     Motion,
     Heater,
     Irrigation,
-    /// Of the dry end (0) and the wet end (1) of the bay.
+    /// At the dry end (0) or the wet end (1) of the bay.
     SoilMoisture(usize),
     SoilTemperature(usize),
     OutdoorTemperature,
@@ -66,9 +66,9 @@ pub(crate) struct SimulatedSite {
 }
 
 impl SimulatedSite {
-    /// A site that has settled into its weather at `start_ms`.
+    /// Creates a site that has settled into its weather at `start_ms`.
     pub(crate) fn new(seed: u64, latitude_deg: f64, start_ms: i64) -> Self {
-        /// Two days before the start, so that no start-up transient is seen.
+        /// Simulated time before the start, ms: two days, so that no transient is visible.
         const SETTLE_MS: i64 = 2 * 86_400_000;
         let now_ms = start_ms - SETTLE_MS;
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
@@ -86,7 +86,7 @@ impl SimulatedSite {
         site
     }
 
-    /// Steps everything to `to_ms`; an earlier time changes nothing.
+    /// Advances the whole site to `to_ms`. An earlier time changes nothing.
     pub(crate) fn advance_to(&mut self, to_ms: i64) {
         while self.now_ms < to_ms {
             let step_ms = STEP_MS.min(to_ms - self.now_ms);
@@ -100,8 +100,8 @@ impl SimulatedSite {
         }
     }
 
-    /// The true value now, in the unit of the metric table. `None` where the
-    /// place has no such thing.
+    /// Returns the true value now, in the unit of the metric table; `None` if the zone does not
+    /// have the quantity.
     pub(crate) fn read_quantity(
         &self,
         place: SimulatedZone,
@@ -116,7 +116,7 @@ impl SimulatedSite {
         }
     }
 
-    /// Starts counting movements anew: a motion sensor reports them once.
+    /// Starts a new count of movements, because a motion sensor reports each only once.
     pub(crate) fn clear_motion(&mut self) {
         self.office.clear_motion();
         self.living.clear_motion();
@@ -144,8 +144,7 @@ mod tests {
             .collect()
     }
 
-    /// All values lie in `range`, and they move by at least `spread` within a
-    /// week.
+    /// Checks that all values lie in `range` and move by at least `spread` within a week.
     fn check(
         place: SimulatedZone,
         quantity: SensedQuantity,

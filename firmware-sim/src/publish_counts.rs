@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-/// What has happened so far, counted where it happens.
+/// The counters of published messages.
 #[derive(Debug, Default)]
 pub(crate) struct PublishTally {
     messages_published: AtomicU64,
@@ -13,21 +13,21 @@ pub(crate) struct PublishTally {
     dropped: AtomicU64,
 }
 
-/// How much was published, and how much of it was acknowledged. A message that
-/// nobody can read counts as one reading.
+/// Number of published and acknowledged messages and readings. A message that cannot be decoded
+/// counts as one reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PublishCounts {
-    /// Handed to a connection; sent again after a cut counts once.
+    /// Messages given to a connection. A message that is sent again counts once.
     pub messages_published: u64,
-    /// The same in readings.
+    /// Readings in these messages.
     pub readings_published: u64,
-    /// Their PUBACK came.
+    /// Messages with a PUBACK.
     pub messages_acknowledged: u64,
-    /// The same in readings.
+    /// Readings in these messages.
     pub readings_acknowledged: u64,
     /// Messages that the broker refused with a reason.
     pub refused: u64,
-    /// Messages that did not fit a device's offline buffer.
+    /// Messages that did not fit into a device's offline buffer.
     pub dropped: u64,
 }
 

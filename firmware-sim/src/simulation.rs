@@ -17,18 +17,18 @@ use crate::{
     publish_counts::PublishTally,
 };
 
-/// How far a phase has come.
+/// The progress of a phase.
 #[derive(Clone, Copy, Debug)]
 pub struct SimulationProgress {
     /// Counts of all phases so far.
     pub counts: PublishCounts,
     /// The simulated or recorded time, UTC ms.
     pub at_ms: i64,
-    /// What of the history has been sent, 0 to 1.
+    /// Share of the history that has been sent, 0 to 1.
     pub share: f64,
 }
 
-/// The simulated site and its devices, each with a connection of its own.
+/// The simulated site and its devices, each with its own connection.
 #[derive(Debug)]
 pub struct Simulation {
     settings: SimulatorConfig,
@@ -40,12 +40,12 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// Sets the site up to begin `simulate.days` ago, and connects its
-    /// devices. Needs a tokio runtime.
+    /// Sets up the site to begin `simulate.days` ago, and connects its devices. Needs a tokio
+    /// runtime.
     ///
     /// # Errors
-    /// [`SimError`]: a setting, the labels' file, a connection. A broker that
-    /// is not there yet is no error: devices try again.
+    /// [`SimError`]: a setting, the label file, a connection. A broker that is not reachable yet
+    /// is not an error: devices retry.
     pub fn start(settings: &SimulatorConfig) -> Result<Self, SimError> {
         settings.check_values()?;
         let simulate = &settings.simulate;
@@ -76,14 +76,14 @@ impl Simulation {
         })
     }
 
-    /// What was published and acknowledged so far.
+    /// Returns the number of messages published and acknowledged so far.
     #[must_use]
     pub fn counts(&self) -> PublishCounts {
         self.tally.load_counts()
     }
 
-    /// Publishes the history up to now, marked as a replay, as fast as it is
-    /// acknowledged or as the settings allow; waits for the last PUBACK.
+    /// Publishes the history up to now, marked as a replay, as fast as it is acknowledged or as
+    /// the settings allow. Waits for the last PUBACK.
     pub async fn publish_history(
         &mut self,
         observe: impl Fn(SimulationProgress),
@@ -103,7 +103,7 @@ impl Simulation {
             number += 1;
             self.now_ms += interval_ms;
             if number % intervals_ahead == 0 {
-                // Nobody runs ahead: what was sent is acknowledged by then.
+                // No device runs ahead: its earlier messages are acknowledged by then.
                 self.settle_devices(shutdown).await;
             }
             if number % 30 == 0 {
@@ -120,8 +120,8 @@ impl Simulation {
         self.counts()
     }
 
-    /// Publishes in real time until `shutdown`, then waits up to
-    /// `broker.drain_s` for the last PUBACKs.
+    /// Publishes in real time until `shutdown`, then waits up to `broker.drain_s` for the last
+    /// PUBACKs.
     pub async fn publish_live(&mut self, shutdown: &CancellationToken) -> PublishCounts {
         let interval_s = self.settings.simulate.live_interval_s;
         let interval_ms = i64::from(interval_s) * 1000;
@@ -149,7 +149,7 @@ impl Simulation {
         if tokio::time::timeout(drain, drained).await.is_err() {
             tracing::warn!(
                 drain_s = drain.as_secs_f64(),
-                "not everything was acknowledged in time"
+                "not all messages were acknowledged in time"
             );
         }
         self.counts()
@@ -209,7 +209,7 @@ impl Simulation {
     }
 }
 
-/// Holds a history back to a rate or a speed; 0 is for as fast as possible.
+/// Limits the history to a rate or a speed; 0 means no limit.
 #[derive(Debug)]
 pub(crate) struct RatePacer {
     rate_max: f64,

@@ -1,13 +1,13 @@
-//! The program `firmware-sim` by itself: what is wrong is said with a hint.
+//! The program `firmware-sim`: its errors have a hint.
 
 use std::process::Command;
 
 fn check(args: &[&str], parts: &[&str]) {
     let ran = Command::new(env!("CARGO_BIN_EXE_firmware-sim")).args(args).output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stderr);
+    let stderr = String::from_utf8_lossy(&ran.stderr);
     assert!(!ran.status.success(), "{args:?}");
     for part in parts {
-        assert!(said.contains(part), "{args:?}: {said}");
+        assert!(stderr.contains(part), "{args:?}: {stderr}");
     }
 }
 

@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use telemetry::Address;
+use telemetry::DeviceAddress;
 
 fuzz_target!(|topic: &str| {
-    if let Ok(address) = Address::parse(topic) {
-        assert_eq!(address.topic(), topic);
+    if let Ok(address) = DeviceAddress::parse(topic) {
+        assert_eq!(address.to_topic(), topic);
     }
 });

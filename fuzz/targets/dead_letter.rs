@@ -1,4 +1,4 @@
-//! Records of the dead letters: a line a header, `name=value`, then the payload
+//! Records of the dead letters: one line for each header, `name=value`, then the payload
 //! after an empty line.
 #![no_main]
 
@@ -19,5 +19,5 @@ fuzz_target!(|data: &[u8]| {
         record.headers.push((name, line[at..].get(1..).unwrap_or_default().to_vec()));
     }
     record.payload = rest.to_vec().into();
-    gateway::fuzzing::dead_letter(&record);
+    gateway::fuzzing::parse_dead_letter(&record);
 });

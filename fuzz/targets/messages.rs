@@ -3,19 +3,19 @@
 
 use std::{path::Path, sync::OnceLock};
 
-use gateway::{Settings, fuzzing::Door};
+use gateway::{GatewaySettings, fuzzing::FuzzDecoder};
 
-static DOOR: OnceLock<Door> = OnceLock::new();
+static DECODER: OnceLock<FuzzDecoder> = OnceLock::new();
 
-/// Decodes them by the mappings of `deploy/examples/<example>.toml`.
+/// Decodes the messages with the mappings of `deploy/examples/<example>.toml`.
 pub fn run(example: &str, data: &[u8]) {
-    let door = DOOR.get_or_init(|| {
+    let decoder = DECODER.get_or_init(|| {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
         let path = examples.join(example).with_extension("toml");
-        let settings = Settings::load(Some(&path), &[]).unwrap_or_else(|e| panic!("{e}"));
-        Door::new(&settings)
+        let settings = GatewaySettings::load(Some(&path), &[]).unwrap_or_else(|e| panic!("{e}"));
+        FuzzDecoder::new(&settings)
     });
-    door.forget();
+    decoder.forget();
     let mut rest = data;
     for second in 0.. {
         let end = rest.windows(4).position(|window| window == b"\n~~\n");
@@ -27,7 +27,7 @@ pub fn run(example: &str, data: &[u8]) {
             Some(topic) => (topic, true),
             None => (&*topic, false),
         };
-        door.take(topic, payload, 1_700_000_000_000 + 1_000 * second, is_retained);
+        decoder.decode_message(topic, payload, 1_700_000_000_000 + 1_000 * second, is_retained);
         match end {
             Some(end) => rest = &rest[end + 4..],
             None => return,

@@ -1,5 +1,5 @@
-//! How many messages a second the embedded listener takes into the embedded
-//! log: QoS 1, so each is counted when its acknowledgement says it is durable.
+//! Measures how many messages per second the embedded listener writes to the embedded log. They
+//! are QoS 1, so each counts when its acknowledgement states that it is durable.
 //!
 //! ```sh
 //! cargo run -p microclimate-gateway --example throughput -- [CONNECTIONS] [SECONDS] [FOLDER]
@@ -24,9 +24,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Unacknowledged messages of one connection.
+/// Number of unacknowledged messages of one connection.
 const WINDOW: u64 = 128;
-/// Of one PUBACK.
+/// Size of one PUBACK, bytes.
 const ANSWER_BYTES: usize = 4;
 const PAYLOAD_BYTES: usize = 150;
 
@@ -49,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
         async move { gateway.run(GatewaySockets { mqtt: Some(socket), rest: None }, shutdown).await }
     });
 
-    // The devices have a thread of their own, as they would have machines.
+    // The devices have a thread of their own, as they would have machines of their own.
     let acknowledged = Arc::new(AtomicU64::new(0));
     let is_over = Arc::new(AtomicBool::new(false));
     let devices = std::thread::spawn({
@@ -78,12 +78,12 @@ async fn main() -> anyhow::Result<()> {
     let bounds = log.offset_bounds(telemetry::topic::READINGS)?;
     let records: i64 = bounds.values().map(|offsets| offsets.end - offsets.start).sum();
     println!("{records} records in {}", dir.display());
-    // Else this would have measured something else than reading after reading.
+    // Otherwise this would not have measured reading after reading.
     anyhow::ensure!(totals.received == totals.logged, "not every reading was logged as one");
     Ok(())
 }
 
-/// One device: MQTT 3.1.1, as many messages as the acknowledgements allow.
+/// Runs one device: MQTT 3.1.1, as many messages as the acknowledgements allow.
 async fn run_device(
     port: u16,
     device: u64,
@@ -92,7 +92,7 @@ async fn run_device(
 ) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
-    // Each its own client, or they would take each other's place.
+    // Each device is a client of its own, or they would take over each other's slot.
     let connect =
         [&b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04"[..], &client_id(device)].concat();
     stream.write_all(&connect).await?;
@@ -110,7 +110,7 @@ async fn run_device(
         if answered == sent {
             break;
         }
-        // What is cut is completed.
+        // A partial answer is completed by the next read.
         let mut bytes = stream.read(&mut incoming).await?;
         anyhow::ensure!(bytes > 0, "the gateway closed the connection");
         let rest = bytes.next_multiple_of(ANSWER_BYTES) - bytes;
@@ -123,7 +123,7 @@ async fn run_device(
     Ok(())
 }
 
-/// A client identifier of four bytes.
+/// Returns a client identifier of four bytes.
 fn client_id(device: u64) -> Vec<u8> {
     format!("{:04}", device % 10_000).into_bytes()
 }

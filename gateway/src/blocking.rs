@@ -1,10 +1,10 @@
-//! Work that blocks, beside the tasks that must not.
+//! Blocking work, outside of the async tasks.
 
 use std::panic::resume_unwind;
 
 use tokio::task::spawn_blocking;
 
-/// Runs `work` on a thread for it; a panic of it goes on here.
+/// Runs `work` on a blocking thread. A panic in it is propagated.
 pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {

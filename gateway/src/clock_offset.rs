@@ -1,11 +1,11 @@
-//! How far a device's clock is from this machine's.
+//! The offset of a device's clock from this machine's clock.
 
-/// The smallest of (time received − time stamped) over the last minutes: what
-/// is left of it is the clock's offset and the shortest way of a message
-/// (the filter of NTP: RFC 5905, section 10, takes the sample of least delay).
+/// Estimates the clock offset as the smallest difference of arrival time and timestamp over the
+/// last minutes. It contains the clock's offset and the shortest delay of a message (as in the
+/// filter of NTP: RFC 5905, section 10, takes the sample of least delay).
 #[derive(Debug, Default)]
 pub(crate) struct DeviceClockOffset {
-    /// Smallest of the present span and of the one before.
+    /// Smallest difference of the current span and of the previous one.
     now: Option<(i64, i64)>,
     before: Option<i64>,
 }
@@ -28,8 +28,8 @@ impl DeviceClockOffset {
         };
     }
 
-    /// Milliseconds that the device is behind; negative: it is ahead. `None`
-    /// where it sends no times of its own.
+    /// Returns by how much the device's clock is behind, milliseconds; negative if it is ahead.
+    /// `None` if the device sends no times.
     pub(crate) fn estimate_ms(&self) -> Option<i64> {
         let (_, least) = self.now?;
         Some(self.before.map_or(least, |before| before.min(least)))
@@ -40,7 +40,7 @@ impl DeviceClockOffset {
 mod tests {
     use super::*;
 
-    /// (received, stamped) in order → the estimate.
+    /// Checks (received, stamped) in order against the estimate.
     fn check(messages: &[(i64, i64)], expect: Option<i64>) {
         let mut clock = DeviceClockOffset::default();
         messages.iter().for_each(|(received, stamped)| clock.add_sample(*received, *stamped));
@@ -54,7 +54,7 @@ mod tests {
         check(&[(1_000, 900), (2_000, 1_980), (3_000, 2_500)], Some(20));
         // A clock that is ahead.
         check(&[(1_000, 61_000), (2_000, 62_010)], Some(-60_010));
-        // One span back is still known, two are not.
+        // The previous span still counts, an earlier one does not.
         check(&[(0, -5), (SPAN_MS, SPAN_MS - 50)], Some(5));
         check(&[(0, -5), (SPAN_MS, SPAN_MS - 50), (2 * SPAN_MS, 2 * SPAN_MS - 70)], Some(50));
         check(&[(i64::MIN, i64::MAX)], Some(i64::MIN));

@@ -1,5 +1,5 @@
-//! Messages to subscribers: what the process itself publishes (predictions),
-//! what devices say to each other (status), retained last values.
+//! Messages to MQTT subscribers: what the process itself publishes (predictions), what devices
+//! publish to each other (status), and retained messages.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,15 +13,15 @@ use bytes::Bytes;
 use telemetry::SmolStr;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-/// Messages that wait for one subscriber; a slower one misses some.
+/// Largest number of messages that wait for one subscriber. A slower one misses some.
 const WAITING_MAX: usize = 1024;
-/// Retained topics.
+/// Largest number of retained topics.
 const RETAINED_MAX: usize = 10_000;
-/// Filters of one subscriber.
+/// Largest number of filters of one subscriber.
 pub(crate) const FILTERS_MAX: usize = 64;
 /// Longest filter, bytes.
 const FILTER_BYTES_MAX: usize = 1024;
-/// What a waiting or retained message costs beside its topic and payload, bytes.
+/// Overhead of a waiting or retained message beside its topic and payload, bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 128;
 
 /// A message to subscribers.
@@ -29,16 +29,16 @@ const MESSAGE_OVERHEAD_BYTES: usize = 128;
 pub(crate) struct OutgoingMessage {
     pub(crate) topic: SmolStr,
     pub(crate) payload: Bytes,
-    /// A stored last value, sent because of a new subscription; or, to a
-    /// broker, one that it is to store.
+    /// Whether it is a retained message, sent because of a new subscription; or, to a broker, one
+    /// that the broker should retain.
     pub(crate) retain: bool,
-    /// Asked for by the subscriber: at least once (QoS 1), else at most once.
+    /// Whether the subscriber requested at least once (QoS 1), and not at most once.
     pub(crate) at_least_once: bool,
-    /// Its share of what may wait, held until it is sent.
+    /// Its share of the waiting bytes, held until it is sent.
     _share: WaitingShare,
 }
 
-/// How much may wait and be retained, bytes.
+/// Limits of waiting and retained bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DownlinkLimits {
     pub(crate) retained_bytes_max: usize,
@@ -84,11 +84,11 @@ struct DownlinkState {
 struct DownlinkSubscriber {
     filters: Vec<(SmolStr, bool)>,
     queue: mpsc::Sender<OutgoingMessage>,
-    /// Bytes that wait for it.
+    /// Bytes that wait for this subscriber.
     waiting_bytes: Arc<AtomicUsize>,
 }
 
-/// Bytes of a message that waits; dropping it gives them back.
+/// The bytes of a waiting message. Dropping it releases them.
 #[derive(Debug)]
 struct WaitingShare {
     bytes: usize,
@@ -103,7 +103,7 @@ impl Drop for WaitingShare {
     }
 }
 
-/// A connection's place among the subscribers; dropping it leaves.
+/// A connection's subscription. Dropping it unsubscribes.
 #[derive(Debug)]
 pub(crate) struct DownlinkSubscription {
     hub: Arc<DownlinkHub>,
@@ -111,7 +111,7 @@ pub(crate) struct DownlinkSubscription {
 }
 
 impl Downlink {
-    /// A way to subscribers, of whom there are none yet.
+    /// Creates a downlink without subscribers.
     pub(crate) fn new(limits: DownlinkLimits) -> Self {
         Self(Arc::new(DownlinkHub {
             limits,
@@ -124,9 +124,9 @@ impl Downlink {
         }))
     }
 
-    /// Sends a message to those who subscribed to its topic. A retained one is
-    /// kept for later subscribers in place of the one before; an empty one
-    /// clears it. Never waits: a subscriber that reads too slowly misses it.
+    /// Sends a message to the subscribers of its topic. A retained message replaces the previous
+    /// one for later subscribers, and an empty one clears it. Never waits: a subscriber that
+    /// reads too slowly misses the message.
     pub fn publish(&self, topic: &str, payload: impl Into<Bytes>, retain: bool) {
         if !retain && !self.has_subscribers() {
             return;
@@ -140,39 +140,39 @@ impl Downlink {
             let filters = &subscriber.filters;
             let matching = filters.iter().filter(|(filter, _)| is_filter_match(filter, &topic));
             let Some(at_least_once) = matching.map(|(_, wanted)| *wanted).max() else { continue };
-            // To a broker the flag says "store"; to a subscriber, MQTT 5
-            // 3.3.1.3, "this was stored", which it was not.
+            // To a broker the flag means "store"; to a subscriber it means "this was stored"
+            // (MQTT 5, 3.3.1.3), which it was not.
             let retain = retain && filters.iter().any(|(filter, _)| filter == ALL_TOPICS_FILTER);
             self.0.send_to_subscriber(subscriber, &topic, &payload, retain, at_least_once);
         }
     }
 
-    /// Whether anybody has subscribed to anything.
+    /// Whether anybody has a subscription.
     pub(crate) fn has_subscribers(&self) -> bool {
         self.0.subscribers.load(Ordering::Relaxed) > 0
     }
 
-    /// Messages that slow subscribers missed.
+    /// Number of messages that slow subscribers missed.
     pub(crate) fn missed_count(&self) -> u64 {
         self.0.missed.load(Ordering::Relaxed)
     }
 
-    /// Retained messages that were not kept for want of room.
+    /// Number of messages that were not retained because there was no room.
     pub(crate) fn retained_refused(&self) -> u64 {
         self.0.retained_refused.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are retained.
+    /// Number of retained bytes.
     pub(crate) fn retained_bytes(&self) -> usize {
         self.0.lock_state().retained_bytes
     }
 
-    /// Bytes that wait for subscribers.
+    /// Number of bytes that wait for subscribers.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.0.waiting_bytes.load(Ordering::Relaxed)
     }
 
-    /// Makes room for a connection.
+    /// Adds a connection without filters.
     pub(crate) fn add_subscriber(&self) -> (DownlinkSubscription, mpsc::Receiver<OutgoingMessage>) {
         let (queue, outgoing) = mpsc::channel(WAITING_MAX);
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
@@ -182,7 +182,8 @@ impl Downlink {
         (DownlinkSubscription { hub: self.0.clone(), id }, outgoing)
     }
 
-    /// Everything published, with its retain flag, for passing on to a broker.
+    /// Adds a subscriber to everything that is published, with its retain flag, to forward it to
+    /// a broker.
     pub(crate) fn add_full_subscriber(
         &self,
     ) -> (DownlinkSubscription, mpsc::Receiver<OutgoingMessage>) {
@@ -192,13 +193,12 @@ impl Downlink {
     }
 }
 
-/// A filter that no client can ask for: it covers `$` topics too, and keeps
-/// the retain flag.
+/// A filter that no client can request. It covers `$` topics too, and keeps the retain flag.
 const ALL_TOPICS_FILTER: &str = "";
 
 impl DownlinkSubscription {
-    /// Adds a filter, and sends the retained messages that match it. Returns
-    /// whether there was room for it.
+    /// Adds a filter, and sends the retained messages that match it. Returns whether there was
+    /// room for the filter.
     pub(crate) fn subscribe(&self, filter: &str, at_least_once: bool) -> bool {
         let mut state = self.hub.lock_state();
         let DownlinkState { subscribers, retained, .. } = &mut *state;
@@ -220,7 +220,7 @@ impl DownlinkSubscription {
         true
     }
 
-    /// The filters, and whether each is at least once.
+    /// Returns the filters, and whether each is at least once.
     pub(crate) fn filters(&self) -> Vec<(SmolStr, bool)> {
         let state = self.hub.lock_state();
         state.subscribers.get(&self.id).map(|one| one.filters.clone()).unwrap_or_default()
@@ -253,8 +253,8 @@ impl DownlinkHub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a message for later subscribers, or clears the one that was kept. One for which
-    /// there is no room is not kept, nor is then the one before, which holds no more.
+    /// Retains a message for later subscribers, or clears the previous one. If there is no room
+    /// the message is not stored, and the previous one is removed too, because it is outdated.
     fn retain_message(&self, state: &mut DownlinkState, topic: &SmolStr, payload: &Bytes) {
         let cost = |payload: &Bytes| topic.len() + payload.len() + MESSAGE_OVERHEAD_BYTES;
         if let Some(before) = state.retained.remove(topic) {
@@ -284,7 +284,7 @@ impl DownlinkHub {
         let DownlinkSubscriber { queue, waiting_bytes, .. } = subscriber;
         let of_subscriber = waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let of_all = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        // Gives the bytes back where the message goes no further.
+        // Dropping it releases the bytes if the message is not sent.
         let share = WaitingShare {
             bytes,
             of_subscriber: waiting_bytes.clone(),
@@ -292,7 +292,7 @@ impl DownlinkHub {
         };
         let (topic, payload) = (topic.clone(), payload.clone());
         let message = OutgoingMessage { topic, payload, retain, at_least_once, _share: share };
-        // Those that do not read take nothing of an equal share from those that do.
+        // Subscribers that do not read must not take the equal share of those that do.
         let DownlinkLimits { subscriber_bytes_max, subscribers_bytes_max, .. } = self.limits;
         let equal_share = subscribers_bytes_max / self.subscribers.load(Ordering::Relaxed).max(1);
         let has_room = of_subscriber <= subscriber_bytes_max
@@ -303,7 +303,7 @@ impl DownlinkHub {
     }
 }
 
-/// Whether an MQTT filter covers a topic (MQTT 5, 4.7).
+/// Whether an MQTT filter matches a topic (MQTT 5, 4.7).
 pub(crate) fn is_filter_match(filter: &str, topic: &str) -> bool {
     if filter == ALL_TOPICS_FILTER {
         return true;
@@ -404,11 +404,11 @@ mod tests {
         for _ in 0..100 {
             downlink.publish("a", payload.clone(), false);
         }
-        // The limit, and an equal share of it for who comes after it is reached.
+        // The limit, and an equal share for a subscriber that comes after it is reached.
         let bytes_max = (2 << 20) + (2 << 20) / 3;
         assert!(downlink.waiting_bytes() <= bytes_max, "{}", downlink.waiting_bytes());
         drop(two);
-        // Who reads has room again.
+        // A subscriber that reads has room again.
         while one.1.try_recv().is_ok() {}
         assert_eq!(downlink.waiting_bytes(), 0);
         downlink.publish("a", payload, false);
@@ -442,7 +442,7 @@ mod tests {
         }
         assert_eq!(downlink.retained_refused(), 12);
         assert!(downlink.retained_bytes() <= 10_000);
-        // The new value does not fit; the old one is not true any more.
+        // The new value does not fit, and the old one is outdated.
         downlink.publish("status/0", vec![0; 9000], true);
         let (subscription, mut outgoing) = downlink.add_subscriber();
         subscription.subscribe("status/#", false);

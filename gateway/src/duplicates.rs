@@ -1,5 +1,4 @@
-//! What was judged to be sent again and so was not logged: the latest of it, for people to
-//! look at.
+//! The latest duplicates, which were not logged, for people to inspect.
 
 use std::{
     collections::VecDeque,
@@ -9,35 +8,35 @@ use std::{
 use serde::{Deserialize, Serialize};
 use telemetry::{SmolStr, ZoneId};
 
-/// Bytes of a payload that are shown.
+/// Number of bytes of a payload that are shown.
 const SHOWN_BYTES: usize = 1024;
 
-/// A message that was acknowledged and not logged, because its original was.
+/// A message that was acknowledged but not logged, because its original was logged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DuplicateMessage {
-    /// When this copy arrived, UTC milliseconds.
+    /// Arrival time of this copy, UTC milliseconds.
     pub received_ms: i64,
-    /// When its original arrived, UTC milliseconds; none where that was before this process.
+    /// Arrival time of its original, UTC milliseconds; `None` if that was before this process.
     pub original_ms: Option<i64>,
     /// The device's zone.
     pub zone: Option<ZoneId>,
     /// The device.
     pub device: Option<SmolStr>,
-    /// The run of the device, where it names one.
+    /// The run of the device, if it names one.
     pub boot: Option<SmolStr>,
-    /// The device's number of the message, where it has one.
+    /// The device's sequence number of the message, if it has one.
     pub seq: Option<u64>,
-    /// What shows that it is a copy.
+    /// The evidence that it is a copy.
     pub why: String,
-    /// Its readings.
+    /// Number of its readings.
     pub readings: u64,
     /// The MQTT topic.
     pub topic: SmolStr,
-    /// The beginning of the payload; what is not UTF-8 is replaced.
+    /// The beginning of the payload. Invalid UTF-8 is replaced.
     pub payload: String,
 }
 
-/// The beginning of a payload as text.
+/// Returns the beginning of a payload as text.
 pub(crate) fn payload_preview(payload: &[u8]) -> String {
     String::from_utf8_lossy(&payload[..payload.len().min(SHOWN_BYTES)]).into_owned()
 }
@@ -60,7 +59,7 @@ impl RecentDuplicates {
         latest.truncate(self.shown_max);
     }
 
-    /// At most `limit`, newest first: of a device, or of all.
+    /// Returns at most `limit` duplicates, newest first, of one device or of all.
     pub(crate) fn latest_duplicates(
         &self,
         device: Option<&str>,

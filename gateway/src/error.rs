@@ -1,4 +1,4 @@
-//! Why the gateway ended, or did not begin.
+//! The errors that end the gateway or prevent its start.
 
 use std::io;
 
@@ -7,26 +7,25 @@ use service::{config::ConfigError, tls::TlsError};
 
 use crate::access::users_file::UsersFileError;
 
-/// Why the gateway ended, or did not begin.
+/// The errors that end the gateway or prevent its start.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The log failed. Nothing was acknowledged after that: devices and brokers
-    /// send it again.
-    #[error("{0}\nnothing is acknowledged any more; what was, is in the log")]
+    /// The log failed. Nothing was acknowledged after that, so devices and brokers send it again.
+    #[error("{0}\nnothing more is acknowledged; all acknowledged messages are in the log")]
     Log(#[from] LogError),
     /// The MQTT listener failed.
     #[error("the MQTT listener failed: {source}")]
     Listener {
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The client of the broker cannot go on.
+    /// The client of the broker cannot continue.
     #[error("the bridge to the MQTT broker ended: {what}")]
     Bridge {
-        /// Why.
+        /// The reason.
         what: String,
     },
     /// A certificate or key cannot be used.

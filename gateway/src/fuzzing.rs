@@ -1,52 +1,63 @@
-//! Doors for `fuzz/`: what comes from the network, decoded, and what must hold
-//! whatever it is.
+//! Entry points for `fuzz/`: they decode what arrives from the network, and check what must hold
+//! for any input.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eventlog::Record;
-use telemetry::{payload::Limits, topic::check_level};
+use telemetry::{SensorReport, payload::PayloadLimits, topic::check_level};
 
 use crate::{
-    Downlink, Settings,
+    Downlink, GatewaySettings,
     conventions::{Conventions, IgnoreList},
-    intake::Decoder,
-    message::Message,
-    record::{self, Letter},
+    log_records::{self, DeadLetterRecord},
+    message::InboundMessage,
+    message_decoder::MessageDecoder,
 };
 
-/// A decoder with the mappings of a configuration, and what they learn.
+/// A decoder with the mappings of a configuration and their learned state.
 #[derive(Debug)]
-pub struct Door(Decoder);
+pub struct FuzzDecoder(MessageDecoder);
 
-/// Most readings in a report, so that reports are split too.
+/// Largest number of readings in a report; small, so that reports are split too.
 const READINGS_MAX: usize = 8;
 
-impl Door {
-    /// Opens a decoder that has learnt nothing yet.
+impl FuzzDecoder {
+    /// Creates a decoder without learned state.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &GatewaySettings) -> Self {
         let metrics = settings.metric_table().expect("the metrics are well-formed");
         let conventions = Conventions::new(&settings.mappings, &metrics).expect("loaded");
-        let limits = Limits { readings_max: READINGS_MAX, ..Limits::default() };
-        let conventions = Arc::new(Mutex::new(conventions));
+        let limits = PayloadLimits { readings_max: READINGS_MAX, ..PayloadLimits::default() };
         let ignored = IgnoreList::new(&settings.ignore).expect("loaded");
-        let downlink = Downlink::default();
-        Self(Decoder { metrics, limits, conventions, ignored, downlink })
+        Self(MessageDecoder {
+            metrics,
+            limits,
+            conventions: Arc::new(Mutex::new(conventions)),
+            ignored,
+            downlink: Downlink::default(),
+        })
     }
 
-    /// Forgets what messages told.
+    /// Forgets the learned state.
     pub fn forget(&self) {
         self.0.conventions.lock().unwrap_or_else(PoisonError::into_inner).forget();
     }
 
-    /// Decodes a message; panics where a promise does not hold.
-    pub fn take(&self, topic: &str, payload: &[u8], received_ms: i64, is_retained: bool) {
-        let payload = payload.to_vec().into();
-        let topic = topic.into();
-        let message = Message { topic, payload, is_retained, is_redelivery: false, received_ms };
-        let intake = self.0.take(&message);
-        assert_eq!(intake.dead_lettered > 0, intake.dead_letter.is_some());
-        for report in &intake.reports {
+    /// Decodes a message.
+    ///
+    /// # Panics
+    /// Panics if a guarantee of the decoder does not hold.
+    pub fn decode_message(&self, topic: &str, payload: &[u8], received_ms: i64, is_retained: bool) {
+        let message = InboundMessage {
+            topic: topic.into(),
+            payload: payload.to_vec().into(),
+            is_retained,
+            is_redelivery: false,
+            received_ms,
+        };
+        let decoded = self.0.decode_message(&message);
+        assert_eq!(decoded.dead_lettered > 0, decoded.dead_letter.is_some());
+        for report in &decoded.reports {
             assert!((1..=READINGS_MAX).contains(&report.readings.len()));
             for name in [&report.zone.site, &report.zone.zone, &report.device] {
                 assert_eq!(check_level(name), Ok(()));
@@ -56,30 +67,37 @@ impl Door {
                 // Up to the year 9999.
                 assert!((0..=253_402_300_799_999).contains(&reading.event_ms), "{reading:?}");
             }
-            // What the feature store reads is what was written.
-            let again = telemetry::Report::from_json(&record::report(report, received_ms).payload);
+            // The feature store reads exactly the report that was written.
+            let record = log_records::report_record(report, received_ms);
+            let again = SensorReport::from_json(&record.payload);
             assert_eq!(again.expect("a report").to_json(), report.to_json());
         }
-        if let Some(letter) = &intake.dead_letter {
-            // Beside the payload, which is limited by the MQTT packet; the log keeps less of it.
+        if let Some(letter) = &decoded.dead_letter {
+            // The detail is bounded by itself, and its record truncates it further.
             assert!(letter.detail.len() <= 4096, "{}", letter.detail);
-            let again = Letter::read(&record::dead_letter(letter, intake.dead_lettered));
-            assert_eq!(again, Some(Letter::Dead(record::as_kept(letter.clone()))));
+            let record = log_records::dead_letter_record(letter, decoded.dead_lettered);
+            let expected = DeadLetterRecord::Dead(log_records::as_kept(letter.clone()));
+            assert_eq!(DeadLetterRecord::from_record(&record), Some(expected));
         }
     }
 }
 
-/// Reads a record of the dead letters that may be of any other writer.
-pub fn dead_letter(found: &Record) {
-    match Letter::read(found) {
-        Some(Letter::Dead(letter)) => {
-            let kept = record::as_kept(letter);
-            let again = Letter::read(&record::dead_letter(&kept, 1));
-            assert_eq!(again, Some(Letter::Dead(kept)));
+/// Parses a record of the dead letters that any writer may have written.
+///
+/// # Panics
+/// Panics if a parsed record does not survive a round trip.
+pub fn parse_dead_letter(found: &Record) {
+    match DeadLetterRecord::from_record(found) {
+        Some(DeadLetterRecord::Dead(letter)) => {
+            let stored = log_records::as_kept(letter);
+            let record = log_records::dead_letter_record(&stored, 1);
+            let again = DeadLetterRecord::from_record(&record);
+            assert_eq!(again, Some(DeadLetterRecord::Dead(stored)));
         }
-        Some(Letter::Reinjected(id)) => {
-            let again = Letter::read(&record::reinjected(id, found.timestamp_ms));
-            assert_eq!(again, Some(Letter::Reinjected(id)));
+        Some(DeadLetterRecord::Reinjected(id)) => {
+            let record = log_records::reinjected_record(id, found.timestamp_ms);
+            let again = DeadLetterRecord::from_record(&record);
+            assert_eq!(again, Some(DeadLetterRecord::Reinjected(id)));
         }
         None => {}
     }

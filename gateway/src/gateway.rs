@@ -1,4 +1,4 @@
-//! All parts put together, and their life from start to drain.
+//! All parts of a gateway together, from start to drain.
 
 use std::{
     net::TcpListener,
@@ -47,31 +47,30 @@ use crate::{
     tls,
 };
 
-/// The start waits for the dead letters of before at most this long.
+/// Longest wait at the start for the dead letters of earlier processes.
 const RECALL_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// How often the counts are kept beside the log.
+/// Interval at which the ledger is stored beside the log.
 const LEDGER_EVERY: Duration = Duration::from_secs(1);
-/// How often Kafka is asked what it has.
+/// Interval at which Kafka is asked for its offsets.
 const KAFKA_EVERY: Duration = Duration::from_mins(1);
-/// How often the log is asked to let old records go.
+/// Interval at which the log's retention is applied.
 const RETENTION_EVERY: Duration = Duration::from_mins(1);
 
-/// Upper bounds of the times from a message's arrival to its durability, seconds.
+/// Upper bounds of the time from a message's arrival to its durability, seconds.
 const LAG_BOUNDS_S: [f64; 13] =
     [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-/// What the caller has bound.
+/// The sockets that the caller has bound.
 #[derive(Debug, Default)]
 pub struct GatewaySockets {
-    /// For devices; needed in listener mode.
+    /// The socket for devices; needed in listener mode.
     pub mqtt: Option<TcpListener>,
-    /// For HTTP; none where the routes are served by another.
+    /// The socket for HTTP; `None` if another server serves the routes.
     pub rest: Option<TcpListener>,
 }
 
-/// A gateway: its counts, its dead letters, its way to subscribers. Clones are
-/// the same one.
+/// A gateway: its counts, its dead letters, its downlink. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Gateway(pub(crate) Arc<GatewayInner>);
 
@@ -82,26 +81,26 @@ pub(crate) struct GatewayInner {
     pub(crate) duplicates: Arc<RecentDuplicates>,
     pub(crate) downlink: Downlink,
     pub(crate) connections: Arc<AtomicUsize>,
-    /// Messages are taken: the listener is up, or the broker is connected.
+    /// Whether messages are accepted: the listener is up, or the broker is connected.
     pub(crate) is_ready: Arc<AtomicBool>,
-    /// From a message's arrival to its durability.
+    /// Time from a message's arrival to its durability.
     pub(crate) lag: Arc<TimeHistogram>,
     pub(crate) log: EventLog,
     pub(crate) ingest_queue: IngestQueue,
     pub(crate) access: Arc<AccessControl>,
     pub(crate) listener_counts: Arc<ListenerCounts>,
-    /// Who may do what on the listener; read again at each reload.
+    /// The rights of the listener's users; read again at each reload.
     rules: watch::Sender<Arc<AccessRules>>,
-    /// The listener's certificate, where it has one; read again at each reload.
+    /// The listener's certificate, if it has one; read again at each reload.
     listener_tls: Option<CurrentTls>,
-    /// The newest; who needs one of them looks here.
+    /// The newest settings, for all parts that need them.
     settings: watch::Sender<Arc<GatewaySettings>>,
     decoder: watch::Sender<Arc<MessageDecoder>>,
     jobs: Mutex<Option<UnboundedReceiver<IngestJob>>>,
 }
 
 impl GatewayInner {
-    /// The newest settings.
+    /// Returns the newest settings.
     pub(crate) fn current_settings(&self) -> Arc<GatewaySettings> {
         self.settings.borrow().clone()
     }
@@ -122,10 +121,11 @@ pub async fn run(
 }
 
 impl Gateway {
-    /// A gateway that does not run yet.
+    /// Creates a gateway that does not run yet.
     ///
     /// # Errors
-    /// Where a mapping cannot be, or the users file or a certificate cannot be used.
+    /// Returns an error if a mapping is invalid, or if the users file or a certificate cannot be
+    /// used.
     pub fn new(
         settings: &GatewaySettings,
         metrics: MetricTable,
@@ -137,7 +137,7 @@ impl Gateway {
             window: limits.duplicates_window,
             ..AccountLimits::default()
         }));
-        let (inlet, jobs) = IngestQueue::new(ledger.clone(), limits.in_flight_bytes_max);
+        let (ingest_queue, jobs) = IngestQueue::new(ledger.clone(), limits.in_flight_bytes_max);
         let downlink = Downlink::new(DownlinkLimits {
             retained_bytes_max: limits.retained_bytes_max,
             subscriber_bytes_max: limits.subscriber_bytes_max,
@@ -157,7 +157,7 @@ impl Gateway {
             is_ready: Arc::default(),
             lag: Arc::new(TimeHistogram::new(&LAG_BOUNDS_S)),
             log,
-            ingest_queue: inlet,
+            ingest_queue,
             access: Arc::default(),
             listener_counts: Arc::default(),
             rules: watch::Sender::new(Arc::new(rules)),
@@ -168,30 +168,29 @@ impl Gateway {
         })))
     }
 
-    /// What became of every reading since the start.
+    /// Returns the account of all readings.
     #[must_use]
     pub fn ledger_snapshot(&self) -> LedgerSnapshot {
         let entities = self.0.decoder.borrow().entity_counts();
         LedgerSnapshot { entities, ..self.0.ledger.snapshot() }
     }
 
-    /// The latest dead letters, newest first, at most `limit`.
+    /// Returns the latest dead letters, newest first, at most `limit`.
     #[must_use]
     pub fn latest_dead_letters(&self, limit: usize) -> Vec<DeadLetterSummary> {
         self.0.dead_letters.latest_summaries(limit)
     }
 
-    /// The latest messages that were found to be duplicates, newest first, at most `limit`: of
-    /// a device, or of all.
+    /// Returns the latest duplicates of one device, or of all, newest first, at most `limit`.
     #[must_use]
     pub fn latest_duplicates(&self, device: Option<&str>, limit: usize) -> Vec<DuplicateMessage> {
         self.0.duplicates.latest_duplicates(device, limit)
     }
 
-    /// Hands dead letters in again, after their cause was mended.
+    /// Decodes dead letters again, after their cause was fixed.
     ///
     /// # Errors
-    /// Where the log cannot be read.
+    /// Returns an error if the log cannot be read.
     pub async fn reinject_dead_letters(
         &self,
         selection: &DeadLetterSelection,
@@ -199,12 +198,10 @@ impl Gateway {
         selection.reinject_selected(&self.0.log, &self.0.ingest_queue).await
     }
 
-    /// Takes over new settings, all of them or, where one cannot be changed
-    /// while it runs, none.
+    /// Applies new settings: all of them, or none if one of them cannot be changed at run time.
     ///
     /// # Errors
-    /// Names the settings that need a restart, or that make no sense, and the file that
-    /// cannot be used.
+    /// Names the settings that need a restart or are invalid, and the file that cannot be used.
     pub fn apply_settings(&self, settings: &GatewaySettings) -> Result<(), GatewayError> {
         let metrics = settings.metric_table()?;
         let fixed = self.0.settings.borrow().restart_keys(settings);
@@ -217,7 +214,7 @@ impl Gateway {
         let tls = load_listener_tls(settings)?;
         let conventions =
             if are_mappings_equal(&self.0.settings.borrow().mappings, &settings.mappings) {
-                // With what they have learnt.
+                // The conventions keep what they have learned from messages.
                 self.0.decoder.borrow().conventions.clone()
             } else {
                 Arc::new(Mutex::new(Conventions::new(&settings.mappings, &metrics)?))
@@ -226,7 +223,7 @@ impl Gateway {
             MessageDecoder::from_settings(settings, metrics, conventions, self.0.downlink.clone());
         self.0.decoder.send_replace(Arc::new(decoder));
         self.0.settings.send_replace(Arc::new(settings.clone()));
-        // Connections whose user is another or gone are closed.
+        // This closes connections whose user has changed or was removed.
         self.0.rules.send_replace(Arc::new(rules));
         if let Some((current, new)) = self.0.listener_tls.as_ref().zip(tls) {
             current.replace_config(new);
@@ -235,32 +232,33 @@ impl Gateway {
         Ok(())
     }
 
-    /// Publishes to MQTT subscribers, or through the broker.
+    /// Returns the downlink, which publishes to MQTT subscribers or through the broker.
     #[must_use]
     pub fn downlink(&self) -> Downlink {
         self.0.downlink.clone()
     }
 
-    /// `/ledger`, `/duplicates`, `/dead-letters` and `POST /v1/readings`, to be merged with other services' routes.
+    /// Routes `/ledger`, `/duplicates`, `/dead-letters` and `POST /v1/readings`, to be merged
+    /// with the routes of other services.
     pub fn rest_routes(&self) -> axum::Router {
         rest::ledger_routes(self.clone())
     }
 
-    /// Counts in the text format of Prometheus.
+    /// Renders the metrics in the text format of Prometheus.
     #[must_use]
     pub fn render_metrics(&self) -> String {
         metrics::render_metrics(self)
     }
 
-    /// Takes messages until `shutdown`, then answers those under way, at most
-    /// for `limits.drain_s`, and ends. To be called once.
+    /// Accepts messages until `shutdown`, then finishes those in flight within `limits.drain_s`,
+    /// and ends. Call it once.
     ///
     /// # Errors
-    /// See [`GatewayError`]. After a failure of the log, nothing has been
-    /// acknowledged that is not in it.
+    /// See [`GatewayError`]. After a failure of the log, no message was acknowledged that is not
+    /// in the log.
     ///
     /// # Panics
-    /// When called a second time.
+    /// Panics when it is called a second time.
     pub async fn run(
         &self,
         sockets: GatewaySockets,
@@ -278,7 +276,7 @@ impl Gateway {
             let (ledger, dead_letters) = (ledger.clone(), dead_letters.clone());
             let (duplicates, lag) = (self.0.duplicates.clone(), self.0.lag.clone());
             let dir = settings.borrow().log.state_dir().map(Path::to_path_buf);
-            // Recovers segments or asks Kafka's brokers, which takes its time.
+            // This recovers segments or contacts Kafka's brokers, which takes time.
             run_blocking(move || {
                 let retained =
                     (mode == MqttMode::Bridge).then(|| RetainedMessages::open(dir.as_deref()));
@@ -294,11 +292,11 @@ impl Gateway {
             })
         };
         let pipeline = opened.await?;
-        // Kafka may be away now; what is only shown is not worth waiting for.
+        // Kafka may be away now. Data that is only shown is not worth waiting for.
         match tokio::time::timeout(RECALL_TIME_MAX, dead_letters.load_latest(log)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "dead letters from before are not shown"),
-            Err(_) => warn!("dead letters from before are not shown: the log does not answer"),
+            Ok(Err(error)) => warn!(%error, "cannot load earlier dead letters"),
+            Err(_) => warn!("cannot load earlier dead letters: the log does not answer"),
         }
 
         let rest = async {
@@ -344,7 +342,7 @@ impl Gateway {
         result
     }
 
-    /// Lets old records go, now and then. Never ends.
+    /// Applies the log's retention periodically. Never ends.
     async fn apply_retention(&self) {
         let mut clock = tokio::time::interval(RETENTION_EVERY);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -352,24 +350,24 @@ impl Gateway {
             clock.tick().await;
             let log = self.0.log.clone();
             if let Err(error) = run_blocking(move || log.apply_retention()).await {
-                warn!(%error, "old records stay for now; trying again");
+                warn!(%error, "cannot apply the retention: old records stay for now; will retry");
             }
         }
     }
 
-    /// Takes over the counts of an earlier process.
+    /// Restores the counts of an earlier process.
     async fn open_ledger(&self) -> Result<LedgerFile, GatewayError> {
         let GatewayInner { ledger, log, settings, .. } = &*self.0;
         let dir = settings.borrow().log.state_dir().map(Path::to_path_buf);
-        let own = ledger.clone();
-        let file = run_blocking(move || LedgerFile::open(dir.as_deref(), &own)).await;
+        let restored = ledger.clone();
+        let file = run_blocking(move || LedgerFile::open(dir.as_deref(), &restored)).await;
         if log.is_embedded() {
             ledger.recount_from_log(log).await?;
         }
         Ok(file)
     }
 
-    /// Keeps the counts beside the log. Never ends.
+    /// Stores the ledger beside the log periodically. Never ends.
     async fn save_ledger_periodically(&self, file: &mut LedgerFile) {
         let mut clock = tokio::time::interval(LEDGER_EVERY);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -377,12 +375,12 @@ impl Gateway {
             clock.tick().await;
             let began = tokio::time::Instant::now();
             file.write_if_changed(&self.0.ledger);
-            // Many devices take longer to write.
+            // With many devices, writing takes longer and is done less often.
             tokio::time::sleep(began.elapsed() * 20).await;
         }
     }
 
-    /// Compares with what Kafka has, now and then. Never ends.
+    /// Compares the ledger with Kafka's offsets periodically. Never ends.
     async fn compare_with_kafka(&self) {
         let GatewayInner { ledger, log, .. } = &*self.0;
         if log.is_embedded() {
@@ -392,14 +390,14 @@ impl Gateway {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             clock.tick().await;
-            let (own, log) = (ledger.clone(), log.clone());
+            let (ledger, log) = (ledger.clone(), log.clone());
             let compared = run_blocking(move || {
                 [topic::READINGS, topic::DEAD_LETTERS]
                     .into_iter()
-                    .try_for_each(|topic| own.compare_with_kafka(&log, topic))
+                    .try_for_each(|topic| ledger.compare_with_kafka(&log, topic))
             });
             if let Err(error) = compared.await {
-                debug!(%error, "what Kafka has is not known now");
+                debug!(%error, "cannot compare with Kafka now");
             }
         }
     }
@@ -409,18 +407,11 @@ impl Gateway {
         socket: Option<TcpListener>,
         shutdown: &CancellationToken,
     ) -> Result<(), GatewayError> {
-        let GatewayInner {
-            settings,
-            ingest_queue: inlet,
-            downlink,
-            connections,
-            ledger,
-            rules,
-            ..
-        } = &*self.0;
+        let GatewayInner { settings, ingest_queue, downlink, connections, ledger, rules, .. } =
+            &*self.0;
         let socket = socket.ok_or(GatewayError::NoSocket)?;
         let frontend = ListenerContext::new(ListenerContextParts {
-            ingest_queue: inlet.clone(),
+            ingest_queue: ingest_queue.clone(),
             downlink: downlink.clone(),
             connections: connections.clone(),
             settings: settings.subscribe(),
@@ -429,8 +420,7 @@ impl Gateway {
             counts: self.0.listener_counts.clone(),
         });
         let close = CancellationToken::new();
-        // The listener's thread ends too when this future is dropped, because
-        // the log failed.
+        // When this future is dropped because the log failed, the listener's thread ends too.
         let _close_on_drop = close.clone().drop_guard();
         let drained = async {
             shutdown.cancelled().await;
@@ -450,11 +440,9 @@ impl Gateway {
         tokio::try_join!(served, drained).map(|_| ())
     }
 
-    /// Runs a bridge, and after a change of its settings another, which takes
-    /// over the session.
+    /// Runs a bridge. When its settings change, another bridge takes over the session.
     async fn run_bridge(&self, shutdown: &CancellationToken) -> Result<(), GatewayError> {
-        let GatewayInner { settings, ingest_queue: inlet, downlink, ledger, is_ready, .. } =
-            &*self.0;
+        let GatewayInner { settings, ingest_queue, downlink, ledger, is_ready, .. } = &*self.0;
         let mut settings = settings.subscribe();
         let mut dropped_filters = Vec::new();
         loop {
@@ -463,16 +451,16 @@ impl Gateway {
             let stop = shutdown.child_token();
             let (bridge, events) = MqttBridge::new(
                 &mqtt,
-                inlet.clone(),
+                ingest_queue.clone(),
                 ledger.clone(),
                 is_ready.clone(),
                 std::mem::take(&mut dropped_filters),
             )?;
-            let (told, is_told) = oneshot::channel();
+            let (loaded, is_loaded) = oneshot::channel();
             let values = async {
-                // They wait at the broker until it is known what they mean.
+                // Messages wait at the broker until the metadata has arrived.
                 tokio::select! {
-                    _ = is_told => {}
+                    _ = is_loaded => {}
                     () = stop.cancelled() => {}
                 }
                 bridge.run(events, stop.clone()).await
@@ -483,8 +471,8 @@ impl Gateway {
                     metadata::follow_metadata(
                         &mqtt,
                         metadata_filters,
-                        inlet.clone(),
-                        told,
+                        ingest_queue.clone(),
+                        loaded,
                         stop.clone()
                     ),
                     bridge::forward_downlink(&mqtt, downlink, stop.clone()),
@@ -514,9 +502,12 @@ impl Gateway {
             if shutdown.is_cancelled() {
                 return Ok(());
             }
-            let kept = &settings.borrow().mqtt.filters;
-            dropped_filters =
-                mqtt.filters.into_iter().filter(|filter| !kept.contains(filter)).collect();
+            let current_filters = &settings.borrow().mqtt.filters;
+            dropped_filters = mqtt
+                .filters
+                .into_iter()
+                .filter(|filter| !current_filters.contains(filter))
+                .collect();
         }
     }
 
@@ -525,7 +516,7 @@ impl Gateway {
     }
 }
 
-/// What devices are met with, where the listener speaks TLS.
+/// Loads the certificate of the listener, if it uses TLS.
 fn load_listener_tls(
     settings: &GatewaySettings,
 ) -> Result<Option<Arc<ServerConfig>>, GatewayError> {
@@ -533,7 +524,7 @@ fn load_listener_tls(
     (mode == MqttMode::Listener && tls.enabled).then(|| tls::load_server_tls(tls)).transpose()
 }
 
-/// Whether two lists of mappings say the same.
+/// Whether two lists of mappings are equal.
 fn are_mappings_equal(a: &[MappingSettings], b: &[MappingSettings]) -> bool {
     format!("{a:?}") == format!("{b:?}")
 }

@@ -1,4 +1,4 @@
-//! Where transports hand in messages, and what they are told.
+//! The bounded queue from transports to the pipeline, and the outcome of each message.
 
 use std::{sync::Arc, time::Instant};
 
@@ -15,10 +15,10 @@ use crate::{
     message::InboundMessage,
 };
 
-/// What a message costs beside its topic and payload, bytes.
+/// Overhead of a message beside its topic and payload, bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 256;
 
-/// Where transports hand in messages. What is handed in and not durable yet is
+/// The queue to which transports submit messages. Submitted messages that are not durable yet are
 /// bounded in bytes, whatever the log does and however often clients connect.
 #[derive(Clone, Debug)]
 pub(crate) struct IngestQueue {
@@ -33,48 +33,47 @@ pub(crate) struct IngestJob {
     pub(crate) message: InboundMessage,
     pub(crate) origin: IngestOrigin,
     pub(crate) done: oneshot::Sender<IngestOutcome>,
-    /// Its share of the budget, held until then.
+    /// Its share of the budget, held until the message is settled.
     pub(crate) share: OwnedSemaphorePermit,
-    /// When it was handed in.
+    /// When the message was submitted.
     pub(crate) since: Instant,
 }
 
-/// Where a message comes from.
+/// The origin of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IngestOrigin {
     /// From the network, now.
     Network,
-    /// From the dead letters, once more; with the letter's id.
+    /// A reinjected dead letter, with its id.
     DeadLetter(u64),
 }
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum IngestOutcome {
-    /// Everything of it is durable: it may be acknowledged.
+    /// All of it is durable, so it may be acknowledged.
     Durable(DurableOutcome),
-    /// A dead letter that still cannot be decoded; nothing was written.
+    /// It is a dead letter that still cannot be decoded; nothing was written.
     StillDead(DeadLetterReason, String),
 }
 
-/// As what a message is durable.
+/// The durable parts of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DurableOutcome {
     /// Its readings.
     pub(crate) tally: ReadingTally,
-    /// Why it, or a part of it, is a dead letter.
+    /// Why the message, or a part of it, is a dead letter.
     pub(crate) dead_letter: Option<(DeadLetterReason, String)>,
 }
 
-/// The log is so far behind that the message was not taken. Whoever brought it
-/// closes the connection, so that the sender keeps the message and sends it
-/// again.
+/// The error when the log is so far behind that a message is not accepted. The transport closes
+/// the connection, so that the sender stores the message and sends it again.
 #[derive(Debug, thiserror::Error)]
 #[error("limits.in_flight_bytes_max reached: the log is too slow or has stopped")]
 pub(crate) struct QueueFull;
 
 impl IngestQueue {
-    /// An inlet for at most `bytes_max` bytes of messages at once.
+    /// Creates a queue for at most `bytes_max` bytes of messages at once.
     pub(crate) fn new(ledger: Arc<Ledger>, bytes_max: u32) -> (Self, UnboundedReceiver<IngestJob>) {
         // The budget bounds the queue.
         let (queue, jobs) = mpsc::unbounded_channel();
@@ -82,15 +81,15 @@ impl IngestQueue {
         (Self { queue, budget, bytes_max: bytes_max as usize, ledger }, jobs)
     }
 
-    /// Whether more than half of the budget is taken: who has messages in it waits before it
-    /// brings more, so that the rest is there for others.
+    /// Whether more than half of the budget is used. A sender with messages in the queue then
+    /// waits before it submits more, so that the rest is available to others.
     pub(crate) fn is_crowded(&self) -> bool {
         self.budget.available_permits() < self.bytes_max / 2
     }
 
-    /// Hands in a message, never waiting: the order of calls is the order in
-    /// the log. The answer comes when the message may be acknowledged; an error
-    /// of it means that it never may be.
+    /// Submits a message without waiting. The order of calls is the order in the log. The
+    /// receiver resolves when the message may be acknowledged. Its error means that the message
+    /// must never be acknowledged.
     pub(crate) fn submit_message(
         &self,
         message: InboundMessage,
@@ -100,11 +99,12 @@ impl IngestQueue {
 
     /// Waits until there is room for a message of this size.
     pub(crate) async fn wait_for_room(&self, message: &InboundMessage) {
-        // The budget is never closed, and is larger than any message (`GatewaySettings::check`).
+        // The budget is never closed, and it is larger than any message
+        // (`GatewaySettings::check_values`).
         let _ = self.budget.acquire_many(message_cost_bytes(message)).await;
     }
 
-    /// Hands in a message of any origin.
+    /// Submits a message of any origin.
     pub(crate) fn submit_from(
         &self,
         origin: IngestOrigin,
@@ -115,13 +115,13 @@ impl IngestQueue {
         let (done, answer) = oneshot::channel();
         fault_injection::kill_point("receive");
         self.ledger.begin_message();
-        // A closed queue drops `done`, which is the answer then.
+        // A closed queue drops `done`, so the receiver gets an error.
         let _ = self.queue.send(IngestJob { message, origin, done, share, since: Instant::now() });
         Ok(answer)
     }
 }
 
-/// What a message takes of the budget.
+/// Returns the share of the budget that a message needs, bytes.
 fn message_cost_bytes(message: &InboundMessage) -> u32 {
     let bytes = message.topic.len() + message.payload.len() + MESSAGE_OVERHEAD_BYTES;
     u32::try_from(bytes).unwrap_or(u32::MAX)

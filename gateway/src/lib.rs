@@ -1,36 +1,35 @@
-//! MQTT in, durable log out. Nothing that was acknowledged is lost, and the
-//! ledger proves it.
+//! MQTT in, durable log out. No acknowledged message is lost, and the ledger proves it.
 //!
-//! **Invariant:** a QoS 1 message is acknowledged only when everything of it is
-//! durable in the log, among the readings or the dead letters.
+//! **Invariant:** a QoS 1 message is acknowledged only when all of it is durable in the log,
+//! among the readings or the dead letters.
 //!
 //! # Layout
 //! In the order in which a message meets them:
-//! - [`settings`]: what can be configured
-//! - [`access`]: who may connect to the listener, and what each may say and read
+//! - [`settings`]: the configuration
+//! - [`access`]: users of the listener, and the topics that each may publish and subscribe to
 //! - `listener`: devices connect here (MQTT 3.1.1 and 5), or
-//! - `bridge`: … to a broker, of which this is a client
-//! - `metadata`: … with another for what tells the meaning of values
-//! - `http_readings`: … or posts readings over HTTP
+//! - `bridge`: the gateway connects to a broker as a client
+//! - `metadata`: a second client, for topics that describe the meaning of values
+//! - `http_readings`: readings posted over HTTP
 //! - `message`: a PUBLISH as received
-//! - `inlet`: where transports hand it in, and what they are told
-//! - `pipeline`: decodes and appends in order, acknowledges in order
-//! - `intake`: message → reports, dead letter, or both
+//! - `ingest_queue`: the bounded queue from transports to the pipeline
+//! - `pipeline`: decodes, appends and acknowledges in order
+//! - `message_decoder`: message → reports, dead letter, or both
 //! - [`conventions`]: topics and payloads of other systems
-//! - `record`: reports and dead letters as records of the log
-//! - `arrival`: the time of messages that have none of their own
-//! - `sequence`: the device's own numbers: gaps, restarts, duplicates
-//! - `retained`: stored values of a broker that were taken before
-//! - [`duplicates`]: what came again, for people to look at
-//! - `clock`: how far the device's clock is off
-//! - [`ledger`]: received = logged + dead-lettered + duplicates + in flight
-//! - [`dead_letters`]: what could not be decoded, and the way back in
+//! - `log_records`: reports and dead letters as records of the log
+//! - `arrival_times`: distinct arrival times for messages without a time of their own
+//! - `sequence`: the device's sequence numbers: gaps, restarts, duplicates
+//! - `retained_messages`: retained messages of a broker that were already logged
+//! - [`duplicates`]: the latest duplicates, for people
+//! - `clock_offset`: the offset of a device's clock
+//! - [`ledger`]: received = logged + dead-lettered + duplicates + dropped + in flight
+//! - [`dead_letters`]: the latest dead letters, and their reinjection
 //! - `tls`: certificates and keys
-//! - `downlink`: messages back to MQTT subscribers
-//! - `metrics`: counts for Prometheus
+//! - `downlink`: messages to MQTT subscribers
+//! - `metrics`: metrics for Prometheus
 //! - `rest`: ledger, dead letters, metrics and health over HTTP
-//! - `gateway`: all of it put together
-//! - `blocking`: what takes its time, off the tasks
+//! - `gateway`: all parts together, from start to drain
+//! - `blocking`: blocking work outside of the async tasks
 
 pub mod access;
 mod arrival_times;

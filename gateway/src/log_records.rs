@@ -1,20 +1,20 @@
-//! Records of the log: reports, dead letters, and which of these were mended.
+//! Records of the log: reports, dead letters, and notes of reinjected dead letters.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use eventlog::Record;
 use telemetry::{DeadLetter, SensorReport};
 
-/// A report as a record of `sensor.readings`. The record's time is when this gateway received
-/// it, by its own clock, whatever the report says of itself: a replay's `arrival_ms` is the
-/// recorded one.
+/// Builds a record of `sensor.readings` from a report. The record's time is when this gateway
+/// received the report, by its own clock. A replay's `arrival_ms` is the recorded arrival
+/// instead.
 pub(crate) fn report_record(report: &SensorReport, received_ms: i64) -> Record {
     Record::new(report.zone.to_string(), report.to_json(), received_ms)
 }
 
-/// Headers of a report in Kafka, by which its consumers may choose without reading the content:
-/// the form (`schema`), the device, how it came (`source`), and whether readings of the message
-/// are missing because they could not be decoded (`quality`: `whole` or `partial`).
+/// Adds the headers of a report in Kafka, by which consumers may filter without reading the
+/// content: the format (`schema`), the device, the source (`source`), and whether readings of the
+/// message are missing because they could not be decoded (`quality`: `whole` or `partial`).
 pub(crate) fn add_report_headers(record: &mut Record, report: &SensorReport, is_whole: bool) {
     record.headers = vec![
         record_header("schema", REPORT_SCHEMA),
@@ -24,18 +24,17 @@ pub(crate) fn add_report_headers(record: &mut Record, report: &SensorReport, is_
     ];
 }
 
-/// The form of a report: JSON as [`telemetry::Report`] has it.
+/// The format of a report: JSON of a [`SensorReport`](telemetry::SensorReport).
 const REPORT_SCHEMA: &str = "microclimate.report.v1";
 
-/// What a dead letter says of its fault, at most, bytes: a letter is about as large as its
-/// message.
+/// Longest detail of a dead letter, bytes. It keeps a dead letter about as large as its message.
 const DETAIL_BYTES_MAX: usize = 1024;
 
-/// A longer topic is said by the key alone, bytes.
+/// Longest topic that is repeated in a header, bytes. The key holds a longer one.
 const TOPIC_HEADER_BYTES_MAX: usize = 256;
 
-/// A dead letter, with so many readings, as a record of `sensor.dead-letters`. Its key is the
-/// topic.
+/// Builds a record of `sensor.dead-letters` from a dead letter with its number of readings. The
+/// key is the topic.
 pub(crate) fn dead_letter_record(letter: &DeadLetter, readings: u64) -> Record {
     let mut record = Record::new(letter.topic.clone(), letter.payload.clone(), letter.received_ms);
     record.headers = vec![
@@ -50,13 +49,13 @@ pub(crate) fn dead_letter_record(letter: &DeadLetter, readings: u64) -> Record {
     record
 }
 
-/// A dead letter as its record has it.
+/// Returns a dead letter as its record stores it.
 #[cfg(fuzzing)]
 pub(crate) fn as_kept(letter: DeadLetter) -> DeadLetter {
     DeadLetter { detail: truncate_text(&letter.detail, DETAIL_BYTES_MAX).to_owned(), ..letter }
 }
 
-/// A dead letter that the log refuses as it is: the beginning of it.
+/// Builds the record of a dead letter that the log refuses, with the beginning of its payload.
 pub(crate) fn cut_dead_letter_record(
     letter: &DeadLetter,
     readings: u64,
@@ -70,18 +69,18 @@ pub(crate) fn cut_dead_letter_record(
     dead_letter_record(&DeadLetter { payload, detail, topic, ..letter.clone() }, readings)
 }
 
-/// The beginning of a text, at most so many bytes.
+/// Returns the beginning of a text, at most `bytes_max` bytes.
 fn truncate_text(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
-/// How many readings a dead letter has.
+/// Returns the number of readings of a dead letter.
 pub(crate) fn dead_letter_readings(record: &Record) -> u64 {
     let text = record.header_value("readings").and_then(|value| std::str::from_utf8(value).ok());
     text.and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// Says, in `sensor.dead-letters`, that a dead letter became readings.
+/// Builds the record of `sensor.dead-letters` which states that a dead letter became readings.
 pub(crate) fn reinjected_record(id: u64, now_ms: i64) -> Record {
     let mut record = Record::new(format!("{id:016x}"), "", now_ms);
     record.headers = vec![record_header("reinjected", format_args!("{id:016x}"))];
@@ -92,16 +91,16 @@ fn record_header(name: &str, value: impl ToString) -> (String, Vec<u8>) {
     (name.to_owned(), value.to_string().into_bytes())
 }
 
-/// What a record of `sensor.dead-letters` says.
+/// The content of a record of `sensor.dead-letters`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeadLetterRecord {
     Dead(DeadLetter),
-    /// The letter with this id became readings.
+    /// The dead letter with this id became readings.
     Reinjected(u64),
 }
 
 impl DeadLetterRecord {
-    /// Reads a record back; `None` where it is not this program's.
+    /// Parses a record; `None` if this program did not write it.
     pub(crate) fn from_record(record: &Record) -> Option<Self> {
         let header =
             |name| record.header_value(name).and_then(|value| std::str::from_utf8(value).ok());
@@ -118,7 +117,7 @@ impl DeadLetterRecord {
     }
 }
 
-/// Names a dead letter, by what was received and when.
+/// Returns the id of a dead letter: a hash of its content and its arrival time.
 pub(crate) fn dead_letter_id(letter: &DeadLetter) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&letter.topic, &letter.payload, letter.received_ms).hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! The gateway by itself.
+//! The program `gateway`.
 
 use std::{
     io::{ErrorKind, Write as _},
@@ -18,7 +18,7 @@ use telemetry::DeadLetterReason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, warn};
 
-/// Takes MQTT messages into a durable log.
+/// Receives MQTT messages into a durable log.
 #[derive(Parser)]
 #[command(name = "gateway", version)]
 struct GatewayArgs {
@@ -40,14 +40,14 @@ enum GatewayCommand {
     Ledger,
     /// Print the latest messages that were found to be duplicates, newest first, as JSON.
     Duplicates {
-        /// At most this many.
+        /// Largest number of messages.
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Show the dead letters of a running gateway, or hand them in again.
+    /// Show the dead letters of a running gateway, or decode them again.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
-    /// Make lines of the users file (mqtt.users_file).
+    /// Make lines for the users file (mqtt.users_file).
     #[command(subcommand)]
     User(UserCommand),
     /// Print the commented default configuration.
@@ -64,14 +64,14 @@ enum UserCommand {
     /// printf %s "$PASSWORD" | gateway user add bay-1 'publish:sensors/farm/{user}/#' >>users
     #[command(verbatim_doc_comment)]
     Add {
-        /// The user's name; a certificate of this name shows the user too.
+        /// The user's name; a certificate with this name identifies the user too.
         name: String,
-        /// What it may do; nothing where there is none.
+        /// The user's rights; none if empty.
         rights: Vec<String>,
-        /// Make a password and print it to standard error, instead of reading one.
+        /// Generate a password and print it to standard error, instead of reading one.
         #[arg(long, conflicts_with = "certificate_only")]
         generate: bool,
-        /// No password: only a certificate shows this user.
+        /// No password: only a certificate identifies this user.
         #[arg(long)]
         certificate_only: bool,
     },
@@ -79,28 +79,28 @@ enum UserCommand {
 
 #[derive(Subcommand)]
 enum DeadLettersCommand {
-    /// Print the latest as JSON, newest first.
+    /// Print the latest dead letters as JSON, newest first.
     List {
-        /// At most this many.
+        /// Largest number of dead letters.
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Decode them once more, after a metric or mapping was mended (SIGHUP makes a
-    /// running gateway read its configuration again). What is readings now is not
-    /// shown any more; what is not stays as it is. Example:
+    /// Decode dead letters again, after a metric or mapping was fixed (SIGHUP makes a
+    /// running gateway read its configuration again). Those that become readings are no
+    /// longer shown; the others stay as they are. Example:
     /// gateway dead-letters reinject --reason unknown_metric --topic 'sensors/farm/#'
     #[command(verbatim_doc_comment)]
     Reinject {
-        /// Only those for this reason, as `list` shows it.
+        /// Only dead letters with this reason, as `list` shows it.
         #[arg(long)]
         reason: Option<DeadLetterReason>,
-        /// Only those whose topic matches this MQTT filter.
+        /// Only dead letters whose topic matches this MQTT filter.
         #[arg(long)]
         topic: Option<String>,
-        /// At most this many, the oldest first (10000).
+        /// Largest number of dead letters, oldest first (10000).
         #[arg(long)]
         limit: Option<usize>,
-        /// Only count them.
+        /// Only count the dead letters.
         #[arg(long)]
         dry_run: bool,
     },
@@ -158,7 +158,7 @@ async fn main() -> Result<()> {
     }
 }
 
-/// The first line of standard input.
+/// Reads the first line of standard input.
 fn read_password() -> Result<String> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).context("standard input: no password")?;
@@ -177,7 +177,7 @@ async fn run_gateway(
     let GatewaySettings { mqtt, rest, .. } = settings;
     match descriptors::raise_limit() {
         Ok(open_files_max) => debug!(open_files_max, "limit of open files"),
-        Err(error) => warn!(%error, "the limit of open files stays as it is"),
+        Err(error) => warn!(%error, "cannot raise the limit of open files"),
     }
     let sockets = GatewaySockets {
         mqtt: (mqtt.mode == MqttMode::Listener).then(|| mqtt.bind_listener("mqtt")).transpose()?,
@@ -190,7 +190,7 @@ async fn run_gateway(
     Ok(gateway.run(sockets, shutdown).await?)
 }
 
-/// At each SIGHUP reads the configuration again; a bad one changes nothing.
+/// Reads the configuration again at each SIGHUP. An invalid one changes nothing.
 async fn reload_on_hangup(
     gateway: Gateway,
     mut hangups: Signal,
@@ -200,12 +200,12 @@ async fn reload_on_hangup(
     while hangups.recv().await.is_some() {
         let loaded = GatewaySettings::load(config.as_deref(), &set).map_err(GatewayError::from);
         if let Err(error) = loaded.and_then(|settings| gateway.apply_settings(&settings)) {
-            error!(%error, "SIGHUP: the old settings stay in force");
+            error!(%error, "cannot reload the configuration: the old settings stay in force");
         }
     }
 }
 
-/// A client that takes exactly the gateway's own certificate, where it speaks TLS.
+/// Creates a client that accepts exactly the gateway's own certificate, if the gateway uses TLS.
 fn rest_client(settings: &GatewaySettings) -> Result<reqwest::Client> {
     let mut client = reqwest::Client::builder();
     if settings.rest.tls.is_enabled() {
@@ -215,8 +215,7 @@ fn rest_client(settings: &GatewaySettings) -> Result<reqwest::Client> {
     Ok(client.build()?)
 }
 
-/// Asks the running gateway that this configuration describes, by GET, or by
-/// POST where there is something to say.
+/// Queries the running gateway of this configuration, by GET, or by POST if there is a body.
 async fn query_gateway(
     settings: &GatewaySettings,
     path: &str,
@@ -239,7 +238,7 @@ async fn query_gateway(
         bail!("{url}: {status}: {body}");
     }
     let json: serde_json::Value = serde_json::from_str(&body)?;
-    // `| head` may have seen enough.
+    // The reader of a pipe, such as `head`, may have ended.
     match writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&json)?) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

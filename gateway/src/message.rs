@@ -10,15 +10,15 @@ use telemetry::SmolStr;
 pub(crate) struct InboundMessage {
     pub(crate) topic: SmolStr,
     pub(crate) payload: Bytes,
-    /// A broker's stored last value, not a new one.
+    /// Whether it is a retained message: the last value, repeated by the broker.
     pub(crate) is_retained: bool,
-    /// The sender says that it has sent this before (MQTT's DUP flag).
+    /// Whether the sender flags it as sent before (MQTT's DUP flag).
     pub(crate) is_redelivery: bool,
-    /// UTC milliseconds.
+    /// Arrival time, UTC milliseconds.
     pub(crate) received_ms: i64,
 }
 
-/// UTC milliseconds.
+/// Returns the current time, UTC milliseconds.
 pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

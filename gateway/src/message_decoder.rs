@@ -1,4 +1,4 @@
-//! Message → what is to be logged: reports, a dead letter, both, or nothing.
+//! Message → records of the log: reports, a dead letter, both, or nothing.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -19,55 +19,55 @@ use crate::{
     settings::GatewaySettings,
 };
 
-/// What a message says.
+/// The decoded content of a message.
 #[derive(Debug, PartialEq)]
 pub(crate) struct DecodedMessage {
-    /// Who sent it, where the topic says so.
+    /// The sending device, if the topic names it.
     pub(crate) address: Option<DeviceAddress>,
-    /// The device's own numbering of it.
+    /// The device's sequence number of the message.
     pub(crate) stamp: Option<SequenceStamp>,
-    /// Several, where a message of a mapping is of several devices.
+    /// The reports; several if a mapped message is of several devices.
     pub(crate) reports: Vec<SensorReport>,
     pub(crate) dead_letter: Option<DeadLetter>,
-    /// Readings in the dead letter; one that cannot be decoded counts 1.
+    /// Readings in the dead letter. A message that cannot be decoded counts as 1.
     pub(crate) dead_lettered: u64,
 }
 
 impl DecodedMessage {
-    /// Readings received with the message.
+    /// Number of readings received with the message.
     pub(crate) fn reading_count(&self) -> u64 {
         self.logged_count() + self.dead_lettered
     }
 
-    /// The device's own time of a live report, UTC milliseconds.
+    /// Returns the device's own time of a live report, UTC milliseconds.
     pub(crate) fn device_time_ms(&self, received_ms: i64) -> Option<i64> {
         let live = self.reports.iter().filter(|report| report.source == ReportSource::Live);
         let newest_ms = live.flat_map(|report| &report.readings).map(|r| r.event_ms).max()?;
-        // Without a time of its own it has that of its arrival.
+        // A report without a time of its own has the time of its arrival.
         (newest_ms != received_ms).then_some(newest_ms)
     }
 
-    /// Readings in the reports.
+    /// Number of readings in the reports.
     pub(crate) fn logged_count(&self) -> u64 {
         self.reports.iter().map(|report| report.readings.len() as u64).sum()
     }
 }
 
-/// Decodes messages.
+/// Decoder of messages.
 #[derive(Debug)]
 pub(crate) struct MessageDecoder {
     pub(crate) metrics: MetricTable,
     pub(crate) limits: payload::PayloadLimits,
-    /// What they learn changes with messages, of which one is decoded at a time.
+    /// The mappings. Their state changes with messages, which are decoded one at a time.
     pub(crate) conventions: Arc<Mutex<Conventions>>,
-    /// Topics, and fields of the gateway's own payloads, that are not for us.
+    /// Topics, and fields of the gateway's own payloads, that are ignored.
     pub(crate) ignored: IgnoreList,
-    /// Where a convention's answers go.
+    /// The downlink for a convention's answers.
     pub(crate) downlink: Downlink,
 }
 
 impl MessageDecoder {
-    /// The decoder of a configuration; `conventions` are those of its mappings.
+    /// Creates the decoder of a configuration. `conventions` are those of its mappings.
     pub(crate) fn from_settings(
         settings: &GatewaySettings,
         metrics: MetricTable,
@@ -83,17 +83,17 @@ impl MessageDecoder {
         Self { metrics, limits, conventions, ignored, downlink }
     }
 
-    /// Filters that are subscribed to beside `mqtt.filters`.
+    /// Returns the filters that are subscribed to in addition to `mqtt.filters`.
     pub(crate) fn metadata_filters(&self) -> Vec<String> {
         self.conventions.lock().unwrap_or_else(PoisonError::into_inner).metadata_filters()
     }
 
-    /// How much the conventions remember.
+    /// Returns how much the conventions remember.
     pub(crate) fn entity_counts(&self) -> EntityCounts {
         self.conventions.lock().unwrap_or_else(PoisonError::into_inner).entity_counts()
     }
 
-    /// A decoder of the gateway's own convention alone.
+    /// Creates a decoder for the gateway's own convention alone.
     #[cfg(test)]
     pub(crate) fn new(metrics: MetricTable, limits: payload::PayloadLimits) -> Self {
         let (conventions, ignored) = (Arc::default(), IgnoreList::default());
@@ -106,28 +106,28 @@ impl MessageDecoder {
         }
         let mut conventions = self.conventions.lock().unwrap_or_else(PoisonError::into_inner);
         let context = DecodeContext { metrics: &self.metrics, limits: self.limits };
-        if let Some(taken) = conventions.decode_message(message, &context) {
-            return self.decode_mapped(taken, message);
+        if let Some(mapped) = conventions.decode_message(message, &context) {
+            return self.decode_mapped(mapped, message);
         }
         let has_mappings = !conventions.is_empty();
         drop(conventions);
-        let mut intake = self.decode_native(message);
-        if let Some(letter) = &mut intake.dead_letter
+        let mut decoded = self.decode_native(message);
+        if let Some(letter) = &mut decoded.dead_letter
             && has_mappings
             && letter.reason == DeadLetterReason::BadTopic
         {
-            letter.detail.push_str(", and no mapping claims it");
+            letter.detail.push_str(", and no mapping matches it");
         }
-        intake
+        decoded
     }
 
-    /// A message of a mapping, decoded.
-    fn decode_mapped(&self, taken: MappedMessage, message: &InboundMessage) -> DecodedMessage {
-        for publication in &taken.publish {
+    /// Decodes a mapped message.
+    fn decode_mapped(&self, mapped: MappedMessage, message: &InboundMessage) -> DecodedMessage {
+        for publication in &mapped.publish {
             self.downlink.publish(&publication.topic, publication.payload.clone(), false);
         }
-        let refusals = taken.summarize_rejected();
-        let MappedMessage { owner, reports, rejected_readings: left_out, .. } = taken;
+        let refusals = mapped.summarize_rejected();
+        let MappedMessage { owner, reports, rejected_readings: rejected, .. } = mapped;
         DecodedMessage {
             address: owner.map(|(zone, device)| DeviceAddress { zone, device, metric: None }),
             stamp: match &reports[..] {
@@ -135,13 +135,13 @@ impl MessageDecoder {
                 _ => None,
             },
             reports,
-            dead_lettered: left_out.len() as u64,
+            dead_lettered: rejected.len() as u64,
             dead_letter: refusals
                 .map(|(reason, detail)| build_dead_letter(message, reason, detail)),
         }
     }
 
-    /// A message in the gateway's own convention.
+    /// Decodes a message in the gateway's own convention.
     fn decode_native(&self, message: &InboundMessage) -> DecodedMessage {
         let InboundMessage { topic, payload, is_retained, received_ms, .. } = message;
         let is_ignored = |name: &str| self.ignored.is_match(name) || is_device_field(name);
@@ -163,21 +163,21 @@ impl MessageDecoder {
                     }
                 }
                 let dead_lettered = decoded.rejected_readings.len() as u64;
-                // Bounded, however many fields there are.
-                let left_out = MappedMessage {
+                // The size of the text is bounded, however many fields there are.
+                let rejection = MappedMessage {
                     rejected_readings: decoded.rejected_readings,
                     ..MappedMessage::default()
                 }
                 .summarize_rejected();
                 DecodedMessage {
                     address: DeviceAddress::parse(topic).ok(),
-                    // A list has no number of its own.
+                    // A list has no sequence number of its own.
                     stamp: match &reports[..] {
                         [report] => sequence_stamp(report, message),
                         _ => None,
                     },
                     reports,
-                    dead_letter: left_out
+                    dead_letter: rejection
                         .map(|(reason, detail)| build_dead_letter(message, reason, detail)),
                     dead_lettered,
                 }
@@ -207,8 +207,8 @@ fn build_dead_letter(
     }
 }
 
-/// Times before this are of a clock that was never set, so they may come again after a
-/// restart: 2016-01-01.
+/// Times before 2016-01-01 come from a clock that was never set, so they may repeat after a
+/// restart.
 const CLOCK_SET_MS: i64 = 1_451_606_400_000;
 
 fn sequence_stamp(report: &SensorReport, message: &InboundMessage) -> Option<SequenceStamp> {
@@ -222,14 +222,14 @@ fn sequence_stamp(report: &SensorReport, message: &InboundMessage) -> Option<Seq
     })
 }
 
-/// Names a topic.
+/// Hashes the topic of a message.
 pub(crate) fn topic_hash(message: &InboundMessage) -> u64 {
     let mut hasher = DefaultHasher::new();
     message.topic.hash(&mut hasher);
     hasher.finish()
 }
 
-/// Names what was said on a topic.
+/// Hashes the topic and the payload of a message.
 pub(crate) fn message_fingerprint(message: &InboundMessage) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&message.topic, &message.payload).hash(&mut hasher);
@@ -259,16 +259,17 @@ mod tests {
         })
     }
 
-    /// Topic and payload → readings logged, readings dead-lettered, reason.
+    /// Checks topic and payload against the logged readings, the dead-lettered readings and the
+    /// reason.
     fn check(topic: &str, payload: &str, expect: (u64, u64, Option<DeadLetterReason>)) {
         let got = decode(topic, payload, false);
         let reason = got.dead_letter.as_ref().map(|letter| letter.reason);
         assert_eq!((got.logged_count(), got.dead_lettered, reason), expect, "{topic} {payload}");
         if let Some(letter) = &got.dead_letter {
-            let kept = log_records::DeadLetterRecord::from_record(
+            let logged = log_records::DeadLetterRecord::from_record(
                 &log_records::dead_letter_record(letter, got.dead_lettered),
             );
-            assert_eq!(kept, Some(log_records::DeadLetterRecord::Dead(letter.clone())));
+            assert_eq!(logged, Some(log_records::DeadLetterRecord::Dead(letter.clone())));
         }
     }
 
@@ -288,7 +289,7 @@ mod tests {
         check(many, r#"[{"co2": 1, "seq": 1}, {"co2": 2, "seq": 2}, {"co2": []}]"#, {
             (2, 1, Some(DeadLetterReason::NotAReading))
         });
-        // What is about the device, what the user does not want, and what may be a mistake.
+        // A value about the device, an ignored field, and a field that may be misspelt.
         check(many, r#"{"co2": 1, "rssi": -70, "debug_loops": 3}"#, (1, 0, None));
         check(many, r#"{"co2": 1, "loops": 3}"#, (1, 1, Some(DeadLetterReason::UnknownMetric)));
         check("$SYS/broker/uptime", "12 seconds", (0, 0, None));
@@ -327,7 +328,7 @@ mod tests {
         assert_eq!(stamped(r#"{"value": 1, "seq": 7}"#), Some(false));
         assert_eq!(stamped(r#"{"value": 1, "seq": 7, "boot": "a"}"#), Some(false));
         assert_eq!(stamped(r#"{"value": 1, "seq": 7, "ts": 1600000000000}"#), Some(true));
-        // A clock that was never set tells no more than the number.
+        // A clock that was never set proves no more than the number.
         assert_eq!(stamped(r#"{"value": 1, "seq": 7, "ts": 12}"#), Some(false));
     }
 }

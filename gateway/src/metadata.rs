@@ -1,9 +1,9 @@
-//! A client of its own for topics whose stored messages tell what the values
-//! of others mean (`conventions`).
+//! A second client, for topics whose retained messages describe the meaning of other topics'
+//! values (`conventions`).
 //!
-//! What they told is not kept beyond the process, so that they are wanted at
-//! each connection, and before the values, which wait at the broker meanwhile;
-//! the bridge's session gives each message once.
+//! What they describe is not stored beyond the process. They are therefore needed at each
+//! connection and before the values, which wait at the broker meanwhile. The bridge's own session
+//! would deliver each message only once.
 
 use std::{pin::pin, time::Duration};
 
@@ -19,25 +19,24 @@ use crate::{
     settings::MqttSettings,
 };
 
-/// A broker sends all that it has stored at once: after a pause as long as
-/// this there is no more, …
+/// Pause after which all retained messages have arrived, since a broker sends them at once.
 const PAUSE: Duration = Duration::from_millis(500);
-/// … or the values wait no longer.
+/// Longest wait for the retained messages.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Hands in what comes on `filters` until `shutdown`. Answers `told` once what
-/// is stored has come.
+/// Submits the messages on `filters` until `shutdown`. Sends `loaded` once the retained messages
+/// have arrived.
 pub(crate) async fn follow_metadata(
     mqtt: &MqttSettings,
     filters: Vec<String>,
-    inlet: IngestQueue,
-    told: oneshot::Sender<()>,
+    ingest_queue: IngestQueue,
+    loaded: oneshot::Sender<()>,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
-    let mut told = Some(told);
+    let mut loaded = Some(loaded);
     if filters.is_empty() {
-        // Whoever waits may have ended.
-        told.take().map(|told| told.send(()));
+        // The receiver may have ended.
+        loaded.take().map(|loaded| loaded.send(()));
         return Ok(());
     }
     let mut options = mqtt_options(mqtt, &format!("{}-metadata", mqtt.client_id))?;
@@ -46,20 +45,20 @@ pub(crate) async fn follow_metadata(
         .capacity(REQUESTS_SPARE + usize::from(mqtt.receive_maximum))
         .try_build()
         .map_err(|e| bridge_error(e.to_string()))?;
-    // Until the subscription is answered.
+    // The times count from the answer to the subscription.
     let (mut is_subscribed, mut latest, mut first) = (false, Instant::now(), Instant::now());
     loop {
         let event = {
-            // One poll at a time, never dropped half-way.
+            // Only one poll runs at a time, and it is never dropped halfway.
             let mut poll = pin!(events.poll());
             loop {
-                let is_waiting = is_subscribed && told.is_some();
+                let is_waiting = is_subscribed && loaded.is_some();
                 tokio::select! {
                     biased;
                     event = &mut poll => break event,
                     () = tokio::time::sleep_until((latest + PAUSE).min(first + WAIT_MAX)), if is_waiting => {
-                        info!("what is stored on the topics of metadata has come");
-                        told.take().map(|told| told.send(()));
+                        info!("the retained metadata has arrived");
+                        loaded.take().map(|loaded| loaded.send(()));
                     }
                     () = shutdown.cancelled() => return Ok(()),
                 }
@@ -79,17 +78,16 @@ pub(crate) async fn follow_metadata(
             }
             Ok(Event::Incoming(Incoming::Publish(publish))) => {
                 latest = Instant::now();
-                if let Err(error) = inlet.submit_message(message_from_publish(&publish)) {
-                    // The broker still has it, and sends it on the next
-                    // connection.
-                    error!(%error, "not taking metadata; leaving the broker for a while");
+                if let Err(error) = ingest_queue.submit_message(message_from_publish(&publish)) {
+                    // The broker still has the message, and sends it on the next connection.
+                    error!(%error, "cannot accept metadata: disconnecting from the broker for a while");
                     events.clean();
                     back_off(&shutdown).await;
                 }
             }
             Ok(_) => {}
             Err(error) => {
-                warn!(%error, "no connection to the broker for metadata; trying again");
+                warn!(%error, "no connection to the broker for metadata; will retry");
                 back_off(&shutdown).await;
             }
         }
@@ -97,6 +95,6 @@ pub(crate) async fn follow_metadata(
 }
 
 async fn back_off(shutdown: &CancellationToken) {
-    // Either way the caller goes on.
+    // The caller continues in either case.
     let _ = tokio::time::timeout(BACKOFF_MAX, shutdown.cancelled()).await;
 }

@@ -1,4 +1,4 @@
-//! The gateway's counts, for Prometheus.
+//! The gateway's metrics, for Prometheus.
 
 use std::sync::atomic::Ordering;
 
@@ -26,8 +26,8 @@ fn write_reading_metrics(page: &mut MetricsPage, gateway: &Gateway) {
     let LedgerSnapshot { messages, totals, .. } = gateway.ledger_snapshot();
     let LedgerCounts { received, logged, dead_lettered, duplicates, .. } = totals;
     let LedgerCounts { dropped, in_flight, unaccounted, .. } = totals;
-    page.add_metric(("messages_total", "counter", "Messages that came, by MQTT or HTTP"), messages);
-    page.add_metric(("readings_received_total", "counter", "Readings that came"), received);
+    page.add_metric(("messages_total", "counter", "Messages received, by MQTT or HTTP"), messages);
+    page.add_metric(("readings_received_total", "counter", "Readings received"), received);
     let outcomes = [
         ("logged", logged),
         ("dead_lettered", dead_lettered),
@@ -53,15 +53,20 @@ fn write_reading_metrics(page: &mut MetricsPage, gateway: &Gateway) {
 fn write_device_metrics(page: &mut MetricsPage, gateway: &Gateway) {
     let LedgerSnapshot { totals, devices, evicted_devices, entities, .. } =
         gateway.ledger_snapshot();
-    let about = ("devices_evicted_total", "counter", "Devices that lost their line to others");
+    let about =
+        ("devices_evicted_total", "counter", "Devices whose ledger line was given to others");
     page.add_metric(about, evicted_devices);
     let about = ("entities", "gauge", "Announced entities, properties and metrics remembered");
     page.add_metric(about, entities.remembered);
-    let about = ("entities_evicted_total", "counter", "Those over the mappings' entities_max");
+    let about = (
+        "entities_evicted_total",
+        "counter",
+        "Entities forgotten above the mappings' entities_max",
+    );
     page.add_metric(about, entities.evicted);
-    let about = ("sequence_gaps", "gauge", "Numbers missing in the devices' counting");
+    let about = ("sequence_gaps", "gauge", "Missing sequence numbers of devices");
     page.add_metric(about, totals.sequence_gaps);
-    let about = ("device_resets_total", "counter", "Times that devices began to count anew");
+    let about = ("device_resets_total", "counter", "Times that devices began a new run");
     page.add_metric(about, totals.resets);
     page.add_metric(("devices", "gauge", "Devices seen"), devices.len());
     let off = devices.iter().filter_map(|line| line.clock_offset_ms).map(i64::unsigned_abs).max();
@@ -79,11 +84,11 @@ fn write_connection_metrics(page: &mut MetricsPage, gateway: &Gateway) {
     page.add_metric(about, downlink.missed_count());
     let about = ("downlink_waiting_bytes", "gauge", "Bytes that wait for subscribers");
     page.add_metric(about, downlink.waiting_bytes());
-    let about = ("retained_bytes", "gauge", "Bytes that are kept for later subscribers");
+    let about = ("retained_bytes", "gauge", "Bytes of messages retained for later subscribers");
     page.add_metric(about, downlink.retained_bytes());
-    let about = ("retained_refused_total", "counter", "Retained messages not kept: no room");
+    let about = ("retained_refused_total", "counter", "Retained messages not stored: no room");
     page.add_metric(about, downlink.retained_refused());
-    let about = ("ready", "gauge", "Whether messages are taken");
+    let about = ("ready", "gauge", "Whether messages are accepted");
     page.add_metric(about, u8::from(is_ready.load(Ordering::Relaxed)));
 }
 
@@ -100,11 +105,16 @@ fn write_listener_metrics(page: &mut MetricsPage, gateway: &Gateway) {
         "Bytes of unfinished packets, names, wills and filters",
     );
     page.add_metric(about, read(&counts.held_bytes));
-    let about = ("publishes_denied_total", "counter", "Messages that their user may not publish");
+    let about = (
+        "publishes_denied_total",
+        "counter",
+        "Messages refused: the user may not publish to the topic",
+    );
     page.add_metric(about, read(&counts.denied_publishes));
     let about = ("subscriptions_denied_total", "counter", "Subscriptions that a user may not have");
     page.add_metric(about, read(&counts.denied_subscriptions));
-    let about = ("attempts_refused_total", "counter", "Passwords not looked at: too many guesses");
+    let about =
+        ("attempts_refused_total", "counter", "Passwords refused unchecked: too many guesses");
     page.add_metric(about, access.refused_attempts());
     let about = ("guessers_forgotten_total", "counter", "Guessing users and addresses forgotten");
     page.add_metric(about, access.forgotten_guessers());
@@ -112,7 +122,7 @@ fn write_listener_metrics(page: &mut MetricsPage, gateway: &Gateway) {
         ("sessions", "gauge", "MQTT sessions that are remembered"),
         read(&counts.sessions),
     );
-    let about = ("sessions_evicted_total", "counter", "MQTT sessions forgotten for want of room");
+    let about = ("sessions_evicted_total", "counter", "MQTT sessions forgotten: no room");
     page.add_metric(about, read(&counts.sessions_evicted));
 }
 
@@ -121,33 +131,34 @@ fn write_acknowledgement_metrics(page: &mut MetricsPage, gateway: &Gateway) {
     page.add_histogram(about, [(String::new(), &*gateway.0.lag)]);
 }
 
-/// What the embedded log has on disk.
+/// Writes the disk usage of the embedded log.
 fn write_topic_metrics(page: &mut MetricsPage, gateway: &Gateway) {
     let log = &gateway.0.log;
-    let about = ("disk_full", "gauge", "Whether nothing is acknowledged for want of disk space");
+    let about = ("disk_full", "gauge", "Whether nothing is acknowledged because the disk is full");
     page.add_metric(about, u8::from(log.is_disk_full()));
-    // What cannot be read now is said where it is used.
+    // An error is reported where the log is used.
     let topics = log.topic_storage().unwrap_or_default();
     let mut each = |about, value: &dyn Fn(&eventlog::TopicStorage) -> f64| {
         page.add_family(
             about,
-            topics.iter().map(|(name, own)| (format_label("topic", name), value(own))),
+            topics.iter().map(|(name, storage)| (format_label("topic", name), value(storage))),
         );
     };
-    each(("log_bytes", "gauge", "Size of the topic's segments"), &|own| own.bytes as f64);
+    each(("log_bytes", "gauge", "Size of the topic's segments"), &|topic| topic.bytes as f64);
     let about = ("log_bytes_max", "gauge", "Retention by size");
-    each(about, &|own| own.retention.bytes_max as f64);
-    each(("log_first_offset", "gauge", "The oldest record"), &|own| own.first_offset as f64);
-    each(("log_next_offset", "gauge", "The next record"), &|own| own.next_offset as f64);
+    each(about, &|topic| topic.retention.bytes_max as f64);
+    each(("log_first_offset", "gauge", "The oldest record"), &|topic| topic.first_offset as f64);
+    each(("log_next_offset", "gauge", "The next record"), &|topic| topic.next_offset as f64);
     let about = ("log_uncommitted_records", "gauge", "Records that a consumer has not committed");
-    each(about, &|own| {
-        let least = own.committed.values().min().copied().unwrap_or(own.next_offset);
-        (own.next_offset - least).max(0) as f64
+    each(about, &|topic| {
+        let least = topic.committed.values().min().copied().unwrap_or(topic.next_offset);
+        (topic.next_offset - least).max(0) as f64
     });
     let about = ("log_removed_records_total", "counter", "Records that retention has removed");
-    each(about, &|own| own.removed_records as f64);
-    let about = ("log_held_back", "gauge", "Whether a consumer keeps the topic over its retention");
-    each(about, &|own| f64::from(own.is_held_back));
+    each(about, &|topic| topic.removed_records as f64);
+    let about =
+        ("log_held_back", "gauge", "Whether a consumer keeps the topic above its retention");
+    each(about, &|topic| f64::from(topic.is_held_back));
 }
 
 fn write_spool_metrics(page: &mut MetricsPage, gateway: &Gateway) {
@@ -159,27 +170,27 @@ fn write_spool_metrics(page: &mut MetricsPage, gateway: &Gateway) {
         );
     };
     each(("spool_records", "gauge", "Records that Kafka does not have yet"), &|s| s.records as f64);
-    each(("spool_bytes", "gauge", "Their size"), &|s| s.bytes as f64);
+    each(("spool_bytes", "gauge", "Size of these records"), &|s| s.bytes as f64);
     each(("spool_bytes_max", "gauge", "The spool's limit"), &|s| s.bytes_max as f64);
-    let about = ("spool_age_seconds", "gauge", "For how long the spool has held records");
+    let about = ("spool_age_seconds", "gauge", "Seconds for which the spool has held records");
     each(about, &|s| s.age_ms as f64 / 1000.0);
     each(("spool_full", "gauge", "Whether acknowledging has stopped"), &|s| f64::from(s.is_full));
-    each(("spool_direct", "gauge", "Whether Kafka takes records directly"), &|s| {
+    each(("spool_direct", "gauge", "Whether records go directly to Kafka"), &|s| {
         f64::from(s.is_direct)
     });
-    let about = ("spool_stalled_seconds", "gauge", "For how long none of its records moved");
+    let about = ("spool_stalled_seconds", "gauge", "Seconds without progress of the drain");
     each(about, &|s| s.stalled_ms as f64 / 1000.0);
-    let about = ("spool_restarts_total", "counter", "Times that draining stood still");
+    let about = ("spool_restarts_total", "counter", "Restarts of a stalled drain");
     each(about, &|s| s.restarts as f64);
-    let about = ("spool_refused_total", "counter", "Records that Kafka refuses, kept elsewhere");
+    let about = ("spool_refused_total", "counter", "Records that Kafka refused, stored elsewhere");
     each(about, &|s| s.refused as f64);
     each(("spooled_total", "counter", "Records that went to the spool"), &|s| s.spooled as f64);
-    each(("spool_drained_total", "counter", "Records brought from it to Kafka"), &|s| {
+    each(("spool_drained_total", "counter", "Records sent from the spool to Kafka"), &|s| {
         s.drained as f64
     });
 }
 
-/// What librdkafka says of itself (its STATISTICS.md).
+/// Writes librdkafka's statistics (its STATISTICS.md).
 fn write_kafka_metrics(page: &mut MetricsPage, gateway: &Gateway) {
     let missing = gateway.ledger_snapshot().kafka.missing_records;
     let about =

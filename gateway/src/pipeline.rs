@@ -1,8 +1,8 @@
-//! From message to acknowledgement: one task decodes and appends in the order
-//! of arrival, another waits for durability in the same order.
+//! The way from message to acknowledgement. One task decodes and appends in the order of arrival.
+//! Another waits for durability in the same order.
 //!
-//! **Invariant:** `done` is answered only after everything of the message is
-//! durable, and never after a write has failed.
+//! **Invariant:** `done` is answered only after all of the message is durable, and never after a
+//! write has failed.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -33,30 +33,30 @@ use crate::{
     retained_messages::RetainedMessages,
 };
 
-/// Messages between the two tasks.
+/// Largest number of messages between the two tasks.
 const UNSETTLED_MAX: usize = 8 * 1024;
 
 pub(crate) struct IngestPipeline {
-    /// The newest is taken before each message.
+    /// The newest decoder is used for each message.
     decoder: watch::Receiver<Arc<MessageDecoder>>,
     ledger: Arc<Ledger>,
     dead_letters: Arc<RecentDeadLetters>,
     duplicates: Arc<RecentDuplicates>,
     lag: Arc<TimeHistogram>,
-    /// There where messages come from a broker, which stores some.
+    /// The retained messages, if messages come from a broker, which stores some.
     retained: Option<Mutex<RetainedMessages>>,
-    /// Then receipts say how far the log is.
+    /// Whether the log is embedded, so that receipts give its offsets.
     is_embedded: bool,
-    /// Kafka without a spool: then a record that is refused together with others is sent again
-    /// alone from here.
+    /// Whether the log is Kafka without a spool. A record that is refused together with others is
+    /// then sent again alone.
     sends_again: bool,
-    /// What Kafka refuses of what the spool had.
+    /// Records from the spool that Kafka refuses.
     refused: Mutex<Option<mpsc::Receiver<RefusedRecord>>>,
     reading_writer: TopicWriter,
     dead_letter_writer: TopicWriter,
 }
 
-/// What the parts of a gateway share with its pipeline.
+/// The parts that a gateway shares with its pipeline.
 pub(crate) struct IngestPipelineParts {
     pub(crate) decoder: watch::Receiver<Arc<MessageDecoder>>,
     pub(crate) ledger: Arc<Ledger>,
@@ -72,7 +72,7 @@ struct UnsettledMessage {
     tally: ReadingTally,
     writes: Vec<PendingWrite>,
     letter: Option<DeadLetter>,
-    /// Topic and content of a broker's stored message.
+    /// Topic and content of a retained message.
     stored: Option<(u64, u64)>,
     origin: IngestOrigin,
     done: oneshot::Sender<IngestOutcome>,
@@ -80,12 +80,12 @@ struct UnsettledMessage {
     since: Instant,
 }
 
-/// A record on its way to the log, with so many readings.
+/// A record on its way to the log, with its number of readings.
 struct PendingWrite {
     topic: &'static str,
     readings: u64,
     receipt: Result<AppendReceipt, LogError>,
-    /// To be sent again alone, where Kafka refuses what it was sent with.
+    /// The record, to be sent again alone if Kafka refuses the records sent with it.
     again: Option<Record>,
 }
 
@@ -96,7 +96,7 @@ impl IngestPipeline {
         let IngestPipelineParts { decoder, ledger, dead_letters, duplicates, lag, retained } =
             parts;
         let (retained, is_embedded) = (retained.map(Mutex::new), log.is_embedded());
-        // Before the spool of an earlier process is drained.
+        // The keeper is set before the spool of an earlier process is drained.
         let (keeper, refused) = mpsc::channel(1);
         log.keep_refused(topic::READINGS, keeper)?;
         Ok(Self {
@@ -114,7 +114,7 @@ impl IngestPipeline {
         })
     }
 
-    /// Keeps what the next start is to know.
+    /// Stores the retained messages for the next start.
     pub(crate) fn save_retained(&self) {
         if let Some(mut retained) = self.lock_retained() {
             retained.save_all();
@@ -122,10 +122,12 @@ impl IngestPipeline {
     }
 
     fn lock_retained(&self) -> Option<MutexGuard<'_, RetainedMessages>> {
-        self.retained.as_ref().map(|own| own.lock().unwrap_or_else(PoisonError::into_inner))
+        self.retained
+            .as_ref()
+            .map(|retained| retained.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Runs until the log fails; then nothing more is acknowledged.
+    /// Runs until the log fails. After that nothing is acknowledged.
     pub(crate) async fn run(&self, jobs: UnboundedReceiver<IngestJob>) -> Result<(), LogError> {
         let (settling, to_settle) = mpsc::channel(UNSETTLED_MAX);
         let ended =
@@ -147,47 +149,47 @@ impl IngestPipeline {
                 message.received_ms = arrivals.next_ms(topic, message.received_ms);
             }
             let decoder = self.decoder.borrow().clone();
-            let intake = match decode_for_ingest(&decoder, &message, origin) {
-                Ok(intake) => intake,
+            let decoded = match decode_for_ingest(&decoder, &message, origin) {
+                Ok(decoded) => decoded,
                 Err(DeadLetter { reason, detail, .. }) => {
                     self.ledger.end_message();
-                    // Who asked may be gone.
+                    // The receiver may have ended.
                     let _ = done.send(IngestOutcome::StillDead(reason, detail));
                     continue;
                 }
             };
-            let (account, check) = self.ledger.count_received(&intake, &message);
-            // A dead letter's number was noted when it came.
+            let (account, check) = self.ledger.count_received(&decoded, &message);
+            // The sequence number of a dead letter was noted at its arrival.
             let is_network = origin == IngestOrigin::Network;
-            let stored = (is_network && intake.reading_count() > 0).then_some(topic);
-            let stored = stored.and_then(|topic| self.look_up_retained(topic, &message));
+            let stored_topic = (is_network && decoded.reading_count() > 0).then_some(topic);
+            let stored = stored_topic.and_then(|topic| self.look_up_retained(topic, &message));
             let why = match (check, &stored) {
                 (Some(SequenceCheck::Copy { evidence, original_ms }), _) => {
                     Some((evidence.as_str(), Some(original_ms)))
                 }
                 (_, Some(RetainedLookup { is_known: true, .. })) => {
-                    Some(("a value that the broker has stored, and that was taken before", None))
+                    Some(("a retained message that was logged before", None))
                 }
                 _ => None,
             };
             let (tally, writes, letter) = match why.filter(|_| is_network) {
                 Some((why, original_ms)) => {
                     let tally = ReadingTally {
-                        duplicates: intake.reading_count(),
+                        duplicates: decoded.reading_count(),
                         ..ReadingTally::default()
                     };
                     self.duplicates.add_duplicate(build_duplicate_message(
-                        &intake,
+                        &decoded,
                         &message,
                         why,
                         original_ms,
                     ));
                     (tally, Vec::new(), None)
                 }
-                None => self.write_message(intake, origin, &message).await?,
+                None => self.write_message(decoded, origin, &message).await?,
             };
-            let stored = stored.filter(|stored| !stored.is_known);
-            let stored = stored.map(|stored| (stored.topic, stored.content));
+            let new_stored = stored.filter(|stored| !stored.is_known);
+            let stored = new_stored.map(|stored| (stored.topic, stored.content));
             let next = UnsettledMessage {
                 message,
                 account,
@@ -201,14 +203,14 @@ impl IngestPipeline {
                 since,
             };
             if settling.send(next).await.is_err() {
-                break; // The other task ended, and says why.
+                break; // The other task ended and returns the error.
             }
         }
         Ok(())
     }
 
-    /// What is known of a broker's stored message; of a live one, which the broker may store,
-    /// it is remembered.
+    /// Looks up a retained message. A live message is remembered instead, because the broker may
+    /// store it.
     fn look_up_retained(&self, topic: u64, message: &InboundMessage) -> Option<RetainedLookup> {
         let mut retained = self.lock_retained()?;
         let content = message_fingerprint(message);
@@ -221,14 +223,14 @@ impl IngestPipeline {
 
     async fn write_message(
         &self,
-        intake: DecodedMessage,
+        decoded: DecodedMessage,
         origin: IngestOrigin,
         message: &InboundMessage,
     ) -> Result<(ReadingTally, Vec<PendingWrite>, Option<DeadLetter>), LogError> {
-        let (logged, dead_lettered) = (intake.logged_count(), intake.dead_lettered);
+        let (logged, dead_lettered) = (decoded.logged_count(), decoded.dead_lettered);
         let tally = ReadingTally { logged, dead_lettered, duplicates: 0 };
         let mut writes = Vec::with_capacity(1);
-        for report in &intake.reports {
+        for report in &decoded.reports {
             let mut record = log_records::report_record(report, message.received_ms);
             if !self.is_embedded {
                 log_records::add_report_headers(&mut record, report, dead_lettered == 0);
@@ -238,8 +240,8 @@ impl IngestPipeline {
             let readings = report.readings.len() as u64;
             writes.push(PendingWrite { topic: topic::READINGS, readings, receipt, again });
         }
-        // One that repeats others is counted: there is nothing new in it to be kept.
-        let letter = intake.dead_letter.filter(|letter| !self.dead_letters.is_repeated(letter));
+        // A dead letter that repeats others is only counted, because it contains nothing new.
+        let letter = decoded.dead_letter.filter(|letter| !self.dead_letters.is_repeated(letter));
         if let Some(letter) = &letter {
             debug!(topic = %letter.topic, reason = %letter.reason, detail = %letter.detail, "dead letter");
             let receipt = self.append_dead_letter(letter, dead_lettered).await?;
@@ -259,7 +261,7 @@ impl IngestPipeline {
         Ok((tally, writes, letter))
     }
 
-    /// Appends a dead letter; one that is too large, its beginning.
+    /// Appends a dead letter, or only its beginning if it is too large.
     async fn append_dead_letter(
         &self,
         letter: &DeadLetter,
@@ -279,7 +281,7 @@ impl IngestPipeline {
         }
     }
 
-    /// Waits until a dead letter is durable; one that the log refuses is cut.
+    /// Waits until a dead letter is durable. One that the log refuses is truncated.
     async fn settle_dead_letter(
         &self,
         letter: &DeadLetter,
@@ -339,7 +341,7 @@ impl IngestPipeline {
             }
             if let Some((readings, error)) = refused {
                 let letter = refused_dead_letter(&message, &error);
-                warn!(topic = %letter.topic, detail = letter.detail, "the log refuses a record: it is a dead letter");
+                warn!(topic = %letter.topic, detail = letter.detail, "the log refuses a record: it becomes a dead letter");
                 let offset = self.settle_dead_letter(&letter, readings).await?;
                 written.push((topic::DEAD_LETTERS, offset));
                 self.dead_letters.add_dead_letter(&letter);
@@ -356,14 +358,14 @@ impl IngestPipeline {
                 retained.note_stored(topic, content);
             }
             if !self.is_embedded {
-                // Kafka's offsets and the spool's are not told apart here.
+                // Kafka's offsets and the spool's cannot be distinguished here.
                 written.clear();
             }
             self.ledger.settle_message(account, tally, &written);
             self.lag.observe_duration(settling.since.elapsed());
             fault_injection::kill_point("ack");
-            // A connection that is gone gets no acknowledgement: the message
-            // comes again, as a duplicate.
+            // A closed connection gets no acknowledgement. Its message is delivered again, as a
+            // duplicate.
             let dead_letter = letter.map(|letter| (letter.reason, letter.detail));
             let outcome = DurableOutcome { tally, dead_letter };
             let _ = settling.done.send(IngestOutcome::Durable(outcome));
@@ -372,8 +374,8 @@ impl IngestPipeline {
         Ok(())
     }
 
-    /// Keeps as dead letters what Kafka refuses of what was acknowledged when the spool had it.
-    /// Never ends.
+    /// Turns records into dead letters that were acknowledged when the spool had them, and that
+    /// Kafka refuses. Never ends.
     pub(crate) async fn dead_letter_refused_records(&self) {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut refused) = refused else { return std::future::pending().await };
@@ -388,7 +390,8 @@ impl IngestPipeline {
             let report = SensorReport::from_json(&record.payload).ok();
             let readings = report.as_ref().map_or(1, |report| report.readings.len() as u64);
             let letter = match &report {
-                // As the gateway's own convention names it, so that it can be handed in again.
+                // The topic of the gateway's own convention, so that the dead letter can be
+                // reinjected.
                 Some(SensorReport { zone, device, .. }) => {
                     DeadLetter { topic: format!("sensors/{zone}/{device}"), ..letter }
                 }
@@ -403,7 +406,7 @@ impl IngestPipeline {
                     let _ = done.send(true);
                 }
                 Err(error) => {
-                    error!(%error, "what Kafka refuses cannot become a dead letter");
+                    error!(%error, "cannot write a dead letter for a record that Kafka refuses");
                     let _ = done.send(false);
                 }
             }
@@ -412,10 +415,10 @@ impl IngestPipeline {
     }
 }
 
-/// A dead letter that the log refuses is cut to so many bytes of payload.
+/// Payload size to which a refused dead letter is truncated, bytes.
 const CUT_PAYLOAD_BYTES: usize = 1024;
 
-/// A failure of one record is settled with the others; any other ends the pipeline.
+/// Defers a failure that concerns one record. Any other failure ends the pipeline.
 fn defer_content_error(
     appended: Result<AppendReceipt, LogError>,
 ) -> Result<Result<AppendReceipt, LogError>, LogError> {
@@ -425,7 +428,7 @@ fn defer_content_error(
     }
 }
 
-/// A message of which the log refuses a record.
+/// Builds the dead letter of a message with a record that the log refuses.
 fn refused_dead_letter(message: &InboundMessage, error: &LogError) -> DeadLetter {
     DeadLetter {
         reason: DeadLetterReason::Refused,
@@ -436,23 +439,23 @@ fn refused_dead_letter(message: &InboundMessage, error: &LogError) -> DeadLetter
     }
 }
 
-/// A broker's stored message.
+/// A retained message of a broker.
 struct RetainedLookup {
     topic: u64,
     content: u64,
-    /// Whether it was taken before.
+    /// Whether it was logged before.
     is_known: bool,
 }
 
-/// A message that is not logged, for people.
+/// Describes a message that is not logged, for people.
 fn build_duplicate_message(
-    intake: &DecodedMessage,
+    decoded: &DecodedMessage,
     message: &InboundMessage,
     why: &str,
     original_ms: Option<i64>,
 ) -> DuplicateMessage {
-    let address = intake.address.as_ref();
-    let stamp = intake.stamp.as_ref();
+    let address = decoded.address.as_ref();
+    let stamp = decoded.stamp.as_ref();
     DuplicateMessage {
         received_ms: message.received_ms,
         original_ms,
@@ -461,29 +464,29 @@ fn build_duplicate_message(
         boot: stamp.and_then(|stamp| stamp.boot.clone()),
         seq: stamp.map(|stamp| stamp.seq),
         why: why.to_owned(),
-        readings: intake.reading_count(),
+        readings: decoded.reading_count(),
         topic: message.topic.clone(),
         payload: payload_preview(&message.payload),
     }
 }
 
-/// What a message says; an error for a dead letter that still is one, or in
-/// part.
+/// Decodes a message. Returns an error for a reinjected dead letter that still is one, wholly or
+/// in part.
 fn decode_for_ingest(
     decoder: &MessageDecoder,
     message: &InboundMessage,
     origin: IngestOrigin,
 ) -> Result<DecodedMessage, DeadLetter> {
-    let mut intake = decoder.decode_message(message);
+    let mut decoded = decoder.decode_message(message);
     if origin == IngestOrigin::Network {
-        return Ok(intake);
+        return Ok(decoded);
     }
-    if let Some(letter) = intake.dead_letter {
+    if let Some(letter) = decoded.dead_letter {
         return Err(letter);
     }
-    for report in intake.reports.iter_mut().filter(|report| report.source == ReportSource::Live) {
-        // Measured then, known only now.
+    for report in decoded.reports.iter_mut().filter(|report| report.source == ReportSource::Live) {
+        // The reading was measured then, but is known only now.
         (report.source, report.arrival_ms) = (ReportSource::Backfill, now_ms());
     }
-    Ok(intake)
+    Ok(decoded)
 }

@@ -1,4 +1,4 @@
-//! The HTTP interface.
+//! The REST interface.
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
@@ -25,7 +25,7 @@ use crate::{
     metrics::render_metrics,
 };
 
-/// Dead letters of an answer, unless `limit` says otherwise.
+/// Default number of dead letters in a response.
 const LIMIT_DEFAULT: usize = 100;
 
 pub(crate) fn ledger_routes(gateway: Gateway) -> Router {
@@ -38,7 +38,7 @@ pub(crate) fn ledger_routes(gateway: Gateway) -> Router {
         .merge(http_readings::readings_routes(gateway))
 }
 
-/// The routes of a gateway that runs by itself.
+/// Builds the routes of a gateway that runs by itself.
 pub(crate) fn service_routes(gateway: Gateway) -> Router {
     Router::new()
         .route("/metrics", get(metrics_text))
@@ -48,15 +48,15 @@ pub(crate) fn service_routes(gateway: Gateway) -> Router {
         .merge(ledger_routes(gateway))
 }
 
-/// The answer of `/ledger`.
+/// The response of `/ledger`.
 #[derive(Serialize)]
 struct LedgerPage {
     #[serde(flatten)]
     ledger: LedgerSnapshot,
-    /// What each topic of the embedded log has on disk.
+    /// The disk usage of each topic of the embedded log.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     topics: BTreeMap<String, TopicStorage>,
-    /// What the spool of each topic holds that Kafka does not have.
+    /// The records of each topic's spool that Kafka does not have.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     spools: BTreeMap<String, SpoolStatus>,
 }
@@ -67,7 +67,7 @@ async fn get_ledger(State(gateway): State<Gateway>) -> Result<Json<LedgerPage>, 
     Ok(Json(LedgerPage { ledger: gateway.ledger_snapshot(), topics, spools: log.spool_statuses() }))
 }
 
-/// The answer of `/duplicates`.
+/// The response of `/duplicates`.
 #[derive(Serialize)]
 struct DuplicatesPage {
     duplicates: Vec<DuplicateMessage>,
@@ -93,13 +93,13 @@ async fn list_duplicates(
     }))
 }
 
-/// The answer of `/dead-letters`.
+/// The response of `/dead-letters`.
 #[derive(Serialize)]
 struct DeadLettersPage {
     dead_letters: Vec<DeadLetterSummary>,
-    /// Messages since the start of the process.
+    /// Dead letters since the start of the process, by reason.
     by_reason: BTreeMap<DeadLetterReason, u64>,
-    /// Those since the start of the process that repeated others and were not stored.
+    /// Dead letters since the start of the process that repeated others and were not stored.
     repeated: BTreeMap<DeadLetterReason, u64>,
 }
 
@@ -130,16 +130,16 @@ async fn reinject_dead_letters(
     gateway.reinject_dead_letters(&selection).await.map(Json).map_err(Problem::internal)
 }
 
-/// The answer of `/healthz`.
+/// The response of `/healthz`.
 #[derive(Serialize)]
 struct HealthAnswer {
-    /// `ok`, `degraded` (Kafka is away, the spool takes records) or `full`
-    /// (nothing is acknowledged: the spool is at its limit, or the disk has no room).
+    /// `ok`, `degraded` (Kafka is away and the spool stores records) or `full` (nothing is
+    /// acknowledged, because the spool is at its limit or the disk is full).
     status: &'static str,
     spools: BTreeMap<String, SpoolStatus>,
 }
 
-/// The process lives, however its surroundings are.
+/// Reports that the process lives, whatever the state of its surroundings.
 async fn healthz(State(gateway): State<Gateway>) -> Json<HealthAnswer> {
     let spools = gateway.0.log.spool_statuses();
     let is_disk_full = gateway.0.log.is_disk_full();
@@ -158,27 +158,28 @@ async fn readyz(State(gateway): State<Gateway>) -> Result<&'static str, Problem>
 }
 
 impl Gateway {
-    /// Whether messages are taken.
+    /// Checks whether messages are accepted.
     ///
     /// # Errors
-    /// 503 with what is in the way: a full spool, no broker, no listener yet.
+    /// 503 with the obstacle: a full spool or disk, no broker, or no listener yet.
     pub fn check_ready(&self) -> Result<(), Problem> {
         if let Some((topic, _)) =
             self.0.log.spool_statuses().iter().find(|(_, spool)| spool.is_full)
         {
-            let what = format!("Kafka is away and the spool of {topic} is full: nothing is taken");
+            let what =
+                format!("Kafka is away and the spool of {topic} is full: no messages are accepted");
             return Err(Problem::unavailable(what)
                 .with_hint("bring Kafka back, or raise log.spool.bytes_max"));
         }
         if self.0.log.is_disk_full() {
-            let what = "the disk has no room for the log: nothing is taken until it has";
+            let what = "the disk has no room for the log: no messages are accepted until it has";
             return Err(Problem::unavailable(what)
                 .with_hint("make room (`df -h`), or let the log keep less: log.retention"));
         }
         if self.0.is_ready.load(Ordering::Relaxed) {
             Ok(())
         } else {
-            Err(Problem::unavailable("no messages are taken now; the log says why"))
+            Err(Problem::unavailable("no messages are accepted now; the log says why"))
         }
     }
 }

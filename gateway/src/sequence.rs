@@ -1,46 +1,45 @@
-//! A device's own numbering: gaps, restarts, and messages sent twice.
+//! A device's sequence numbers: gaps, restarts, and messages sent twice.
 //!
-//! A device may have one counter for all its topics, or one for each: copies are looked for
-//! within a topic, gaps over all of them.
+//! A device may have one counter for all its topics, or one for each. Copies are therefore
+//! searched for within a topic, and gaps across all topics.
 
 use std::collections::HashMap;
 
 use telemetry::{NumberedMessage, SequenceCheck, SequenceHistory, SmolStr};
 
-/// How a device numbered a message.
+/// The sequence number of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SequenceStamp {
     /// The device's run.
     pub(crate) boot: Option<SmolStr>,
-    /// Counts the run's messages.
+    /// The number of the message within the run.
     pub(crate) seq: u64,
     /// A hash of the topic.
     pub(crate) topic: u64,
-    /// A hash of topic and payload: the same number with other content is
-    /// another message.
+    /// A hash of topic and payload. The same number with other content is another message.
     pub(crate) fingerprint: u64,
-    /// Whether the payload has a time of its own: then the same stamp is the same message for
-    /// certain.
+    /// Whether the payload has a time of its own. Then an equal fingerprint proves that it is the
+    /// same message.
     pub(crate) is_stamped: bool,
 }
 
-/// Topics of one device whose numbers are followed each by itself; further ones share a
+/// Largest number of topics of one device with a history of their own. Further ones share a
 /// history.
 const TOPICS_MAX: usize = 64;
-/// Runs of which missing numbers are counted: the present one, and the one before, of which
-/// messages may still come.
+/// Number of runs whose missing numbers are counted: the current one, and the previous one, whose
+/// messages may still arrive.
 const RUNS_MAX: usize = 2;
 
-/// The numbers of one device.
+/// The sequence numbers of one device.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceSequence {
-    /// By the topic's hash.
+    /// Histories by the topic's hash.
     histories: HashMap<u64, SequenceHistory>,
-    /// The newest first.
+    /// The runs, newest first.
     runs: Vec<SequenceRun>,
-    /// Missing numbers of the runs that are no longer followed.
+    /// Missing numbers of earlier runs.
     old_gaps: u64,
-    /// Times that the device began a new run.
+    /// Number of times that the device began a new run.
     pub(crate) resets: u64,
 }
 
@@ -53,8 +52,8 @@ struct SequenceRun {
 }
 
 impl DeviceSequence {
-    /// Judges a message, of which at most `messages_max` of each topic are remembered;
-    /// `is_redelivery` is MQTT's DUP flag.
+    /// Checks a message, and remembers at most `messages_max` of each topic. `is_redelivery` is
+    /// MQTT's DUP flag.
     pub(crate) fn check_message(
         &mut self,
         stamp: &SequenceStamp,
@@ -81,22 +80,23 @@ impl DeviceSequence {
         check
     }
 
-    /// Numbers that are missing. One that comes late is no longer missing.
+    /// Returns the number of missing sequence numbers. A number that arrives late is no longer
+    /// missing.
     pub(crate) fn gap_count(&self) -> u64 {
         self.runs.iter().fold(self.old_gaps, |sum, run| sum.saturating_add(run.gaps))
     }
 
-    /// Messages that are remembered to find copies.
+    /// Returns the number of messages that are remembered to find copies.
     pub(crate) fn remembered_count(&self) -> usize {
         self.histories.values().map(SequenceHistory::remembered_messages).sum()
     }
 
-    /// Forgets the messages, not the counts.
+    /// Forgets the messages, but not the counts.
     pub(crate) fn forget_messages(&mut self) {
         self.histories = HashMap::new();
     }
 
-    /// Takes over counts of before.
+    /// Restores the counts of an earlier process.
     pub(crate) fn restore_counts(&mut self, gaps: u64, resets: u64) {
         self.old_gaps = self.old_gaps.saturating_add(gaps);
         self.resets = self.resets.saturating_add(resets);
@@ -113,10 +113,10 @@ impl DeviceSequence {
         let Some(run) = run else { return self.begin_run(boot, seq) };
         if seq > run.highest {
             let missing = seq - run.highest - 1;
-            // A counter of the topic's own is not behind that of another topic.
+            // The topic's own counter is independent of other topics.
             let missing_in_topic =
                 highest_of_topic.map_or(0, |highest| seq.saturating_sub(highest.saturating_add(1)));
-            // A device may claim any number.
+            // A device may send any number.
             run.gaps = run.gaps.saturating_add(missing.min(missing_in_topic));
             run.highest = seq;
         } else if seq < run.highest {
@@ -149,8 +149,8 @@ mod tests {
         SequenceStamp { boot, seq, topic: 1, fingerprint: content, is_stamped: false }
     }
 
-    /// (boot, seq) in the order of arrival → how many are duplicates, numbers
-    /// missing, resets. The content follows from the number.
+    /// Checks (boot, seq) in the order of arrival against the number of duplicates, missing
+    /// numbers and resets. The content follows from the number.
     fn check(messages: &[(&str, u64)], expect: (usize, u64, u64)) {
         let mut sequence = DeviceSequence::default();
         let checks = messages
@@ -170,12 +170,12 @@ mod tests {
         check(&[("a", 0), ("a", 2), ("b", 0), ("b", 1)], (0, 1, 1));
         check(&[("a", 0), ("b", 0), ("a", 0), ("b", 0)], (2, 0, 1));
         check(&[("a", 0), ("a", 9), ("b", 0), ("c", 0), ("d", 0)], (0, 8, 3));
-        // A device may claim any number.
+        // A device may send any number.
         check(
             &[("a", 0), ("a", u64::MAX), ("b", 0), ("b", u64::MAX), ("c", 0), ("d", 0)],
             (0, u64::MAX, 3),
         );
-        // No boot id: the same number again is a new run, not a duplicate.
+        // Without a boot id, a repeated number is a new run, not a duplicate.
         check(&[("", 0), ("", 1), ("", 0), ("", 1)], (0, 0, 1));
         check(&[("", 0), ("", 2), ("", 1)], (0, 0, 0));
         check(&[("", 3), ("", 3), ("", 4), ("", 4)], (0, 0, 0));
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!((sequence.gap_count(), sequence.resets), (0, 0));
     }
 
-    /// Each topic's messages with its own hash; (topic, seq) in the order of arrival.
+    /// Checks (topic, seq) in the order of arrival. Each topic has its own hash.
     fn check_topics(messages: impl IntoIterator<Item = (u64, u64)>, gaps: u64) {
         let mut sequence = DeviceSequence::default();
         for (i, (topic, seq)) in messages.into_iter().enumerate() {
@@ -209,7 +209,7 @@ mod tests {
         check_topics((0..90).map(|i| (i % 3, i)), 0);
         check_topics((0..90).map(|i| (i % 3, i / 3)), 0);
         check_topics((0..90).filter(|i| i % 30 != 17).map(|i| (i % 3, i)), 3);
-        // Counters of different pace.
+        // Counters with different pace.
         let paced = (0..300).map(|i| if i % 10 == 0 { (1, i / 10) } else { (2, i - i / 10) });
         check_topics(paced.filter(|(topic, _)| *topic == 1), 0);
     }

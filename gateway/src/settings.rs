@@ -1,4 +1,4 @@
-//! The configuration: `default.toml` is its schema.
+//! The configuration. `default.toml` is its schema.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,29 +20,29 @@ use telemetry::{MetricSpec, MetricTable, SmolStr};
 
 use crate::conventions::{self, Conventions, IgnoreList};
 
-/// The commented defaults.
+/// The commented `default.toml`.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-/// Everything that can be set.
+/// All settings of a gateway.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GatewaySettings {
-    /// Where messages come from.
+    /// The MQTT listener or bridge.
     pub mqtt: MqttSettings,
-    /// Where records go.
+    /// The log.
     pub log: eventlog::EventLogConfig,
     /// The HTTP interface.
     pub rest: RestConfig,
-    /// What one message, device and end may cost at most.
+    /// Limits for each message, for each device, and for shutdown.
     pub limits: GatewayLimits,
-    /// Topics, and fields of the gateway's own payloads, that are not for us.
+    /// Topics, and fields of the gateway's own payloads, that are ignored.
     pub ignore: Vec<String>,
-    /// Topics and payloads of other systems.
+    /// Mappings of other systems' topics and payloads.
     pub mappings: Vec<conventions::settings::MappingSettings>,
-    /// Metrics beside the built-in ones.
+    /// Metrics in addition to the built-in ones.
     pub metrics: BTreeMap<SmolStr, MetricSpec>,
 }
 
-/// Which side opens the connection.
+/// The side that opens the MQTT connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MqttMode {
@@ -84,8 +84,8 @@ pub struct MqttTlsSettings {
     pub ca_file: PathBuf,
     pub cert_file: PathBuf,
     pub key_file: PathBuf,
-    /// Tells contents of the files apart, as they were when the settings were loaded: new
-    /// certificates under the same names are other settings.
+    /// Hash of the contents of the files when the settings were loaded. New certificates under
+    /// the same names are therefore different settings.
     #[serde(skip)]
     contents: u64,
 }
@@ -109,7 +109,7 @@ pub struct GatewayLimits {
 }
 
 impl GatewayLimits {
-    /// How long draining may take.
+    /// Returns the time limit for draining.
     #[must_use]
     pub fn drain_time(&self) -> Duration {
         Duration::from_secs(self.drain_s)
@@ -117,16 +117,16 @@ impl GatewayLimits {
 }
 
 impl MqttSettings {
-    /// What tells two of them apart, the password included.
+    /// Returns the values that distinguish two connections, including the password.
     pub(crate) fn connection_fingerprint(&self) -> (String, Option<&str>) {
         (format!("{self:?}"), self.password.expose_secret())
     }
 
-    /// Binds the listener's address; `prefix` is where these settings stand, as in `mqtt`.
-    /// One that other machines can reach needs users, a password or mutual TLS.
+    /// Binds the listener's address. `prefix` is the table of these settings, such as `mqtt`. An
+    /// address that other machines can reach needs users, a password or mutual TLS.
     ///
     /// # Errors
-    /// See [`ListenError`]; each says what to change.
+    /// See [`ListenError`]; each error states what to change.
     pub fn bind_listener(&self, prefix: &str) -> Result<TcpListener, ListenError> {
         let key = format!("{prefix}.listen");
         if self.is_guarded() {
@@ -135,13 +135,13 @@ impl MqttSettings {
         listen::bind_guarded(&key, self.listen, &format!("{prefix}.password"), &self.password)
     }
 
-    /// Whether a client must be somebody.
+    /// Whether clients must authenticate.
     fn is_guarded(&self) -> bool {
         self.has_users() || (self.tls.enabled && is_set(&self.tls.ca_file))
     }
 
-    /// Refuses to let anybody in from other machines. For a listener that is bound already; see
-    /// [`Self::bind_listener`].
+    /// Refuses a listener that admits anybody from other machines. For a listener that is already
+    /// bound; see [`Self::bind_listener`].
     pub(crate) fn check_is_guarded(&self) -> Result<(), ConfigError> {
         if self.mode != MqttMode::Listener || self.listen.ip().is_loopback() || self.is_guarded() {
             return Ok(());
@@ -155,7 +155,7 @@ impl MqttSettings {
         Err(ConfigError::invalid("mqtt.listen", what))
     }
 
-    /// Refuses a user who may do everything and needs no password.
+    /// Refuses a user with all rights and without a password.
     fn check_main_user(&self) -> Result<(), ConfigError> {
         let has_password = self.password.expose_secret().is_some();
         if has_password || self.user.is_empty() || !is_set(&self.users_file) {
@@ -173,8 +173,8 @@ impl MqttSettings {
         self.password.expose_secret().is_some() || is_set(&self.users_file)
     }
 
-    /// Refuses a password that everybody on the way could read, unless it is permitted by
-    /// name.
+    /// Refuses a password that would cross the network in plain text, unless the configuration
+    /// permits it by name.
     fn check_plaintext_password(&self) -> Result<(), ConfigError> {
         if self.tls.enabled || self.allow_plaintext_password {
             return Ok(());
@@ -200,7 +200,7 @@ impl MqttSettings {
     }
 }
 
-/// Whether a host, by name or address, is this machine.
+/// Whether a host name or address is this machine.
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -224,7 +224,7 @@ impl MqttTlsSettings {
         Ok(())
     }
 
-    /// Remembers what is in the files now. What cannot be read is said when it is used.
+    /// Hashes the contents of the files. An unreadable file is reported when it is used.
     fn note_contents(&mut self) {
         let mut hasher = DefaultHasher::new();
         for file in [&self.ca_file, &self.cert_file, &self.key_file] {
@@ -235,10 +235,10 @@ impl MqttTlsSettings {
 }
 
 impl GatewaySettings {
-    /// Loads `default.toml`, overlaid by a file, the environment and flags.
+    /// Loads `default.toml`, overridden by a file, the environment and flags.
     ///
     /// # Errors
-    /// Every mistake with its place and a hint.
+    /// Returns every mistake with its place and a hint.
     pub fn load(file: Option<&std::path::Path>, set: &[String]) -> Result<Self, ConfigError> {
         let sources = ConfigSources {
             defaults: DEFAULTS,
@@ -253,23 +253,23 @@ impl GatewaySettings {
         Ok(settings)
     }
 
-    /// The built-in metrics with the configured ones.
+    /// Returns the built-in metrics with the configured ones.
     ///
     /// # Errors
-    /// Names every metric whose range cannot be.
+    /// Names every metric with an invalid range.
     pub fn metric_table(&self) -> Result<MetricTable, ConfigError> {
         MetricTable::with_site_metrics(self.metrics.clone())
             .map_err(|e| ConfigError::invalid("metrics", e))
     }
 
-    /// The keys whose values differ from `new`'s and that a running gateway
-    /// cannot change.
+    /// Returns the keys whose values differ from those of `new` and that cannot be changed at run
+    /// time.
     #[must_use]
     pub fn restart_keys(&self, new: &Self) -> Vec<String> {
         let mut changed = Vec::new();
         let tables = [self, new].map(|settings| serde_json::to_value(settings).unwrap_or_default());
         collect_differences("", &tables[0], &tables[1], &mut changed);
-        // Two secrets look alike.
+        // Serialised secrets all look the same.
         let secrets = [
             ("rest.token", self.rest.token == new.rest.token),
             ("log.kafka.password", self.log.kafka.password == new.log.kafka.password),
@@ -286,16 +286,18 @@ impl GatewaySettings {
         changed
     }
 
-    /// Refuses values that have no meaning, before anything is opened.
+    /// Refuses invalid values before anything is opened.
     ///
     /// # Errors
-    /// The key, what was found and what was expected.
+    /// Names the key, what was found and what was expected.
     pub fn check_values(&self) -> Result<(), ConfigError> {
-        /// MQTT 5, 3.1.2.11.3: Receive Maximum is not 0.
+        /// MQTT 5, 3.1.2.11.3: Receive Maximum must not be 0.
         const POSITIVE: &str = "0: expected at least 1";
-        /// JSON around one reading, with a metric's and a device's longest name.
+        /// Size of the JSON around one reading, with the longest names of a metric and a device,
+        /// bytes.
         const READING_BYTES: usize = 256;
-        /// A dead letter carries its topic as its key and as a header.
+        /// Largest size of a topic in a dead letter, bytes, which has it as its key and in a
+        /// header.
         const TOPIC_BYTES_MAX: usize = 2 * 65_535;
         let MqttSettings { receive_maximum, filters, mode, packet_bytes_max, .. } = &self.mqtt;
         if *receive_maximum == 0 {
@@ -335,7 +337,7 @@ impl GatewaySettings {
                 "readings_max and duplicates_window must be at least 1",
             ));
         }
-        // What was taken in must fit the log, or it could never be acknowledged.
+        // An accepted message must fit into the log, or it could never be acknowledged.
         let longest = (payload_bytes_max + READING_BYTES * (readings_max + 1))
             .max(*packet_bytes_max as usize + TOPIC_BYTES_MAX + READING_BYTES * readings_max);
         if longest > self.log.record_bytes_max {
@@ -353,7 +355,7 @@ impl GatewaySettings {
     }
 }
 
-/// What a running gateway takes over.
+/// The keys that can be changed at run time.
 const RELOADABLE_KEYS: [&str; 20] = [
     "ignore",
     "mappings",
@@ -377,7 +379,7 @@ const RELOADABLE_KEYS: [&str; 20] = [
     "limits.drain_s",
 ];
 
-/// The paths of the values that differ.
+/// Collects the paths of the values that differ.
 fn collect_differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     if let (Value::Object(old), Value::Object(new)) = (old, new) {
         let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();

@@ -1,4 +1,4 @@
-//! Users, their rights and their pace, on real sockets.
+//! Users, their rights and their rate limits, on real sockets.
 
 mod support;
 
@@ -19,7 +19,7 @@ use support::{
 const BOTH: [ProtocolVersion; 2] = [ProtocolVersion::V3, ProtocolVersion::V5];
 const READING: &str = r#"{"temperature": 21.5}"#;
 
-/// A users file, of users with a password like their name and rights as given.
+/// Writes a users file. Each user's password is the name, and the rights are as given.
 fn write_users(dir: &Path, users: &[(&str, &[&str])]) -> String {
     let file = dir.join("users");
     let lines = users.iter().map(|(name, rights)| {
@@ -53,7 +53,7 @@ async fn connect_as(
     device
 }
 
-/// The value of a count without labels, or with these.
+/// Returns the value of a metric, without labels or with those in `name`.
 fn metric_value(gateway: &RunningGateway, name: &str) -> f64 {
     let text = gateway.gateway.render_metrics();
     let line = text.lines().find(|line| line.starts_with(&format!("microclimate_gateway_{name} ")));
@@ -71,7 +71,7 @@ async fn a_user_says_what_is_its_own_and_nothing_else_is_acknowledged() {
         device.send_qos0("sensors/farm/bay-2/probe", READING, false).await.unwrap();
         device.publish(2, "sensors/farm/bay-2/probe", READING).await.unwrap();
         match version {
-            // It is told, and its other messages go on.
+            // The client is told, and its other messages continue.
             ProtocolVersion::V5 => {
                 assert_eq!(
                     within_timeout(device.next_packet()).await,
@@ -79,7 +79,7 @@ async fn a_user_says_what_is_its_own_and_nothing_else_is_acknowledged() {
                 );
                 device.deliver_message(3, "sensors/farm/bay-1/probe", READING).await;
             }
-            // It cannot be told: its connection ends, and it keeps the message.
+            // The client cannot be told: its connection ends, and it keeps the message.
             ProtocolVersion::V3 => {
                 assert_eq!(within_timeout(device.next_packet()).await, ServerPacket::End);
             }
@@ -201,7 +201,7 @@ async fn who_guesses_waits() {
             ConnectPacket { credentials: Some((user, password)), ..ConnectPacket::default() };
         WireDevice::open_connection(gateway.mqtt, version, hello).await.1
     };
-    // An old password, again and again, is no guess.
+    // An outdated password, sent again and again, is not a guess.
     for _ in 0..10 {
         assert_eq!(try_with(ProtocolVersion::V3, "bay-2", "old").await, ServerPacket::Connected(4));
     }
@@ -212,7 +212,7 @@ async fn who_guesses_waits() {
             ServerPacket::Connected(0x86)
         );
     }
-    // Now nothing is looked at; MQTT 5 is told that it is the pace.
+    // Now no password is checked, and MQTT 5 clients are told why.
     assert_eq!(
         try_with(ProtocolVersion::V5, "bay-1", "bay-1").await,
         ServerPacket::Connected(0x9F)
@@ -272,8 +272,8 @@ async fn a_user_that_is_gone_leaves_no_will() {
         let (_removed, answer) = WireDevice::open_connection(gateway.mqtt, version, hello).await;
         assert_eq!(answer, ServerPacket::Connected(0), "{version:?}");
         let text = fs::read_to_string(dir.path().join("users")).unwrap();
-        let kept = text.lines().filter(|line| line.starts_with("reader "));
-        fs::write(dir.path().join("users"), kept.collect::<String>()).unwrap();
+        let reader_lines = text.lines().filter(|line| line.starts_with("reader "));
+        fs::write(dir.path().join("users"), reader_lines.collect::<String>()).unwrap();
         gateway.gateway.apply_settings(&gateway.settings).unwrap();
         gateway_is_rid_of_all_but(&gateway, 1).await;
         gateway.gateway.downlink().publish("status/marker", "here", false);
@@ -288,13 +288,14 @@ async fn a_user_that_is_gone_leaves_no_will() {
     }
 }
 
-/// Waits until so many connections are left, and their wills published.
+/// Waits until this many connections are left, and the other wills are published.
 async fn gateway_is_rid_of_all_but(gateway: &RunningGateway, connections: u32) {
     within_timeout(async {
         while metric_value(gateway, "connections") > f64::from(connections) {
             tokio::task::yield_now().await;
         }
-        // The count is of before the will, on the listener's thread; it has had its turn.
+        // The count drops before the will is published, on the listener's thread. It has had its
+        // turn now.
         WireDevice::open_connection(gateway.mqtt, ProtocolVersion::V3, ConnectPacket::default())
             .await;
     })
@@ -333,7 +334,7 @@ async fn a_reload_does_not_let_in_everybody_from_other_machines() {
     let dir = tempfile::tempdir().unwrap();
     let log = format!("log.dir={}", dir.path().join("log").display());
     let elsewhere = ["mqtt.listen=0.0.0.0:1883", "mqtt.allow_plaintext_password=true", &log];
-    // The test binds a socket of its own.
+    // The test binds its own socket.
     let gateway =
         start_gateway(&dir.path().join("log"), &[&elsewhere[..], &["mqtt.password=one"]].concat());
     let settings = |more: &[&str]| {
@@ -370,7 +371,7 @@ fn the_command_prints_a_line_that_the_gateway_reads() {
         command.args(["user", "add"]).args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // It may not read it.
+        // The program may not read its input.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -379,14 +380,17 @@ fn the_command_prints_a_line_that_the_gateway_reads() {
     let (is_fine, line, _) = run(&["bay-1", "publish:a/{user}", "@g"], "s3cret\n");
     assert!(is_fine && line.starts_with("bay-1 $argon2id$v=19$m=7168,t=5,p=1$"), "{line}");
     assert!(line.ends_with(" publish:a/{user} @g\n") && !line.contains("s3cret"), "{line}");
-    let (is_fine, line, said) = run(&["bay-1", "--generate"], "");
-    assert!(is_fine && line.starts_with("bay-1 $argon2id$") && said.trim().len() == 48, "{said}");
+    let (is_fine, line, stderr) = run(&["bay-1", "--generate"], "");
+    assert!(
+        is_fine && line.starts_with("bay-1 $argon2id$") && stderr.trim().len() == 48,
+        "{stderr}"
+    );
     let (is_fine, line, _) = run(&["probe-7", "--certificate-only"], "");
     assert!(is_fine && line == "probe-7 - \n", "{line}");
     for (args, input) in
         [(&["bay-1"][..], ""), (&["b/y"], "s3cret\n"), (&["bay-1", "read:x"], "s3cret\n")]
     {
-        let (is_fine, line, said) = run(args, input);
-        assert!(!is_fine && line.is_empty() && !said.is_empty(), "{args:?}: {line}{said}");
+        let (is_fine, line, stderr) = run(args, input);
+        assert!(!is_fine && line.is_empty() && !stderr.is_empty(), "{args:?}: {line}{stderr}");
     }
 }

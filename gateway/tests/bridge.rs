@@ -1,4 +1,4 @@
-//! The bridge, to a real Mosquitto where there is one.
+//! The bridge, with a real Mosquitto if one is installed.
 
 mod support;
 
@@ -38,7 +38,8 @@ async fn the_broker_keeps_what_the_gateway_has_not_acknowledged() {
     let mut device = broker.connect_device().await;
 
     let mut gateway = broker.start_gateway(&log, &["limits.drain_s=0"]).await;
-    // The first may come before the subscription: until one is there.
+    // The first message may arrive before the subscription, so they are repeated until one is
+    // received.
     let mut seq = 0;
     while gateway.gateway.ledger_snapshot().messages == 0 {
         device.deliver_message(1, PROBE, &numbered_message(0)).await;
@@ -51,7 +52,7 @@ async fn the_broker_keeps_what_the_gateway_has_not_acknowledged() {
     gateway.wait_until("logged", |ledger| ledger.totals.logged == 301).await;
     assert_eq!(logged_messages(&gateway).await, live_messages(0..301));
 
-    // These never become durable in this process, so it acknowledges none.
+    // These messages never become durable in this process, so it acknowledges none.
     gateway.faults.fail_syncs();
     for _ in 0..300 {
         seq += 1;
@@ -61,8 +62,8 @@ async fn the_broker_keeps_what_the_gateway_has_not_acknowledged() {
     drop(gateway);
 
     let gateway = broker.start_gateway(&log, &[]).await;
-    // What was synced just before the end, its acknowledgement not yet sent,
-    // comes again; the new process does not know it and logs it again.
+    // A message that was synced just before the end, without a sent acknowledgement, is delivered
+    // again. The new process does not know it and logs it again.
     let got = within_timeout(async {
         loop {
             let (mut known, mut got) = (HashSet::new(), logged_messages(&gateway).await);
@@ -76,7 +77,7 @@ async fn the_broker_keeps_what_the_gateway_has_not_acknowledged() {
     assert_eq!(got, live_messages(0..601));
     let ledger = gateway.wait_until("settled", |ledger| ledger.totals.in_flight == 0).await;
     assert_eq!(ledger.totals.unaccounted, 0);
-    // The counts of the first process go on, and all that is logged is in them.
+    // The counts of the first process continue, and contain everything that is logged.
     let all = gateway.read_topic(topic::READINGS).await.len() as u64;
     assert_eq!(ledger.totals.logged, all);
     gateway.stop_gateway().await;
@@ -108,8 +109,8 @@ async fn a_broken_connection_brings_messages_again_and_they_are_logged_once() {
     for seq in 2..50 {
         device.deliver_message(1, PROBE, &numbered_message(seq)).await;
     }
-    // A killed broker may have lost its session, and what came before the new
-    // subscription with it: the last message is sent until it comes.
+    // A killed broker may have lost its session, and the messages before the new subscription
+    // with it. The last message is sent until it arrives.
     let last = async {
         while !logged_messages(&gateway).await.iter().any(|(seq, _)| *seq == 50) {
             device.deliver_message(1, PROBE, &numbered_message(50)).await;
@@ -123,7 +124,7 @@ async fn a_broken_connection_brings_messages_again_and_they_are_logged_once() {
     gateway.stop_gateway().await;
 }
 
-/// Sends numbered messages of QoS 0; returns when the broker has them.
+/// Sends numbered messages of QoS 0. Returns when the broker has them.
 async fn send_burst(device: &mut WireDevice, seqs: std::ops::Range<u64>) {
     for seq in seqs {
         device.send_unacknowledged(PROBE, &numbered_message(seq)).await;
@@ -131,7 +132,7 @@ async fn send_burst(device: &mut WireDevice, seqs: std::ops::Range<u64>) {
     device.ping().await;
 }
 
-/// Waits until so many messages are logged, and compares them all.
+/// Waits until this many messages are logged, and compares them all.
 async fn check_logged(gateway: &RunningGateway, messages: u64) {
     gateway.wait_until("all logged", |ledger| ledger.totals.logged >= messages).await;
     assert_eq!(logged_messages(gateway).await, live_messages(0..messages));
@@ -144,7 +145,7 @@ async fn qos_0_is_held_back_while_the_log_is_behind() {
     let dir = tempfile::tempdir().unwrap();
     let Some(broker) = MosquittoFixture::start(dir.path()) else { return };
     let mut device = broker.connect_device().await;
-    // Room for a part of what may wait otherwise.
+    // Leaves room for only a part of the messages that may wait otherwise.
     let set = ["mqtt.packet_bytes_max=32768", "limits.in_flight_bytes_max=131072"];
     for (at, set) in [&[][..], &set[..]].into_iter().enumerate() {
         let name = format!("mqtt.client_id='gateway-{at}'");
@@ -163,7 +164,7 @@ async fn qos_0_is_held_back_while_the_log_is_behind() {
 
 #[tokio::test]
 async fn a_broker_that_is_held_back_for_longer_than_the_keep_alive_is_not_left() {
-    /// The library gives up at the second ping without an answer.
+    /// How long the fault lasts. The library gives up at the second ping without an answer.
     const FAULT_LASTS: Duration = Duration::from_millis(3500);
     let dir = tempfile::tempdir().unwrap();
     let Some(broker) = MosquittoFixture::start(dir.path()) else { return };
@@ -202,8 +203,8 @@ async fn qos_0_survives_an_orderly_restart_where_the_broker_queues_it() {
             tokio::task::yield_now().await;
         }
     };
-    let came = tokio::time::timeout(TEST_TIMEOUT, all).await;
-    assert_eq!(logged_messages(&gateway).await, live_messages(0..MESSAGES), "{came:?}");
+    let outcome = tokio::time::timeout(TEST_TIMEOUT, all).await;
+    assert_eq!(logged_messages(&gateway).await, live_messages(0..MESSAGES), "{outcome:?}");
     gateway.stop_gateway().await;
 }
 
@@ -230,8 +231,8 @@ async fn a_stored_value_is_logged_once_however_often_it_is_sent() {
     device.next_packet().await;
     device.retain(2, "sensors/farm/bay-1/other", stamped).await;
     device.next_packet().await;
-    // Another name is another session, to which the broker sends what it has stored again.
-    // The ledger counts on from start to start.
+    // Another client id has another session, to which the broker sends its retained messages
+    // again. The ledger continues across starts.
     for start in 0..3_u64 {
         let name = format!("mqtt.client_id='gateway-{start}'");
         let gateway = broker.start_gateway(&dir.path().join("log"), &[&name]).await;
@@ -244,10 +245,15 @@ async fn a_stored_value_is_logged_once_however_often_it_is_sent() {
         assert_eq!(entries.len(), 2);
         let shown = gateway.gateway.latest_duplicates(None, 10);
         assert_eq!(shown.len(), if start == 0 { 0 } else { 2 });
-        assert!(shown.iter().all(|own| own.why.contains("stored") && own.original_ms.is_none()));
+        assert!(
+            shown
+                .iter()
+                .all(|duplicate| duplicate.why.contains("retained")
+                    && duplicate.original_ms.is_none())
+        );
         let settings = gateway.settings.log.clone();
         gateway.stop_gateway().await;
-        // Its threads let go of the log a moment after its end.
+        // The threads release the log a moment after the end.
         within_timeout(async {
             while EventLog::open(&settings).is_err() {
                 tokio::task::yield_now().await;
@@ -255,7 +261,7 @@ async fn a_stored_value_is_logged_once_however_often_it_is_sent() {
         })
         .await;
     }
-    // A live message to the same topic counts as ever, and so does another stored value.
+    // A live message on the same topic counts as usual, and so does another retained value.
     let gateway =
         broker.start_gateway(&dir.path().join("log"), &["mqtt.client_id='gateway-3'"]).await;
     gateway.wait_until("both came", |ledger| ledger.totals.duplicates == 6).await;
@@ -270,7 +276,7 @@ async fn predictions_go_to_the_broker() {
     let Some(broker) = MosquittoFixture::start(dir.path()) else { return };
     broker.connect_device().await;
     let gateway = broker.start_gateway(&dir.path().join("log"), &["mqtt.filters=[\"#\"]"]).await;
-    // It comes back through the gateway's own subscription, as no reading.
+    // The message comes back through the gateway's own subscription, but not as a reading.
     let came_back = async {
         while gateway.gateway.latest_dead_letters(1).is_empty() {
             gateway.gateway.downlink().publish("predictions/frost", "0.1", false);
@@ -291,7 +297,7 @@ async fn filters_change_in_a_session_that_the_broker_kept() {
     broker.start_gateway(&log, &[]).await.stop_gateway().await;
 
     let gateway = broker.start_gateway(&log, &["mqtt.filters=['sensors/#', 'plant/#']"]).await;
-    // Until the new subscription is there.
+    // Waits for the new subscription.
     while gateway.gateway.ledger_snapshot().totals.dead_lettered == 0 {
         device.deliver_message(1, "plant/pot", "1").await;
     }
@@ -301,7 +307,7 @@ async fn filters_change_in_a_session_that_the_broker_kept() {
     let mut settings = gateway.settings.clone();
     settings.mqtt.filters = vec!["plant/#".to_owned()];
     gateway.gateway.apply_settings(&settings).unwrap();
-    // 16: the broker has nobody to give it to, once the old filter is gone.
+    // Code 16: the broker has no subscriber for it, once the old filter is removed.
     loop {
         device.publish(1, PROBE, &numbered_message(1)).await.unwrap();
         if device.next_packet().await == ServerPacket::Acknowledged(1, 16) {

@@ -1,5 +1,5 @@
-//! The gateway as a process of its own against clients that try to use up its descriptors
-//! and its memory.
+//! The gateway as a separate process, against clients that try to exhaust its descriptors and its
+//! memory.
 
 mod support;
 
@@ -19,10 +19,10 @@ use support::{
 };
 use telemetry::topic;
 
-/// The ceiling for whatever one sender does, kB.
+/// Largest resident set, whatever one sender does, kB.
 const MEMORY_KB_MAX: u64 = 64 * 1024;
-/// The same for many large messages at once: of what is in flight there are up to three copies,
-/// and the system's allocator keeps some of what was given back.
+/// The same for many large messages at once. There are up to three copies of a message in flight,
+/// and the system's allocator keeps some of the released memory.
 const MEMORY_OF_MANY_KB_MAX: u64 = 96 * 1024;
 
 struct LimitedGateway {
@@ -39,12 +39,12 @@ impl LimitedGateway {
         let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
         command.args(["-c", &script, env!("CARGO_BIN_EXE_gateway"), "run"]);
-        let own = [
+        let settings = [
             format!("mqtt.listen={mqtt}"),
             format!("rest.listen={rest}"),
             format!("log.dir={}", dir.join("log").display()),
         ];
-        for setting in own.iter().map(String::as_str).chain(set.iter().copied()) {
+        for setting in settings.iter().map(String::as_str).chain(set.iter().copied()) {
             command.args(["--set", setting]);
         }
         let log = fs::File::create(dir.join("gateway.log")).unwrap();
@@ -72,14 +72,14 @@ impl LimitedGateway {
         line.rsplit_once(' ').unwrap().1.parse().unwrap()
     }
 
-    /// The largest resident set so far, kB (VmHWM of proc(5)).
+    /// Returns the largest resident set so far, kB (VmHWM of proc(5)).
     fn peak_kb(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 
-    /// Whether it has ended.
+    /// Whether the process has ended.
     fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -87,7 +87,7 @@ impl LimitedGateway {
 
 impl Drop for LimitedGateway {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -97,7 +97,7 @@ fn free_address() -> SocketAddr {
     ([127, 0, 0, 1], free_port()).into()
 }
 
-/// Whether this test may have so many open files itself.
+/// Whether this test may have this many open files itself.
 fn may_open(files: u64) -> bool {
     let may = raise_limit().is_ok_and(|limit| limit > files + 100);
     if !may {
@@ -114,7 +114,7 @@ async fn more_clients_than_descriptors_are_told_and_nothing_is_lost() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    // New segments are opened while every place is taken.
+    // New segments are opened while every connection slot is in use.
     let set = [
         "log.segment_bytes_max=200000",
         "log.record_bytes_max=200000",
@@ -123,19 +123,19 @@ async fn more_clients_than_descriptors_are_told_and_nothing_is_lost() {
         "limits.payload_bytes_max=16384",
     ];
     let mut gateway = LimitedGateway::start_limited(dir.path(), (256, 1024), &set).await;
-    let (mut admitted, mut told) = (Vec::new(), 0);
+    let (mut admitted, mut refused) = (Vec::new(), 0);
     for number in 0..CLIENTS {
         let version = if number % 2 == 0 { ProtocolVersion::V3 } else { ProtocolVersion::V5 };
         let (device, answer) =
             WireDevice::open_connection(gateway.mqtt, version, ConnectPacket::default()).await;
         match answer {
             ServerPacket::Connected(0) => admitted.push(device),
-            ServerPacket::Connected(3 | 0x89) => told += 1,
+            ServerPacket::Connected(3 | 0x89) => refused += 1,
             other => panic!("{number}: {other:?}"),
         }
     }
     // The soft limit was raised to the hard one, and a reserve of it is kept.
-    assert_eq!((admitted.len(), told), (768, CLIENTS - 768));
+    assert_eq!((admitted.len(), refused), (768, CLIENTS - 768));
     for id in 1..=8 {
         for device in &mut admitted {
             device
@@ -149,12 +149,12 @@ async fn more_clients_than_descriptors_are_told_and_nothing_is_lost() {
     assert!(!gateway.has_ended());
     assert_eq!(
         gateway.metric_value("connections_cut_total{reason=\"too_many\"}").await,
-        told as f64
+        refused as f64
     );
-    let said = fs::read_to_string(dir.path().join("gateway.log")).unwrap();
-    assert!(said.contains("fewer clients than mqtt.connections_max"), "{said}");
-    assert!(said.contains("too many clients"), "{said}");
-    // Who leaves makes room.
+    let log_text = fs::read_to_string(dir.path().join("gateway.log")).unwrap();
+    assert!(log_text.contains("fewer clients than mqtt.connections_max"), "{log_text}");
+    assert!(log_text.contains("too many clients"), "{log_text}");
+    // A client that disconnects makes room.
     admitted.truncate(100);
     while gateway.metric_value("connections").await > 100.0 {}
     let (_, answer) =
@@ -163,7 +163,7 @@ async fn more_clients_than_descriptors_are_told_and_nothing_is_lost() {
     assert_eq!(answer, ServerPacket::Connected(0));
 }
 
-/// The head of a PUBLISH with QoS 1 on status/x, 250,000 bytes of it to come.
+/// Returns the head of a PUBLISH with QoS 1 on status/x, with 250,000 bytes to follow.
 fn head_of_publish() -> Vec<u8> {
     let mut head = vec![0x32, 0x9A, 0xA1, 0x0F];
     head.extend(b"\x00\x08status/x\x00\x01");
@@ -190,7 +190,7 @@ async fn no_sender_pushes_the_memory_over_its_ceiling() {
         )
         .await;
         assert_eq!(answer, ServerPacket::Connected(0));
-        // It may be cut while it sends.
+        // The connection may be cut while the device sends.
         let _ = device.send_raw(&head_of_publish()).await;
         let _ = device.send_raw(big.as_bytes()).await;
         unfinished.push(device);
@@ -199,7 +199,7 @@ async fn no_sender_pushes_the_memory_over_its_ceiling() {
     peaks.push(("1000 unfinished packets", gateway.peak_kb()));
     drop(unfinished);
 
-    // Long names and wills, for as long as they are connected.
+    // Long names and wills, which last as long as the connections.
     let mut named = Vec::new();
     for number in 0..1000 {
         let name = format!("{number}{}", "x".repeat(60_000));
@@ -267,7 +267,7 @@ async fn many_senders_at_once_do_not_either() {
             let mut device = WireDevice::connect(mqtt, ProtocolVersion::V3).await;
             for id in 1..=10 {
                 let packet = device.packet_of(id, "sensors/farm/bay-1/probe", &big);
-                // Its connection is closed when the log is behind.
+                // The connection is closed when the log is behind.
                 if device.send_raw(&packet).await.is_err() {
                     return 0;
                 }

@@ -1,5 +1,4 @@
-//! Other systems' messages on real sockets: in the log, in the ledger, and
-//! answered.
+//! Other systems' messages on real sockets: in the log, in the ledger, and answered.
 
 mod support;
 
@@ -43,7 +42,7 @@ async fn what_is_mapped_is_logged_and_what_is_no_reading_is_acknowledged() {
         [of("board.DS18B20-1"), of("board.DS18B20-2"), of("board.AM2301"), of("probe")]
     );
     let letters = gateway.gateway.latest_dead_letters(10);
-    assert!(letters[0].detail.ends_with("and no mapping claims it"), "{}", letters[0].detail);
+    assert!(letters[0].detail.ends_with("and no mapping matches it"), "{}", letters[0].detail);
     assert!(letters[2].detail.contains("AM2301.Sulfur"), "{}", letters[2].detail);
     gateway.stop_gateway().await;
 }
@@ -90,7 +89,7 @@ async fn what_is_remembered_has_a_ceiling_that_the_ledger_shows() {
         device.deliver_message(i + 1, &format!("homeassistant/sensor/{i}/config"), &config).await;
     }
     device.deliver_message(6, "any/x/4", "40").await;
-    // Forgotten: nobody knows its topic any more.
+    // The entity is forgotten, so its topic is unknown.
     device.deliver_message(7, "any/x/0", "40").await;
     let ledger = gateway.gateway.ledger_snapshot();
     assert_eq!((ledger.entities.remembered, ledger.entities.evicted), (2, 3));
@@ -136,7 +135,8 @@ async fn the_counter_of_a_device_that_joins_again_begins_anew() {
         let packet = u16::try_from(packet).unwrap() + 1;
         device.deliver_message(packet, topic, &uplink(session, f_cnt)).await;
     }
-    // The second of number 2 in the first session is a copy; those of the other session are not.
+    // In the first session the second message with number 2 is a copy; the messages of the other
+    // session are not.
     gateway.check_totals([6, 5, 0, 1]);
     let ledger = gateway.gateway.ledger_snapshot();
     assert_eq!((ledger.totals.sequence_gaps, ledger.totals.resets), (1, 1));

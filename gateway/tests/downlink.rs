@@ -1,4 +1,4 @@
-//! Subscribers, with a real client: predictions, status, wills, what is kept.
+//! Subscribers with a real client: predictions, status, wills, retained messages.
 
 mod support;
 
@@ -11,7 +11,7 @@ use support::{
 };
 use tokio::sync::mpsc;
 
-/// A subscriber of `filter`, and what it gets: topic, payload, retained.
+/// Starts a subscriber of `filter`. Returns what it receives: topic, payload, retained.
 async fn start_subscriber(
     gateway: &support::RunningGateway,
     filter: &str,

@@ -1,4 +1,4 @@
-//! Slow, greedy and hostile clients of the listener: limits, and what is told.
+//! Slow, greedy and hostile clients of the listener: limits and refusals.
 
 mod support;
 
@@ -26,7 +26,7 @@ fn cut_count(gateway: &RunningGateway, reason: &str) -> f64 {
     metric_value(gateway, &format!("connections_cut_total{{reason=\"{reason}\"}}"))
 }
 
-/// Waits until a count is as wanted.
+/// Waits until a condition holds.
 async fn wait_until(gateway: &RunningGateway, what: &str, is_so: impl Fn(&RunningGateway) -> bool) {
     let wait = async {
         while !is_so(gateway) {
@@ -46,7 +46,7 @@ async fn at_the_limit_the_next_client_is_told() {
     let open = async |version| {
         WireDevice::open_connection(gateway.mqtt, version, ConnectPacket::default()).await.1
     };
-    // Server busy; server unavailable.
+    // Reason codes: server busy; server unavailable.
     assert_eq!(open(ProtocolVersion::V5).await, ServerPacket::Connected(0x89));
     assert_eq!(open(ProtocolVersion::V3).await, ServerPacket::Connected(3));
     assert_eq!(cut_count(&gateway, "too_many"), 2.0);
@@ -69,7 +69,7 @@ async fn half_a_connect_is_cut_after_seconds_and_gives_way_before() {
         stream.write_all(bytes).await.unwrap();
         half.push(stream);
     }
-    // There is no place, until one of them has had its second.
+    // There is no slot, until one of the connections is a second old.
     let let_in = async {
         loop {
             let opened = WireDevice::open_connection(
@@ -94,7 +94,7 @@ async fn half_a_connect_is_cut_after_seconds_and_gives_way_before() {
     gateway.stop_gateway().await;
 }
 
-/// The head of a PUBLISH with QoS 1 that says that it is this long.
+/// Returns the head of a PUBLISH with QoS 1 that announces this length.
 fn head_of_publish(bytes: usize) -> Vec<u8> {
     let mut head = vec![0x32];
     let mut left = bytes;
@@ -133,7 +133,7 @@ async fn what_connections_hold_is_bounded_and_the_greedy_go_first() {
     for _ in 0..20 {
         let mut device = WireDevice::connect(gateway.mqtt, ProtocolVersion::V3).await;
         device.send_raw(&head_of_publish(250_000)).await.unwrap();
-        // Its connection may be cut while it sends.
+        // The connection may be cut while the device sends.
         let _ = device.send_raw(&vec![b'x'; 200_000]).await;
         honest.deliver_message(1, "sensors/farm/bay-1/probe/temperature", "21.5").await;
         assert!(metric_value(&gateway, "connections_held_bytes") <= f64::from(limit));
@@ -145,7 +145,7 @@ async fn what_connections_hold_is_bounded_and_the_greedy_go_first() {
     let is_back =
         |gateway: &RunningGateway| metric_value(gateway, "connections_held_bytes") < 1000.0;
     wait_until(&gateway, "given back", is_back).await;
-    // Names and wills count as well, for as long as they are there.
+    // Names and wills count too, as long as the connections last.
     let will = "x".repeat(50_000);
     let hello = ConnectPacket { will: Some(("status/x", &will)), ..ConnectPacket::default() };
     let (device, answer) =
@@ -173,7 +173,7 @@ async fn a_subscriber_that_does_not_read_misses_and_holds_little() {
         assert!(metric_value(&gateway, "downlink_missed_total") > 200.0);
         let waiting = metric_value(&gateway, "downlink_waiting_bytes");
         assert!(waiting <= f64::from(1 << 20), "{waiting}");
-        // It reads again, and gets what waited and what comes.
+        // The subscriber reads again, and gets the waiting and the new messages.
         for _ in 0..4 {
             let got = within_timeout(slow.next_packet()).await;
             assert!(matches!(got, ServerPacket::Message(topic, _) if topic == "status/x"));
@@ -196,9 +196,9 @@ async fn of_one_subscribe_only_so_many_filters_are_looked_at() {
         }
         let mut device = WireDevice::connect(gateway.mqtt, version).await;
         let codes = device.subscribe_all(&vec!["status/#"; 10_000]).await;
-        let taken = codes.iter().take_while(|code| **code == 0).count();
+        let accepted = codes.iter().take_while(|code| **code == 0).count();
         let refused = if version == ProtocolVersion::V5 { 0x97 } else { 0x80 };
-        assert_eq!((taken, codes.len()), (64, 10_000), "{version:?}");
+        assert_eq!((accepted, codes.len()), (64, 10_000), "{version:?}");
         assert!(codes[64..].iter().all(|code| *code == refused));
         gateway.stop_gateway().await;
     }
@@ -258,14 +258,14 @@ async fn a_session_is_there_again_after_a_restart() {
         gateway.gateway.downlink().publish("status/x", "kept", true);
         let (mut device, answer) = open(&gateway, hello).await;
         assert_eq!(answer, ServerPacket::Resumed, "{version:?}");
-        // Its subscription too; what is retained comes as after a SUBSCRIBE.
-        let kept = ServerPacket::Message("status/x".to_owned(), "kept".to_owned());
-        assert_eq!(within_timeout(device.next_packet()).await, kept);
+        // Its subscription is resumed too; the retained message follows as after a SUBSCRIBE.
+        let retained = ServerPacket::Message("status/x".to_owned(), "kept".to_owned());
+        assert_eq!(within_timeout(device.next_packet()).await, retained);
         gateway.gateway.downlink().publish("status/y", "new", false);
         let new = ServerPacket::Message("status/y".to_owned(), "new".to_owned());
         assert_eq!(within_timeout(device.next_packet()).await, new);
         drop(device);
-        // A clean start ends it.
+        // A clean start ends the session.
         let (device, answer) =
             open(&gateway, ConnectPacket { keeps_session: false, ..hello }).await;
         assert_eq!(answer, ServerPacket::Connected(0), "{version:?}");

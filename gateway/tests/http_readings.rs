@@ -1,4 +1,4 @@
-//! `POST /v1/readings` over a gateway that runs, and a disk that obeys.
+//! `POST /v1/readings` with a running gateway, and a disk with injected faults.
 
 mod support;
 
@@ -25,7 +25,7 @@ async fn post_readings(
 }
 
 impl ReadingsReply {
-    /// Status, readings by what they became, lines with their outcomes.
+    /// Checks status, readings by outcome, and lines with their outcomes.
     fn check_reply(&self, status: u16, readings: [u64; 3], problems: &[(usize, &str)]) {
         let Self { status: got, body } = self;
         assert_eq!(got.as_u16(), status, "{body}");
@@ -113,18 +113,18 @@ async fn the_answer_waits_for_the_disk() {
     post_readings(&gateway, "", line).await.check_reply(200, [1, 0, 0], &[]);
     gateway.faults.hold_syncs();
     {
-        let mut held = Box::pin(post_readings(&gateway, "", line));
+        let mut pending = Box::pin(post_readings(&gateway, "", line));
         tokio::select! {
-            answer = &mut held => panic!("answered before it was durable: {}", answer.body),
+            answer = &mut pending => panic!("answered before it was durable: {}", answer.body),
             _ = gateway.wait_until("in flight", |ledger| ledger.totals.in_flight == 1) => {}
         }
         gateway.faults.release_syncs();
-        within_timeout(held).await.check_reply(200, [1, 0, 0], &[]);
+        within_timeout(pending).await.check_reply(200, [1, 0, 0], &[]);
     }
-    // What never becomes durable is never said to be.
+    // A record that never becomes durable is never reported as durable.
     gateway.faults.fail_syncs();
     let url = format!("http://{}/v1/readings", gateway.rest);
-    // The gateway ends, with or without an answer.
+    // The gateway ends, with or without a response.
     if let Ok(answer) = within_timeout(reqwest::Client::new().post(url).body(line).send()).await {
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
@@ -160,7 +160,7 @@ async fn bad_requests_are_refused() {
     check("", b"a\nb\xff".to_vec(), 400, "line 2 is not UTF-8").await;
     check("", vec![b'\n'; 10_001], 413, "more than 10000 lines").await;
     check("", vec![b'a'; 1024 * 1024 + 1], 413, "").await;
-    check("", vec![b'a'; 2049], 400, "2049 bytes, at most 2048 are taken").await;
+    check("", vec![b'a'; 2049], 400, "2049 bytes, expected at most 2048").await;
     check("", Vec::new(), 200, "\"lines\":0").await;
     let compressed = reqwest::Client::new()
         .post(format!("http://{}/v1/readings", gateway.rest))
@@ -189,7 +189,7 @@ async fn a_token_is_asked_for() {
 async fn the_feature_store_answers_get_on_the_same_path() {
     let dir = tempfile::tempdir().unwrap();
     let gateway = start_gateway(dir.path(), &[]);
-    // Panics where both have the same method.
+    // Panics if both have the same method.
     let _: Router =
         gateway.gateway.rest_routes().merge(Router::new().route("/v1/readings", get("")));
     gateway.stop_gateway().await;

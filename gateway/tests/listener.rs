@@ -1,4 +1,4 @@
-//! Devices on real sockets: what is acknowledged is durable, in order.
+//! Devices on real sockets: acknowledged messages are durable and in order.
 
 mod support;
 
@@ -17,7 +17,7 @@ fn numbered_message(seq: u64) -> String {
     format!(r#"{{"temperature": 21.5, "seq": {seq}, "boot": "b"}}"#)
 }
 
-/// The devices' numbers in the log.
+/// Returns the devices' sequence numbers in the log.
 async fn logged_numbers(gateway: &RunningGateway) -> Vec<u64> {
     let entries = gateway.read_topic(topic::READINGS).await;
     let reports =
@@ -35,7 +35,7 @@ async fn a_message_is_acknowledged_once_it_is_durable_and_not_before() {
         gateway.faults.hold_syncs();
         device.publish(2, PROBE, &numbered_message(1)).await.unwrap();
         gateway.wait_until("in flight", |ledger| ledger.totals.in_flight == 1).await;
-        // The listener has had its turn: it answered another.
+        // The listener has had its turn, because it answered another client.
         WireDevice::connect(gateway.mqtt, version).await.ping().await;
         assert!(device.is_silent(), "{version:?}");
         assert_eq!(logged_numbers(&gateway).await, [0]);
@@ -88,7 +88,7 @@ async fn after_a_failed_sync_nothing_is_acknowledged_and_the_gateway_ends() {
 #[tokio::test]
 async fn messages_are_logged_and_acknowledged_in_the_order_sent() {
     const MESSAGES: u16 = 20_000;
-    // At most Receive Maximum at once, as MQTT 5 has it.
+    // At most Receive Maximum at once, as MQTT 5 requires.
     const AT_ONCE: u16 = 200;
     for version in BOTH {
         let dir = tempfile::tempdir().unwrap();
@@ -112,7 +112,7 @@ async fn messages_are_logged_and_acknowledged_in_the_order_sent() {
 
 #[tokio::test]
 async fn a_client_that_leaves_at_once_loses_nothing_that_it_sent_at_qos_0() {
-    // Fewer than are read at once, about as many, and many times as many.
+    // Fewer messages than are read at once, about as many, and many times as many.
     for count in [3, 1_000, 20_000] {
         for version in BOTH {
             let dir = tempfile::tempdir().unwrap();
@@ -180,7 +180,7 @@ async fn the_log_goes_on_where_it_was_after_a_restart() {
         for seq in run * 10..(run + 1) * 10 {
             device.deliver_message(1, PROBE, &numbered_message(seq)).await;
         }
-        // The ledger counts on.
+        // The ledger continues across runs.
         let all = (run + 1) * 10;
         gateway.check_totals([all, all, 0, 0]);
         assert_eq!(logged_numbers(&gateway).await, (0..all).collect::<Vec<u64>>());
@@ -229,13 +229,14 @@ async fn a_log_that_is_behind_stops_reading_from_who_brings_more() {
         let gateway = start_gateway(dir.path(), &set);
         let mut device = WireDevice::connect(gateway.mqtt, version).await;
         gateway.faults.hold_syncs();
-        // All of them are more than may be in flight; one read of the connection is not.
+        // Together they exceed the messages that may be in flight; one read of the connection
+        // does not.
         for id in 1..=100 {
             let padded = format!("{}{}", numbered_message(id.into()), " ".repeat(800));
             device.publish(id, PROBE, &padded).await.unwrap();
         }
         gateway.wait_until("in flight", |ledger| ledger.totals.in_flight > 10).await;
-        // The listener has had its turn: it answered another.
+        // The listener has had its turn, because it answered another client.
         WireDevice::connect(gateway.mqtt, version).await.ping().await;
         assert!(gateway.gateway.ledger_snapshot().totals.in_flight < 60);
         assert!(device.is_silent(), "{version:?}");
@@ -265,7 +266,7 @@ async fn a_log_too_far_behind_closes_connections_and_loses_nothing() {
             device.publish(id, PROBE, &numbered_message(id.into())).await.unwrap();
             devices.push((id, device));
         }
-        // The last one came when there was no room any more.
+        // The last one arrived when there was no room any more.
         assert!(!matches!(
             within_timeout(devices[19].1.next_packet()).await,
             ServerPacket::Acknowledged(..)
@@ -324,7 +325,7 @@ async fn a_client_that_comes_back_takes_the_place_of_its_connection_before() {
         loop {
             match within_timeout(before.next_packet()).await {
                 ServerPacket::End => break,
-                // MQTT 5 says why: DISCONNECT.
+                // MQTT 5 states the reason: DISCONNECT.
                 other => assert_eq!(other, ServerPacket::Other(14)),
             }
         }
@@ -363,7 +364,7 @@ async fn dead_letters_become_readings_once_their_metric_is_known() {
         (ReportSource::Backfill, 1_700_000_000_000)
     );
     assert!(report.arrival_ms > 1_700_000_000_000);
-    // Once, and shown no more.
+    // It is reinjected once, and no longer shown.
     assert_eq!(again("{}").await["selected"], 1);
     let shown = gateway.get_json("/dead-letters").await;
     assert_eq!(shown["dead_letters"].as_array().unwrap().len(), 1);
@@ -371,7 +372,7 @@ async fn dead_letters_become_readings_once_their_metric_is_known() {
     gateway.stop_gateway().await;
 
     let restarted = start_gateway(dir.path(), &[]);
-    // Who is let in comes after the letters of before.
+    // A client is admitted after the earlier dead letters were loaded.
     WireDevice::connect(restarted.mqtt, ProtocolVersion::V5).await;
     assert_eq!(restarted.gateway.latest_dead_letters(9).len(), 1);
     restarted.stop_gateway().await;
@@ -394,7 +395,7 @@ async fn new_settings_are_in_force_at_once_or_not_at_all() {
     gateway.gateway.apply_settings(&settings).unwrap();
     device.deliver_message(2, PROBE, &numbered_message(1)).await;
     gateway.check_totals([2, 1, 1, 0]);
-    // Nobody in particular is nobody any more.
+    // An anonymous client is no longer admitted.
     settings.mqtt.password = "s3cret".into();
     gateway.gateway.apply_settings(&settings).unwrap();
     assert_eq!(within_timeout(device.next_packet()).await, ServerPacket::End);
@@ -405,8 +406,8 @@ async fn new_settings_are_in_force_at_once_or_not_at_all() {
     gateway.stop_gateway().await;
 }
 
-/// Messages of one device without a clock, in order → how many are logged and how many are
-/// duplicates.
+/// Sends messages of one device without a clock, in order, and checks how many are logged and how
+/// many are duplicates.
 async fn check_copies(
     messages: impl IntoIterator<Item = String>,
     expect: (u64, u64),
@@ -431,7 +432,7 @@ async fn counters_that_come_around_lose_nothing() {
         move |i: u64| format!(r#"{{"temperature": 21.5, "seq": {}, "boot": "{boot}"}}"#, i % width)
     };
     check_copies((0..2_000).map(of("a", 256)), (2_000, 0)).await;
-    // Three runs of a hundred whose boot is the firmware's version.
+    // Three runs of a hundred messages whose boot is the firmware's version.
     check_copies((0..300).map(of("1.2.0", 100)), (300, 0)).await;
     // A value for each number, the same in each run.
     let valued = (0..300).map(|i| {
@@ -469,7 +470,7 @@ async fn the_dup_flag_tells_even_without_a_boot() {
     device.deliver_message(1, PROBE, payload).await;
     device.publish_again(1, PROBE, payload).await;
     gateway.check_totals([2, 1, 0, 1]);
-    // A number that is new is new, whatever the flag says.
+    // A new number is new, whatever the flag says.
     device.publish_again(2, PROBE, r#"{"temperature": 21.5, "seq": 4}"#).await;
     gateway.check_totals([3, 2, 0, 1]);
     gateway.stop_gateway().await;

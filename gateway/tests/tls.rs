@@ -1,4 +1,4 @@
-//! TLS on the MQTT side: the listener's and the bridge's, and mutual.
+//! TLS on the MQTT side: the listener's and the bridge's, and mutual TLS.
 
 mod support;
 
@@ -20,7 +20,7 @@ use support::{
 fn write_certificates(dir: &Path) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    // OpenSSL tells certificates apart by their names.
+    // OpenSSL distinguishes certificates by their names.
     params.distinguished_name.push(DnType::CommonName, "authority");
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
@@ -61,24 +61,28 @@ fn try_start_listener_with(
     )
 }
 
-/// A device's connection, with its own certificate or without.
-fn tls_client(gateway: &RunningGateway, dir: &Path, own: bool) -> (AsyncClient, EventLoop) {
+/// Creates a device's client, with or without a certificate of its own.
+fn tls_client(
+    gateway: &RunningGateway,
+    dir: &Path,
+    with_certificate: bool,
+) -> (AsyncClient, EventLoop) {
     let read = |name: &str| fs::read(dir.join(name)).unwrap();
-    let client_auth = own.then(|| (read("device.pem"), read("device.key")));
+    let client_auth = with_certificate.then(|| (read("device.pem"), read("device.key")));
     let mut options = MqttOptions::new("probe", ("localhost", gateway.mqtt.port()));
     let tls = TlsConfiguration::Simple { ca: read("ca.pem"), alpn: None, client_auth };
     options.set_transport(Transport::tls_with_config(tls));
     AsyncClient::builder(options).capacity(8).try_build().unwrap()
 }
 
-/// Publishes one reading; returns once it is acknowledged.
+/// Publishes one reading. Returns once it is acknowledged.
 async fn publish_reading(
     (client, mut events): (AsyncClient, EventLoop),
 ) -> Result<(), ConnectionError> {
     let topic = "sensors/farm/bay-1/probe/temperature";
     let sent =
         client.publish_tracked(topic, "21.5", PublishOptions::at_least_once()).await.unwrap();
-    // The client's future is a large one.
+    // The client's future is large.
     let poll = Box::pin(async {
         loop {
             events.poll().await?;
@@ -126,7 +130,7 @@ async fn the_name_in_a_certificate_is_a_user_with_its_rights() {
     let gateway = start("device - publish:sensors/farm/bay-1/#\n").unwrap();
     within_timeout(publish_reading(tls_client(&gateway, dir.path(), true))).await.unwrap();
     gateway.check_totals([1, 1, 0, 0]);
-    // Another name, other rights: the reload closes connections and refuses the next.
+    // Another name has other rights: the reload closes connections and refuses the next.
     fs::write(&users, "other - publish:#\n").unwrap();
     gateway.gateway.apply_settings(&gateway.settings).unwrap();
     within_timeout(publish_reading(tls_client(&gateway, dir.path(), true))).await.unwrap_err();
@@ -140,12 +144,12 @@ async fn a_reload_takes_certificates_again() {
     write_certificates(dir.path());
     let gateway = start_listener(dir.path(), false);
     within_timeout(publish_reading(tls_client(&gateway, dir.path(), false))).await.unwrap();
-    // Another authority, another certificate.
+    // Another authority and another certificate.
     write_certificates(dir.path());
     within_timeout(publish_reading(tls_client(&gateway, dir.path(), false))).await.unwrap_err();
     gateway.gateway.apply_settings(&gateway.settings).unwrap();
     within_timeout(publish_reading(tls_client(&gateway, dir.path(), false))).await.unwrap();
-    // A bad one changes nothing.
+    // An invalid certificate changes nothing.
     fs::write(dir.path().join("localhost.pem"), "not PEM").unwrap();
     let refused = gateway.gateway.apply_settings(&gateway.settings).unwrap_err().to_string();
     assert!(refused.contains("localhost.pem"), "{refused}");
@@ -177,11 +181,11 @@ async fn the_bridge_shows_the_broker_its_certificate_and_password() {
         file("users"),
     );
     let Some(broker) = MosquittoFixture::start_with(dir.path(), &more) else { return };
-    drop(broker); // It is installed, and so is what makes the file of users.
-    let made = std::process::Command::new("mosquitto_passwd")
+    drop(broker); // Mosquitto is installed, and so is the program that makes its users file
+    let status = std::process::Command::new("mosquitto_passwd")
         .args(["-c", "-b", &file("users"), "bay", "s3cret"])
         .status();
-    assert!(made.unwrap().success());
+    assert!(status.unwrap().success());
     let broker = MosquittoFixture::start_with(dir.path(), &more).unwrap();
     let mut device = broker.connect_device().await;
     let set = [
@@ -195,12 +199,12 @@ async fn the_bridge_shows_the_broker_its_certificate_and_password() {
         &format!("mqtt.tls.key_file={}", file("device.key")),
     ];
     let gateway = broker.start_gateway(&dir.path().join("log"), &set).await;
-    // The first may come before the subscription.
+    // The first message may arrive before the subscription.
     while gateway.gateway.ledger_snapshot().messages == 0 {
         device.deliver_message(1, "sensors/farm/bay-1/probe/temperature", "21.5").await;
     }
     gateway.wait_until("logged", |ledger| ledger.totals.in_flight == 0).await;
-    // QoS 0 that the broker has when the gateway leaves is read to the end.
+    // Messages of QoS 0 that the broker has when the gateway disconnects are read to the end.
     for _ in 0..2000 {
         device.send_unacknowledged("sensors/farm/bay-2/probe/temperature", "21.5").await;
     }

@@ -1,15 +1,15 @@
-//! How fast the window engine is by itself, in memory, on one core, rows included;
-//! and what it keeps.
+//! Measures how fast the window engine computes rows in memory on one core, and how much memory it
+//! uses.
 //!
 //!     cargo run -p microclimate --example engine_pace -- [sensors] [days] [interval_s]
 //!
-//! Every sensor speaks every `interval_s`; every minute each has a row of 28
-//! aggregates: four windows (10 min, 1 h, 24 h, 7 d) of count, mean, std, min, max,
-//! last and slope.
+//! Every sensor has a reading every `interval_s` and a row of 28 aggregates every minute: four
+//! windows (10 min, 1 h, 24 h, 7 d) of count, mean, std, min, max, last and slope.
 
+use feature_store::sql_expressions::open_engine;
 use std::time::Instant;
 
-use feature_store::{FeatureStoreSettings, engine::FeatureEngine};
+use feature_store::FeatureStoreSettings;
 use telemetry::{MetricTable, ZoneId};
 
 const DEFINITIONS: &str = r#"
@@ -34,8 +34,7 @@ fn main() {
     let mut settings = FeatureStoreSettings::default().engine;
     settings.features.clone_from(&file);
     let metrics = METRICS.map(Into::into);
-    let mut engine =
-        FeatureEngine::new(&settings, MetricTable::default(), &metrics).expect("settings");
+    let mut engine = open_engine(&settings, MetricTable::default(), &metrics).expect("settings");
     std::fs::remove_file(file).expect("it was just written");
 
     let zones: Vec<ZoneId> = (0..sensors / METRICS.len() as i64)
@@ -46,7 +45,7 @@ fn main() {
     let mut random = 1_u64;
     for day in 0..days {
         let (started, mut readings, mut rows) = (Instant::now(), 0_u64, 0_u64);
-        // A minute of a zone at a time, as batches of a log come.
+        // One minute of a zone at a time, as the batches of a log arrive.
         for minute in 0..DAY_MS / 60_000 {
             let minute_ms = START_MS + day * DAY_MS + minute * 60_000;
             for zone in &zones {
@@ -82,7 +81,7 @@ fn main() {
     }
 }
 
-/// What the system says of this process, MB; 0 where it says nothing.
+/// Resident memory of this process, MB; 0 where the system does not report it.
 fn resident_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));

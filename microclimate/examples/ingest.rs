@@ -1,21 +1,18 @@
-//! How fast readings get from the embedded log into committed rows, and what
-//! limits that: the same log only read, only parsed, only computed.
+//! Measures how fast readings get from the embedded log into committed rows, and what limits that:
+//! reading the log, parsing it, computing features, or storing them.
 //!
 //!     cargo build --workspace --example ingest
-//!     target/debug/examples/ingest [READINGS] [METRICS a report] [RUNS] [FEATURES.toml]
+//!     target/debug/examples/ingest [READINGS] [METRICS per report] [RUNS] [FEATURES.toml]
 //!
-//! A report a device every 10 s, METRICS metrics in each, 50 zones of 4
-//! devices; every run takes in the whole log into a new DuckDB file.
+//! 50 zones with 4 devices each send a report every 10 s with METRICS metrics. Every run ingests
+//! the whole log into a new DuckDB file.
 
+use feature_store::sql_expressions::open_engine;
 use std::{path::Path, time::Duration, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use eventlog::{EventLog, PartitionOffsets, Record};
-use feature_store::{
-    FeatureStore, FeatureStoreSettings,
-    engine::{EngineOutput, FeatureEngine},
-    log_record,
-};
+use feature_store::{FeatureStore, FeatureStoreSettings, engine::EngineOutput, log_record};
 use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId, topic::READINGS};
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +38,7 @@ async fn main() -> Result<()> {
     let mut args = std::env::args().skip(1).take(3).map(|arg| arg.parse::<usize>());
     let mut arg = |default| args.next().unwrap_or(Ok(default));
     let (readings, metrics, runs) = (arg(6_000_000)?, arg(6)?, arg(3)?);
-    ensure!((1..=METRICS.len()).contains(&metrics), "1 to {} metrics a report", METRICS.len());
+    ensure!((1..=METRICS.len()).contains(&metrics), "1 to {} metrics per report", METRICS.len());
     let reports = readings / metrics;
     let dir = tempfile::tempdir()?;
     let log_settings = eventlog::EventLogConfig::for_embedded(&dir.path().join("log"));
@@ -70,7 +67,7 @@ async fn main() -> Result<()> {
     print_result("log read and parsed", readings, &measure_runs(runs, parsed).await?);
     let mut rows = 0;
     let computed = async || {
-        let mut engine = FeatureEngine::new(&settings.engine, MetricTable::default(), &[])?;
+        let mut engine = open_engine(&settings.engine, MetricTable::default(), &[])?;
         let mut output = EngineOutput::default();
         rows = 0;
         let took = time_log_read(&log, reports, |entry| {
@@ -92,10 +89,13 @@ async fn main() -> Result<()> {
         settings.store.path = dir.path().join(format!("run-{number}.duckdb"));
         let took = time_ingestion(&log, &settings, readings as u64, &mut shown).await?;
         file_bytes = std::fs::metadata(&settings.store.path)?.len();
-        // It reads the file that the run before left, as a restart does.
+        // Opens the file that was just written, as a restart does.
         let start = Instant::now();
         let restarted = FeatureStore::open(&settings, MetricTable::default())?;
-        ensure!(restarted.committed_counts().readings == readings as u64, "all are there");
+        ensure!(
+            restarted.committed_counts().readings == readings as u64,
+            "every reading is stored"
+        );
         println!("    run {number}: {took:.2?}; restarted in {:.2?}", start.elapsed());
         drop(restarted);
         std::fs::remove_file(&settings.store.path)?;
@@ -103,14 +103,14 @@ async fn main() -> Result<()> {
     };
     print_result("log to committed rows", readings, &measure_runs(runs, ingested).await?);
     println!(
-        "{shown}; {rows} feature rows; {:.0} bytes a reading in the file",
+        "{shown}; {rows} feature rows; {:.0} bytes per reading in the file",
         file_bytes as f64 / readings as f64
     );
     println!("peak memory of this program: {}", peak_memory(Path::new("/proc/self/status"))?);
     Ok(())
 }
 
-/// Writes the log; bytes of payload.
+/// Writes the log and returns the bytes of its payloads.
 async fn append_reports(log: &EventLog, reports: usize, metrics: usize) -> Result<usize> {
     let writer = log.open_writer(READINGS)?;
     let mut bytes = 0;

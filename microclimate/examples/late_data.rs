@@ -1,17 +1,17 @@
-//! What late and out-of-order readings cost the engine, beside the same readings on time:
+//! Measures what late and out-of-order readings cost the engine, compared with the same readings on
+//! time:
 //!
 //!     cargo run --example late_data -- [all] [ROOM]
 //!
-//! With `all` the built-in definitions (every feature), else four windows of seven aggregates, as
-//! in `engine_pace`. Five metrics of a made-up room, a reading every five seconds each, on one
-//! thread; and two days of a room of the KETI data, where its folder is named, as `~/data/KETI/415`.
+//! With `all` the engine computes the built-in definitions (every feature), else four windows of
+//! seven aggregates, as in `engine_pace`. The data are five metrics of a simulated room, each with
+//! a reading every five seconds, on one thread. Where a folder of the KETI data is named, as
+//! `~/data/KETI/415`, two days of that room are measured too.
 
+use feature_store::sql_expressions::open_engine;
 use std::time::Instant;
 
-use feature_store::{
-    FeatureStoreSettings,
-    engine::{EngineOutput, FeatureEngine},
-};
+use feature_store::{FeatureStoreSettings, engine::EngineOutput};
 use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId};
 
 /// Four windows of seven aggregates.
@@ -42,7 +42,7 @@ fn main() {
         "case                                  readings     rows  seconds  readings/s  rows/time"
     );
     for hours in [1, 3, 6, 12, 28] {
-        // A live sensor beside the one that was offline.
+        // A live sensor and one that was offline.
         let reports = reports_after_outage(hours);
         measure_engine(&format!("{hours} h flushed at once"), &settings, &reports);
         let on_time: Vec<SensorReport> = as_if_on_time(reports);
@@ -62,7 +62,7 @@ fn main() {
     std::fs::remove_file(file).expect("it was written");
 }
 
-/// One measurement: the engine by itself, then the end of the data.
+/// Measures one case: ingesting the reports, then completing the data.
 fn measure_engine(
     name: &str,
     settings: &feature_store::settings::EngineSettings,
@@ -72,15 +72,14 @@ fn measure_engine(
     let mut seconds = Vec::new();
     let (mut rows, mut times) = (0, 0);
     for _ in 0..3 {
-        let mut engine =
-            FeatureEngine::new(settings, MetricTable::default(), &metrics).expect("settings");
+        let mut engine = open_engine(settings, MetricTable::default(), &metrics).expect("settings");
         let mut output = EngineOutput::default();
         let mut seen = std::collections::HashSet::new();
         let mut took = std::time::Duration::ZERO;
         rows = 0;
-        for reports in reports.chunks(1024) {
+        for batch in reports.chunks(1024) {
             let began = Instant::now();
-            for report in reports {
+            for report in batch {
                 engine.ingest_report(report, i64::MAX, &mut output);
             }
             took += began.elapsed();
@@ -123,7 +122,7 @@ fn next_random(state: &mut u64) -> u64 {
     *state >> 16
 }
 
-/// A room over some hours; each reading as late as `delay` says.
+/// Simulates a room for some hours; `delay` gives the lateness of each reading, ms.
 fn simulate_room(hours: i64, delay: impl Fn(u64) -> i64) -> Vec<SensorReport> {
     let mut state = 1;
     let mut reports = Vec::new();
@@ -144,7 +143,7 @@ fn simulate_room(hours: i64, delay: impl Fn(u64) -> i64) -> Vec<SensorReport> {
     reports
 }
 
-/// How late a reading is: 7 % up to half an hour, 3 % up to eight hours.
+/// Lateness of a reading, ms: 7 % up to half an hour, 3 % up to eight hours.
 fn random_delay_ms(random: u64) -> i64 {
     match random % 100 {
         0..7 => (random >> 8) as i64 % (HOUR_MS / 2),
@@ -153,7 +152,8 @@ fn random_delay_ms(random: u64) -> i64 {
     }
 }
 
-/// Two days of a room of the KETI data, some readings late: a file a sensor, lines `epoch, value`.
+/// Reads two days of a room of the KETI data, one file per sensor with lines `epoch, value`, and
+/// delays some readings.
 fn read_keti_room(folder: &std::path::Path) -> Vec<SensorReport> {
     const FROM_S: i64 = 1_377_302_400; // 2013-08-24T00:00:00Z
     let mut state = 1;
@@ -180,8 +180,8 @@ fn read_keti_room(folder: &std::path::Path) -> Vec<SensorReport> {
     reports
 }
 
-/// Five metrics of one device that was offline, which come at once; one reading a minute of
-/// another device tells the time.
+/// Five metrics of a device that was offline, which arrive at once. Another device with one reading
+/// a minute shows the passing of time.
 fn reports_after_outage(hours: i64) -> Vec<SensorReport> {
     let end_ms = START_MS + hours * HOUR_MS;
     let mut reports = simulate_room(hours, |_| 0);
@@ -206,7 +206,7 @@ fn room_with_slow_clock(hours: i64) -> Vec<SensorReport> {
     reports
 }
 
-/// The same readings, each when it was measured.
+/// The same readings, each arriving when it was measured.
 fn as_if_on_time(mut reports: Vec<SensorReport>) -> Vec<SensorReport> {
     reports.iter_mut().for_each(|report| report.arrival_ms = report.readings[0].event_ms);
     reports.sort_by_key(|report| report.arrival_ms);

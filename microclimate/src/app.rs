@@ -1,6 +1,6 @@
-//! All parts in one process.
+//! All services in one process.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use axum::{Router, routing::get};
@@ -11,23 +11,27 @@ use service::{descriptors, prometheus, rest};
 use telemetry::MetricTable;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use trainer::{FeatureSource, Trainer};
+use trainer::Trainer;
 
-use crate::{page, settings::AppSettings};
+use crate::{
+    overview::{self, StateEvents, ZoneStates},
+    page,
+    settings::AppSettings,
+};
 
-/// All parts, running.
+/// All services, running.
 pub(crate) struct MicroclimateApp {
     pub(crate) gateway: Gateway,
     pub(crate) store: FeatureStore,
     pub(crate) trainer: Trainer,
     pub(crate) mqtt: SocketAddr,
     pub(crate) rest: SocketAddr,
-    /// Cancelled where a part fails.
+    /// Cancelled when a service fails.
     pub(crate) failed: CancellationToken,
     parts: Vec<ServiceHandle>,
 }
 
-/// One part; they are stopped in the order in which data meets them.
+/// One running service. Services are stopped in the order in which data passes through them.
 struct ServiceHandle {
     name: &'static str,
     stop: CancellationToken,
@@ -41,9 +45,9 @@ impl ServiceHandle {
         work: impl FnOnce(CancellationToken) -> W,
     ) -> Self {
         let (stop, failed) = (CancellationToken::new(), failed.clone());
-        let work = work(stop.clone());
+        let running = work(stop.clone());
         let task = tokio::spawn(async move {
-            let result = work.await.with_context(|| format!("the {name} ended"));
+            let result = running.await.with_context(|| format!("the {name} ended"));
             if result.is_err() {
                 failed.cancel();
             }
@@ -54,56 +58,62 @@ impl ServiceHandle {
 }
 
 impl MicroclimateApp {
-    /// Opens everything and sets it going; nothing is left running where one
-    /// part cannot be opened.
+    /// Opens and starts all services. If one cannot be opened, none is left running.
     pub(crate) fn start(settings: &AppSettings) -> Result<Self> {
-        let AppSettings { rest: own, gateway: of_gateway, .. } = settings;
+        let AppSettings { rest: rest_config, gateway: gateway_settings, .. } = settings;
         if let Err(error) = descriptors::raise_limit() {
             tracing::warn!(%error, "the limit of open files stays as it is");
         }
-        let mqtt_socket = of_gateway.mqtt.bind_listener("gateway.mqtt")?;
-        let rest_socket = own.bind_listener()?;
+        let mqtt_socket = gateway_settings.mqtt.bind_listener("gateway.mqtt")?;
+        let rest_socket = rest_config.bind_listener()?;
         let (mqtt, rest_address) = (mqtt_socket.local_addr()?, rest_socket.local_addr()?);
         let metrics = MetricTable::with_site_metrics(settings.site_metrics().clone())
             .map_err(|what| service::config::ConfigError::invalid("metrics", what))?;
-        let log = EventLog::open(&of_gateway.log)?;
+        let log = EventLog::open(&gateway_settings.log)?;
         let store = FeatureStore::open(&settings.feature_store, metrics.clone())?;
-        let trainer = Trainer::new(settings.trainer.clone(), FeatureSource::Local(store.clone()))?;
-        let gateway = Gateway::new(of_gateway, metrics, log.clone())?;
+        let trainer = Trainer::new(settings.trainer.clone(), Arc::new(store.clone()))?;
+        let gateway = Gateway::new(gateway_settings, metrics, log.clone())?;
 
         let failed = CancellationToken::new();
-        let of_gateway = {
-            let gateway = gateway.clone();
+        let gateway_service = {
+            let running = gateway.clone();
             let sockets = GatewaySockets { mqtt: Some(mqtt_socket), rest: None };
             ServiceHandle::spawn_service("gateway", &failed, |stop| async move {
-                Ok(gateway.run(sockets, stop).await?)
+                Ok(running.run(sockets, stop).await?)
             })
         };
-        let of_store = {
-            let store = store.clone();
+        let store_service = {
+            let running = store.clone();
             ServiceHandle::spawn_service("feature store", &failed, |stop| async move {
-                Ok(store.run(&log, stop).await?)
+                Ok(running.run(&log, stop).await?)
             })
         };
-        let of_rest = {
-            let routes = build_routes(&gateway, &store, &trainer);
-            let options = rest::ServeOptions::from(own);
+        let rest_service = {
+            let states = ZoneStates::new(settings, store.clone(), trainer.clone());
+            let events = StateEvents::new(states.clone());
+            let routes = build_routes(&gateway, &store, &trainer)
+                .merge(overview::overview_routes(states, events.clone()));
+            let mut options = rest::ServeOptions::from(rest_config);
+            options.page_paths = page::public_paths();
             ServiceHandle::spawn_service("REST API", &failed, |stop| async move {
-                Ok(rest::serve_routes(rest_socket, routes, options, stop).await?)
+                let following = tokio::spawn(events.run(stop.clone()));
+                let served = rest::serve_routes(rest_socket, routes, options, stop).await;
+                following.abort();
+                Ok(served?)
             })
         };
-        let of_trainer = {
+        let trainer_service = {
             let (settings, trainer) = (settings.trainer.clone(), trainer.clone());
             ServiceHandle::spawn_service("trainer", &failed, |stop| async move {
                 Ok(trainer::watch::run_watch(&settings, trainer, stop).await?)
             })
         };
-        let parts = vec![of_gateway, of_store, of_trainer, of_rest];
+        let parts = vec![gateway_service, store_service, trainer_service, rest_service];
         Ok(Self { gateway, store, trainer, mqtt, rest: rest_address, failed, parts })
     }
 
-    /// Stops the parts one after the other, each after it has finished what it
-    /// has taken; tells of the first that failed.
+    /// Stops the services one after the other, each after it has finished its work. Returns the
+    /// error of the first that failed.
     pub(crate) async fn stop(self) -> Result<()> {
         let mut first = Ok(());
         for ServiceHandle { name, stop, task } in self.parts {
@@ -117,7 +127,7 @@ impl MicroclimateApp {
     }
 }
 
-/// Everything that is served, and the first page.
+/// Routes of all services and of the page.
 fn build_routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> Router {
     let metrics = {
         let (gateway, store, trainer) = (gateway.clone(), store.clone(), trainer.clone());
@@ -127,13 +137,14 @@ fn build_routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> R
             )
         }
     };
-    // Not of the trainer: a new house has no champion, and takes readings all the same.
+    // The trainer does not count: a new installation has no champion, but accepts readings.
     let readyz = {
         let (gateway, store) = (gateway.clone(), store.clone());
         move || async move { gateway.check_ready().and_then(|()| store.check_ready()).map(|()| "ready") }
     };
     let mut document = feature_store::openapi();
     document.merge(trainer::rest::openapi());
+    document.merge(overview::openapi());
     "Microclimate".clone_into(&mut document.info.title);
     Router::new()
         .merge(page::page_routes())

@@ -13,7 +13,7 @@ pub(crate) struct MicroclimateArgs {
 
 const EXAMPLES: &str = "\
 Start here:
-  cargo run -- demo             two simulated weeks through everything, then live
+  cargo run -- demo             two simulated weeks from message to prediction, then live
   cargo run -- demo --once      the same, ending after the leaderboard
 
 Then with your own sensors:
@@ -23,24 +23,24 @@ Then with your own sensors:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MicroclimateCommand {
-    /// Play simulated or recorded data through all of it, fit the models of
-    /// every task, show what they predict, and go on live
+    /// Publish simulated or recorded data, compute features, fit the models of every task, show
+    /// their predictions, and go on live
     #[command(after_help = "\
 Examples:
   microclimate demo
   microclimate demo --once --json --data-dir /tmp/demo | jq .tasks
   microclimate demo --replay ~/data --layout keti --rooms 415,417 --from 2013-08-24 --to 2013-08-26")]
     Demo(DemoArgs),
-    /// Run all of it for your own sensors
+    /// Run all services for your own sensors
     Up(CommonArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CommonArgs {
-    /// Where everything is kept
+    /// Folder for all data
     #[arg(long, value_name = "DIR", default_value = "./var")]
     pub(crate) data_dir: PathBuf,
-    /// A configuration file; `src/default.toml` of each service names the keys
+    /// Configuration file; `src/default.toml` of each service documents its keys
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Set one key, as in `--set rest.listen=127.0.0.1:9090` (repeatable)
@@ -67,19 +67,19 @@ pub(crate) struct DemoArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// Play recordings in this folder instead of the simulator
+    /// Publish the recordings in this folder instead of simulated data
     #[arg(long, value_name = "DIR")]
     pub(crate) replay: Option<PathBuf>,
-    /// How the recordings are laid out
+    /// Layout of the recordings
     #[arg(long, default_value = "keti", requires = "replay")]
     pub(crate) layout: firmware_sim::replay::RecordingLayout,
-    /// Only these rooms, comma-separated
+    /// Only these rooms, separated by commas
     #[arg(long, value_delimiter = ',', requires = "replay")]
     pub(crate) rooms: Vec<String>,
-    /// From this UTC date or RFC 3339 time
+    /// Start at this UTC date or RFC 3339 time
     #[arg(long, value_name = "TIME", requires = "replay", value_parser = parse_bound_ms)]
     pub(crate) from: Option<i64>,
-    /// Up to, but not including, this UTC date or RFC 3339 time
+    /// End before this UTC date or RFC 3339 time
     #[arg(long, value_name = "TIME", requires = "replay", value_parser = parse_bound_ms)]
     pub(crate) to: Option<i64>,
 }

@@ -1,4 +1,5 @@
-//! Two weeks through everything, the models of every task, then live.
+//! The demo: two weeks of data from message to prediction, with the models of every task, then
+//! live.
 
 use std::{
     collections::BTreeMap,
@@ -25,30 +26,31 @@ use crate::{
     summary::{self, DemoFeatureCounts, DemoReadingCounts, DemoSummary},
 };
 
-/// Names a data folder as a demo's own, which the next demo may replace.
+/// File that marks a folder as written by a demo, which the next demo may replace.
 const DEMO_MARKER_FILE: &str = ".microclimate-demo";
-/// Written once everything is served: the addresses, for scripts.
+/// File with the addresses, for scripts, written once everything is served.
 const READY_FILE: &str = "ready.json";
-/// Devices of a history run apart by minutes, which is no lateness of theirs.
+/// Allowed lateness, s. The devices of a replayed history are minutes apart, which does not make
+/// their readings late.
 const LATENESS_S: i64 = 600;
-/// How long the feature store may take to read the rest of the log.
+/// Longest time, s, for the feature store to ingest the rest of the log.
 const INGEST_WAIT_S_MAX: u64 = 600;
 
-/// What was played.
+/// Result of publishing the data.
 struct PlaybackResult {
     counts: PublishCounts,
     rejects: u64,
-    /// The simulator, where there is more to come.
+    /// Simulator, if the demo continues with live data.
     simulation: Option<Simulation>,
 }
 
 pub(crate) async fn run_demo(demo: DemoArgs) -> Result<()> {
     let total = Instant::now();
     let data_dir = demo.common.data_dir.clone();
-    // The simulated bay is watered when its mean is at 24.5 %.
+    // The simulated bay is watered when its mean moisture is 24.5 %.
     let bay = Table::from_iter([("soil_moisture_critical".to_owned(), Value::from(24.0))]);
     let bays = Table::from_iter([("farm/bay-1".to_owned(), Value::from(bay))]);
-    // Recordings are as old as they are.
+    // Recordings are old, so their features never count as stale.
     let stale_s = if demo.replay.replay.is_some() { 0.0 } else { 900.0 };
     let defaults = [
         ("trainer.zones", Value::from(bays)),
@@ -60,51 +62,51 @@ pub(crate) async fn run_demo(demo: DemoArgs) -> Result<()> {
     let mut settings =
         AppSettings::load(&data_dir, &defaults, common.config.as_deref(), &common.set)?;
     if demo.replay.replay.is_none() && settings.feature_store.engine.place.is_empty() {
-        // The simulated sun is highest at noon, UTC.
+        // The simulated sun is highest at noon UTC.
         settings.feature_store.engine.place = vec![settings.simulator.simulate.latitude_deg, 0.0];
     }
     prepare_data_dir(&data_dir)?;
-    let shutdown = shutdown::cancel_on_signal()?;
+    let stop_token = shutdown::cancel_on_signal()?;
     let mut seconds = BTreeMap::new();
 
     let start = Instant::now();
-    let house = MicroclimateApp::start(&settings)?;
-    settings.simulator.broker.host = house.mqtt.ip().to_string();
-    settings.simulator.broker.port = house.mqtt.port();
+    let app = MicroclimateApp::start(&settings)?;
+    settings.simulator.broker.host = app.mqtt.ip().to_string();
+    settings.simulator.broker.port = app.mqtt.port();
     seconds.insert("start", start.elapsed().as_secs_f64());
     eprintln!("\n  Microclimate: one process, everything in {}\n", data_dir.display());
 
     let finished = tokio::select! {
-        finished = play_and_compare(&demo, &settings, &house, &mut seconds, &shutdown) => Some(finished),
-        () = shutdown.cancelled() => None,
-        () = house.failed.cancelled() => None,
+        finished = play_and_compare(&demo, &settings, &app, &mut seconds, &stop_token) => Some(finished),
+        () = stop_token.cancelled() => None,
+        () = app.failed.cancelled() => None,
     };
-    let Some(finished) = finished else { return house.stop().await };
+    let Some(finished) = finished else { return app.stop().await };
     let (played, comparison) = match finished {
         Ok(finished) => finished,
         Err(error) => {
-            // A part that failed says why; it is the cause of what followed.
-            house.stop().await?;
+            // The error of a failed service is the cause of this one.
+            app.stop().await?;
             return Err(error);
         }
     };
-    let predictions = predict_each_task(&house, &comparison).await?;
+    let predictions = predict_each_task(&app, &comparison).await?;
     seconds.insert("total", total.elapsed().as_secs_f64());
     if demo.json {
-        let summary = summarise_demo(&house, &played, &comparison, &predictions, seconds);
+        let summary = summarise_demo(&app, &played, &comparison, &predictions, seconds);
         println!("{}", serde_json::to_string_pretty(&summary)?);
     } else {
-        print_results(&house, &played, &comparison, &predictions, total.elapsed());
+        print_results(&app, &played, &comparison, &predictions, total.elapsed());
     }
     if !demo.once {
-        run_live(&data_dir, &house, played.simulation, &shutdown).await?;
+        run_live(&data_dir, &app, played.simulation, &stop_token).await?;
     } else if let Some(simulation) = played.simulation {
         simulation.close().await;
     }
-    house.stop().await
+    app.stop().await
 }
 
-/// Leaves an empty folder: an earlier demo's is replaced, anything else stays.
+/// Creates an empty folder. It replaces that of an earlier demo and refuses any other content.
 fn prepare_data_dir(data_dir: &Path) -> Result<()> {
     let shown = data_dir.display();
     let marker = data_dir.join(DEMO_MARKER_FILE);
@@ -113,11 +115,11 @@ fn prepare_data_dir(data_dir: &Path) -> Result<()> {
             .with_context(|| format!("{shown}: cannot replace the earlier demo"))?;
     } else if fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!(
-            "{shown} is not empty, and is not an earlier demo's\n\
+            "{shown} is not empty and was not made by an earlier demo\n\
              hint: choose another folder, as in `--data-dir /tmp/microclimate`"
         );
     }
-    fs::create_dir_all(data_dir).with_context(|| format!("{shown}: cannot make this folder"))?;
+    fs::create_dir_all(data_dir).with_context(|| format!("{shown}: cannot create this folder"))?;
     fs::write(&marker, "Made by `microclimate demo`, which replaces this folder the next time.\n")
         .with_context(|| format!("{shown}: cannot write to this folder"))
 }
@@ -125,11 +127,11 @@ fn prepare_data_dir(data_dir: &Path) -> Result<()> {
 async fn play_and_compare(
     demo: &DemoArgs,
     settings: &AppSettings,
-    house: &MicroclimateApp,
+    app: &MicroclimateApp,
     seconds: &mut BTreeMap<&'static str, f64>,
     shutdown: &CancellationToken,
 ) -> Result<(PlaybackResult, ModelComparison)> {
-    let stage = ProgressStage::start_stage("playing by MQTT");
+    let stage = ProgressStage::start_stage("publishing over MQTT");
     let played = play_data(demo, settings, &stage, shutdown).await?;
     let PublishCounts { readings_published, readings_acknowledged, messages_published, .. } =
         played.counts;
@@ -142,17 +144,17 @@ async fn play_and_compare(
     seconds.insert("play", stage.finish_stage(&result));
 
     let stage = ProgressStage::start_stage("computing features");
-    wait_until_ingested(house, &stage).await?;
-    let counts = house.store.committed_counts();
+    wait_until_ingested(app, &stage).await?;
+    let counts = app.store.committed_counts();
     let result =
         format!("{} rows of up to {} features", format_thousands(counts.rows), counts.columns);
     seconds.insert("features", stage.finish_stage(&result));
 
     let stage = ProgressStage::start_stage("comparing models");
     let bar = stage.progress_bar();
-    // What takes longer than the leaderboards is for who asks for it.
+    // Steps that take longer than the leaderboards are left to `trainer compare`.
     let request = CompareRequest { depth: ComparisonDepth::Quick, ..CompareRequest::default() };
-    let comparison = house
+    let comparison = app
         .trainer
         .compare_models(&request, move |progress| {
             set_progress(
@@ -192,20 +194,18 @@ async fn play_data(
     let summary =
         replay::replay_recording(&settings.simulator, &request, observe, shutdown).await?;
     if summary.counts.messages_published == 0 {
-        bail!("nothing was played\nhint: is there data of these rooms between --from and --to?");
+        bail!("nothing was published\nhint: do these rooms have data between --from and --to?");
     }
     Ok(PlaybackResult { counts: summary.counts, rejects: summary.rejects, simulation: None })
 }
 
-/// Waits until everything that the gateway has logged is in the feature store.
-async fn wait_until_ingested(house: &MicroclimateApp, stage: &ProgressStage) -> Result<()> {
+/// Waits until the feature store has ingested everything that the gateway has logged.
+async fn wait_until_ingested(app: &MicroclimateApp, stage: &ProgressStage) -> Result<()> {
     let bar = stage.progress_bar();
     let start = Instant::now();
     loop {
-        let (logged, stored) = (
-            house.gateway.ledger_snapshot().totals.logged,
-            house.store.committed_counts().readings,
-        );
+        let (logged, stored) =
+            (app.gateway.ledger_snapshot().totals.logged, app.store.committed_counts().readings);
         if stored >= logged {
             return Ok(());
         }
@@ -223,16 +223,16 @@ async fn wait_until_ingested(house: &MicroclimateApp, stage: &ProgressStage) -> 
     }
 }
 
-/// One prediction of each task that applies: of the first zone that has one.
+/// Makes one prediction for each applicable task, for the first zone that has one.
 async fn predict_each_task(
-    house: &MicroclimateApp,
+    app: &MicroclimateApp,
     comparison: &ModelComparison,
 ) -> Result<Vec<Prediction>> {
-    let zones = house.trainer.zones().await?;
+    let zones = app.trainer.zones().await?;
     let mut predictions = Vec::new();
     for task in comparison.tasks.iter().filter(|task| task.not_applicable.is_none()) {
         for zone in &zones {
-            match house.trainer.predict_zone(&task.task, zone).await {
+            match app.trainer.predict_zone(&task.task, zone).await {
                 Ok(prediction) => {
                     predictions.push(prediction);
                     break;
@@ -245,14 +245,14 @@ async fn predict_each_task(
 }
 
 fn summarise_demo(
-    house: &MicroclimateApp,
+    app: &MicroclimateApp,
     played: &PlaybackResult,
     comparison: &ModelComparison,
     predictions: &[Prediction],
     seconds: BTreeMap<&'static str, f64>,
 ) -> DemoSummary {
-    let totals = house.gateway.ledger_snapshot().totals;
-    let counts = house.store.committed_counts();
+    let totals = app.gateway.ledger_snapshot().totals;
+    let counts = app.store.committed_counts();
     let duplicates = counts.by_quality.get("duplicate").copied().unwrap_or_default();
     DemoSummary {
         readings: DemoReadingCounts {
@@ -264,7 +264,7 @@ fn summarise_demo(
             unaccounted: totals.unaccounted,
         },
         features: DemoFeatureCounts {
-            zones: house.store.zone_summaries().len(),
+            zones: app.store.zone_summaries().len(),
             columns: counts.columns,
             rows: counts.rows,
         },
@@ -274,13 +274,13 @@ fn summarise_demo(
 }
 
 fn print_results(
-    house: &MicroclimateApp,
+    app: &MicroclimateApp,
     played: &PlaybackResult,
     comparison: &ModelComparison,
     predictions: &[Prediction],
     took: Duration,
 ) {
-    let totals = house.gateway.ledger_snapshot().totals;
+    let totals = app.gateway.ledger_snapshot().totals;
     println!(
         "\nreadings: {} received = {} logged + {} dead-lettered + {} duplicates; {} unaccounted",
         format_thousands(totals.received),
@@ -294,16 +294,16 @@ fn print_results(
     }
     if let Some(first) = comparison.tasks.first() {
         println!("\n{}", report::terminal_report(first));
-        println!("(the champion was chosen on an earlier part of the time than the errors are of)");
+        println!("(the champion was selected on earlier data than the errors are measured on)");
     }
-    println!("\nwhat the champions say now:");
+    println!("\ncurrent predictions of the champions:");
     for task in &comparison.tasks {
         if let Some(NotApplicable { why, hint }) = &task.not_applicable {
             println!("  {:17} not applicable: {why}", task.task);
             hint.iter().for_each(|hint| println!("  {:17} hint: {hint}", ""));
         } else if let Some(p) = predictions.iter().find(|p| p.task == task.task) {
-            let (zone, said) = (p.zone.to_string(), format_prediction(p));
-            println!("  {:17} {zone:14} {said}  {}", p.task, p.model);
+            let (zone, prediction) = (p.zone.to_string(), format_prediction(p));
+            println!("  {:17} {zone:14} {prediction}  {}", p.task, p.model);
         } else {
             println!("  {:17} no zone has fresh readings", task.task);
         }
@@ -315,14 +315,14 @@ fn print_results(
     );
 }
 
-/// As in `15.42 °C [15.33 to 15.51, 90 %]` or `hold (97 %)`.
+/// Shows a prediction, as in `15.42 °C [15.33 to 15.51, 90 %]` or `hold (97 %)`.
 fn format_prediction(p: &Prediction) -> String {
     if let Some(class) = p.class {
-        let share = p.probabilities.as_ref().and_then(|all| all.get(class));
-        let share = share.map_or(String::new(), |share| format!(" ({:.0} %)", 100.0 * share));
+        let probability = p.probabilities.as_ref().and_then(|all| all.get(class));
+        let share = probability.map_or(String::new(), |share| format!(" ({:.0} %)", 100.0 * share));
         return format!("{class}{share}");
     }
-    // An anomaly's is what 90 % of usual minutes score.
+    // The interval of an anomaly score is the one that holds 90 % of normal minutes.
     let usual = if p.task == "anomaly" { "usually " } else { "" };
     let interval = p.interval.map_or(String::new(), |[low, high]| {
         format!(" [{usual}{low:.2} to {high:.2}, {:.0} %]", 100.0 * p.interval_level)
@@ -332,15 +332,15 @@ fn format_prediction(p: &Prediction) -> String {
 
 async fn run_live(
     data_dir: &Path,
-    house: &MicroclimateApp,
+    app: &MicroclimateApp,
     simulation: Option<Simulation>,
     shutdown: &CancellationToken,
 ) -> Result<()> {
     println!(
         "\nlive until Ctrl-C:\n  page and REST  http://{}/\n  MQTT           {}",
-        house.rest, house.mqtt
+        app.rest, app.mqtt
     );
-    let ready = serde_json::json!({ "rest": format!("http://{}", house.rest), "mqtt": house.mqtt });
+    let ready = serde_json::json!({ "rest": format!("http://{}", app.rest), "mqtt": app.mqtt });
     let path = data_dir.join(READY_FILE);
     fs::write(&path, ready.to_string()).with_context(|| path.display().to_string())?;
     let live = async {
@@ -354,7 +354,7 @@ async fn run_live(
     };
     tokio::select! {
         () = live => {}
-        () = house.failed.cancelled() => {}
+        () = app.failed.cancelled() => {}
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! All of it in one process.
+//! All services in one process.
 //!
 //! # Layout
 //! - `cli`: commands and flags
@@ -6,11 +6,14 @@
 //! - `house`: all parts, started, served together, stopped in order
 //! - `demo`: two weeks through everything
 //! - `screen`, `summary`: what people and programs see of it
-//! - `page`: the first page
+//! - `overview`: the state of all zones at once, and as it changes
+//! - `page`: the files of the page; `compression`: of answers
 
 mod app;
 mod cli;
+mod compression;
 mod demo;
+mod overview;
 mod page;
 mod progress;
 mod settings;
@@ -39,7 +42,7 @@ async fn run_command() -> Result<()> {
     let cli = MicroclimateArgs::parse();
     match cli.command {
         MicroclimateCommand::Demo(demo) => {
-            // Bars and results are enough; what goes wrong is still said.
+            // Progress bars and results are enough; warnings are still logged.
             log::init_logging(log::LogFormat::default(), "warn");
             demo::run_demo(demo).await
         }
@@ -53,15 +56,15 @@ async fn run_command() -> Result<()> {
 async fn run_services(common: CommonArgs) -> Result<()> {
     let CommonArgs { data_dir, config, set } = common;
     let settings = AppSettings::load(&data_dir, &[], config.as_deref(), &set)?;
-    let shutdown = shutdown::cancel_on_signal()?;
-    let house = MicroclimateApp::start(&settings)?;
-    let url = format!("{}://{}/", settings.rest.tls.scheme(), house.rest);
-    tracing::info!(mqtt = %house.mqtt, rest = %url, "up");
+    let stop_token = shutdown::cancel_on_signal()?;
+    let app = MicroclimateApp::start(&settings)?;
+    let url = format!("{}://{}/", settings.rest.tls.scheme(), app.rest);
+    tracing::info!(mqtt = %app.mqtt, rest = %url, "up");
     let mut hangups = signal(SignalKind::hangup())?;
-    let gateway = house.gateway.clone();
+    let gateway = app.gateway.clone();
     let reloading = async {
-        // The gateway's part of the configuration, its users and certificates are read again;
-        // bad ones change nothing.
+        // The gateway's settings, users and certificates are loaded again; invalid ones change
+        // nothing.
         while hangups.recv().await.is_some() {
             let loaded = AppSettings::load(&data_dir, &[], config.as_deref(), &set);
             let reloaded = match loaded {
@@ -77,8 +80,8 @@ async fn run_services(common: CommonArgs) -> Result<()> {
     };
     tokio::select! {
         () = reloading => {}
-        () = shutdown.cancelled() => {}
-        () = house.failed.cancelled() => {}
+        () = stop_token.cancelled() => {}
+        () = app.failed.cancelled() => {}
     }
-    house.stop().await
+    app.stop().await
 }

@@ -1,11 +1,10 @@
-//! What a person sees while a demo runs: on stderr, so that stdout stays for
-//! results.
+//! Progress shown to a person while a demo runs, on stderr, so that stdout has only results.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// One stage after the other, each with a bar that moves.
+/// Stage of a demo, with a progress bar.
 pub(crate) struct ProgressStage {
     bar: ProgressBar,
     what: &'static str,
@@ -25,12 +24,12 @@ impl ProgressStage {
         Self { bar, what, start: Instant::now() }
     }
 
-    /// A handle that can be moved into what does the work.
+    /// Handle of the bar that can be moved into the work.
     pub(crate) fn progress_bar(&self) -> ProgressBar {
         self.bar.clone()
     }
 
-    /// Ends the stage with what came of it; returns its seconds.
+    /// Ends the stage with its result and returns its seconds.
     pub(crate) fn finish_stage(self, result: &str) -> f64 {
         let seconds = self.start.elapsed().as_secs_f64();
         self.bar.finish_and_clear();
@@ -39,7 +38,7 @@ impl ProgressStage {
     }
 }
 
-/// Shows a share of 1.
+/// Shows a share, 0–1, and a message.
 pub(crate) fn set_progress(
     bar: &ProgressBar,
     share: f64,
@@ -49,7 +48,7 @@ pub(crate) fn set_progress(
     bar.set_message(message);
 }
 
-/// 1234567 as `1,234,567`.
+/// Formats 1234567 as `1,234,567`.
 pub(crate) fn format_thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

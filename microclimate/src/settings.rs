@@ -1,5 +1,5 @@
-//! One configuration for all parts: each service's own keys in a table of its
-//! name, what they share at the top.
+//! One configuration for all services: each service has a table of its name, and shared keys are at
+//! the top.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,10 +10,10 @@ use service::{
 use telemetry::{MetricSpec, SmolStr};
 use toml::{Table, Value};
 
-/// What all parts of one process need.
+/// Settings of all services in one process.
 #[derive(Clone, Debug)]
 pub(crate) struct AppSettings {
-    /// The one REST listener.
+    /// The only REST listener.
     pub(crate) rest: RestConfig,
     pub(crate) gateway: gateway::GatewaySettings,
     pub(crate) feature_store: feature_store::FeatureStoreSettings,
@@ -44,8 +44,8 @@ const OPEN_TABLES: [&str; 7] = [
     "trainer.zones",
     "simulator.replay.columns",
 ];
-/// Keys of single services that mean nothing in one process, where parts
-/// share them or talk directly: refused, rather than ignored.
+/// Keys of single services that have no meaning in one process, where the services share them or
+/// talk directly. They are refused instead of ignored.
 const SHARED_KEYS: [(&str, &[&str]); 4] = [
     ("gateway", &["log", "rest", "metrics"]),
     (
@@ -66,8 +66,8 @@ const SHARED_KEYS: [(&str, &[&str]); 4] = [
 ];
 
 impl AppSettings {
-    /// Loads defaults, overlaid by `defaults_set`, a file, the environment
-    /// (`MICROCLIMATE__REST__TOKEN`) and flags.
+    /// Loads the settings. The defaults are overridden by `defaults_set`, a file, the environment
+    /// (`MICROCLIMATE__REST__TOKEN`) and flags, in this order.
     pub(crate) fn load(
         data_dir: &Path,
         defaults_set: &[(&str, Value)],
@@ -88,9 +88,9 @@ impl AppSettings {
         set_key(&mut log, "spool.dir", data_dir.join("spool").display().to_string().into());
         defaults.insert("log".to_owned(), log);
         for (name, shared) in SHARED_KEYS {
-            let mut own = whole[name].clone();
-            shared.iter().for_each(|key| remove_key(&mut own, key));
-            defaults.insert(name.to_owned(), Value::Table(own));
+            let mut service_defaults = whole[name].clone();
+            shared.iter().for_each(|key| remove_key(&mut service_defaults, key));
+            defaults.insert(name.to_owned(), Value::Table(service_defaults));
         }
         let mut defaults = Value::Table(defaults);
         let path = |name: &str| Value::from(data_dir.join(name).display().to_string());
@@ -118,18 +118,18 @@ impl AppSettings {
         Ok(settings)
     }
 
-    /// Gives each service what is its own and what is shared.
+    /// Splits the configuration into the services' own tables, with the shared keys in each.
     fn split_by_service(loaded: Table, whole: &BTreeMap<&str, Table>) -> Result<Self, ConfigError> {
         let service = |name: &str| {
-            let mut own = Value::Table(whole[name].clone());
-            merge_tables(&mut own, &loaded[name]);
-            if own.get("log").is_some() {
-                set_key(&mut own, "log", loaded["log"].clone());
+            let mut service_table = Value::Table(whole[name].clone());
+            merge_tables(&mut service_table, &loaded[name]);
+            if service_table.get("log").is_some() {
+                set_key(&mut service_table, "log", loaded["log"].clone());
             }
-            if own.get("metrics").is_some() {
-                set_key(&mut own, "metrics", loaded["metrics"].clone());
+            if service_table.get("metrics").is_some() {
+                set_key(&mut service_table, "metrics", loaded["metrics"].clone());
             }
-            own
+            service_table
         };
         Ok(Self {
             rest: deserialize_table("rest", loaded["rest"].clone())?,
@@ -140,7 +140,7 @@ impl AppSettings {
         })
     }
 
-    /// The site's own metrics.
+    /// Metrics that the site has added.
     pub(crate) fn site_metrics(&self) -> &BTreeMap<SmolStr, MetricSpec> {
         &self.gateway.metrics
     }
@@ -189,7 +189,7 @@ fn merge_tables(under: &mut Value, over: &Value) {
         (Value::Table(under), Value::Table(over)) => {
             for (key, value) in over {
                 match under.get_mut(key) {
-                    Some(own) => merge_tables(own, value),
+                    Some(existing) => merge_tables(existing, value),
                     None => {
                         under.insert(key.clone(), value.clone());
                     }

@@ -1,4 +1,4 @@
-//! What a demo comes to, as JSON.
+//! Summary of a demo, as JSON.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,17 @@ use serde::Serialize;
 use telemetry::ZoneId;
 use trainer::{ModelComparison, Prediction, tasks::NotApplicable};
 
-/// The answer of `demo --once --json`.
+/// Output of `demo --once --json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct DemoSummary {
     pub(crate) readings: DemoReadingCounts,
     pub(crate) features: DemoFeatureCounts,
     pub(crate) tasks: BTreeMap<String, TaskSummary>,
-    /// Of each stage.
+    /// Seconds by stage.
     pub(crate) seconds: BTreeMap<&'static str, f64>,
 }
 
-/// What became of readings.
+/// Number of readings by what happened to them.
 #[derive(Debug, Serialize)]
 pub(crate) struct DemoReadingCounts {
     pub(crate) published: u64,
@@ -27,7 +27,7 @@ pub(crate) struct DemoReadingCounts {
     pub(crate) unaccounted: i64,
 }
 
-/// What was computed of them.
+/// Number of zones, columns and feature rows.
 #[derive(Debug, Serialize)]
 pub(crate) struct DemoFeatureCounts {
     pub(crate) zones: usize,
@@ -35,7 +35,7 @@ pub(crate) struct DemoFeatureCounts {
     pub(crate) rows: u64,
 }
 
-/// What came of a task.
+/// Result of a task.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum TaskSummary {
@@ -43,7 +43,7 @@ pub(crate) enum TaskSummary {
     NotApplicable(NotApplicable),
 }
 
-/// A line of a leaderboard.
+/// Entry of a leaderboard.
 #[derive(Debug, Serialize)]
 pub(crate) struct LeaderboardSummary {
     model: String,
@@ -52,7 +52,7 @@ pub(crate) struct LeaderboardSummary {
     baseline_value: f64,
 }
 
-/// A prediction.
+/// Prediction of a champion.
 #[derive(Debug, Serialize)]
 pub(crate) struct PredictionSummary {
     zone: ZoneId,
@@ -63,7 +63,7 @@ pub(crate) struct PredictionSummary {
     interval: Option<[f64; 2]>,
 }
 
-/// The tasks of a comparison with a prediction of each.
+/// Summarises the tasks of a comparison, each with its prediction.
 pub(crate) fn summarise_tasks(
     comparison: &ModelComparison,
     predictions: &[Prediction],

@@ -1,12 +1,12 @@
-//! Detectors on the labelled wireless sensor network data of S. Suthaharan et
-//! al., "Labelled data collection for anomaly detection in wireless sensor
-//! networks", ISSNIP 2010: temperature and humidity every 5 seconds, and in two
-//! of three motes one event, made with hot water steam.
+//! Scores detectors on the labelled wireless sensor network data of S. Suthaharan et al., "Labelled
+//! data collection for anomaly detection in wireless sensor networks", ISSNIP 2010. It has
+//! temperature and humidity every 5 seconds. In two of three motes there is one event, made with
+//! hot water steam.
 //!
-//! `cargo run -p microclimate-models --example labelled_motes -- FOLDER` reads
-//! `singlehop_*.txt`. What is usual of each series is learnt from the first
-//! 1,000 readings, detectors from the next 1,000; the others are judged. A
-//! reading stands for a minute here: the channels count readings.
+//! `cargo run -p microclimate-models --example labelled_motes -- FOLDER` reads `singlehop_*.txt`.
+//! The normal profile of each series is fitted on the first 1,000 readings, and detectors on the
+//! next 1,000. The rest is used for evaluation. Here a reading stands for a minute: the channels
+//! count readings.
 
 use std::{env, fs, io, path::Path};
 
@@ -51,19 +51,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut motes = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|own| own == "txt") {
+        if path.extension().is_some_and(|extension| extension == "txt") {
             motes.push(read_mote(&path)?);
         }
     }
     motes.sort_by(|a, b| a.name.cmp(&b.name));
     let rows = |mote: &MoteRecording| -> Option<Vec<Array2<f64>>> {
-        let of = |values: &Vec<f64>| {
+        let profile_rows = |values: &Vec<f64>| {
             Some(NormalProfile::from_values(&values[..USUAL])?.rarity_rows(values))
         };
-        mote.series.iter().map(of).collect()
+        mote.series.iter().map(profile_rows).collect()
     };
     let rows: Option<Vec<Vec<Array2<f64>>>> = motes.iter().map(rows).collect();
-    let rows = rows.ok_or("a series that never moves")?;
+    let rows = rows.ok_or("a series never changes")?;
     let learn: Vec<_> = rows
         .iter()
         .flatten()
@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let labels = &mote.labels[USUAL + LEARN..];
         let faulty = labelled_events(labels);
         println!(
-            "\n{}: {} readings judged, {} of them in {} events",
+            "\n{}: {} readings evaluated, {} of them in {} events",
             mote.name,
             labels.len(),
             labels.iter().filter(|label| **label).count(),
@@ -89,7 +89,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
         for detector in all_detectors() {
             let fitted = detector.fit(learn.view(), 1)?;
-            // The more unusual of the two.
+            // The higher score of the two series.
             let each = rows
                 .iter()
                 .map(|x| fitted.score_rows(x.slice_axis(Axis(0), Slice::from(USUAL + LEARN..))));

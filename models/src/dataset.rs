@@ -1,4 +1,4 @@
-//! Rows of named numbers, and what they should predict.
+//! Rows of named inputs, with their targets.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use sha2::{Digest, Sha256};
 
 use crate::FitError;
 
-/// The names of a row's numbers, in order. A model refuses any other. Its
-/// written form carries its hash, and is refused where the two do not fit.
+/// Names of a row's inputs, in order. A model refuses any other schema. The serialised form carries
+/// its hash, and is refused where names and hash do not match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct FeatureSchema {
-    /// In the order of columns.
+    /// Feature names, in the order of the columns.
     pub features: Vec<String>,
 }
 
 impl FeatureSchema {
-    /// SHA-256 over the names, hexadecimal.
+    /// SHA-256 of the names, hexadecimal.
     #[must_use]
     pub fn schema_hash(&self) -> String {
         let mut hasher = Sha256::new();
@@ -30,7 +30,7 @@ impl FeatureSchema {
     }
 }
 
-/// A schema as it is written.
+/// Serialised form of a schema.
 #[derive(Serialize, Deserialize)]
 struct Written {
     features: Vec<String>,
@@ -49,8 +49,10 @@ impl TryFrom<Written> for FeatureSchema {
     fn try_from(Written { features, hash }: Written) -> Result<Self, String> {
         let schema = Self { features };
         match schema.schema_hash() {
-            own if own == hash => Ok(schema),
-            own => Err(format!("its inputs have the schema hash {own}, and it says {hash}")),
+            computed if computed == hash => Ok(schema),
+            computed => Err(format!(
+                "found schema hash {hash}, expected {computed}, the hash of its inputs"
+            )),
         }
     }
 }
@@ -59,26 +61,26 @@ pub(crate) fn encode_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Rows in the order of time, with their truths.
+/// Rows in the order of time, with their targets.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     /// Names of the columns of `x`.
     pub schema: Arc<FeatureSchema>,
-    /// rows × features; NaN where a value is missing.
+    /// Inputs, rows × features; NaN where a value is missing.
     pub x: Array2<f64>,
-    /// One truth a row; always finite.
+    /// Target of each row; always finite.
     pub y: Array1<f64>,
-    /// One flag a row, true where the truth is only known to be at least `y`
-    /// (the watching ended, or someone watered, before it came). Survival
-    /// models learn from it; the others take `y` as it is.
+    /// One flag per row, true where the target is only known to be at least `y`, because the
+    /// observation ended, or someone watered, before it was reached. Survival models use the flags;
+    /// other models use `y` alone.
     pub censored: Option<Vec<bool>>,
 }
 
 impl Dataset {
-    /// Puts a data set together.
+    /// Creates a data set without censored rows.
     ///
     /// # Errors
-    /// Where the shapes do not fit, or a truth is not finite.
+    /// The shapes do not match, or a target is not finite.
     pub fn new(
         schema: Arc<FeatureSchema>,
         x: Array2<f64>,
@@ -86,25 +88,25 @@ impl Dataset {
     ) -> Result<Self, FitError> {
         if x.ncols() != schema.features.len() || x.nrows() != y.len() {
             return Err(FitError::ShapeMismatch {
-                found: format!("{} × {} inputs and {} truths", x.nrows(), x.ncols(), y.len()),
-                expected: format!("n × {} inputs and n truths", schema.features.len()),
+                found: format!("{} × {} inputs and {} targets", x.nrows(), x.ncols(), y.len()),
+                expected: format!("n × {} inputs and n targets", schema.features.len()),
             });
         }
-        if let Some(row) = y.iter().position(|truth| !truth.is_finite()) {
+        if let Some(row) = y.iter().position(|target| !target.is_finite()) {
             return Err(FitError::NonFiniteTarget { row, found: y[row] });
         }
         Ok(Self { schema, x, y, censored: None })
     }
 
-    /// The same rows, some truths of which are lower bounds.
+    /// Marks rows whose targets are lower bounds.
     ///
     /// # Errors
-    /// Where there is not one flag a row.
+    /// The number of flags differs from the number of rows.
     pub fn with_censored(self, censored: Vec<bool>) -> Result<Self, FitError> {
         if censored.len() != self.row_count() {
             return Err(FitError::ShapeMismatch {
                 found: format!("{} rows and {} flags", self.row_count(), censored.len()),
-                expected: "one flag a row".to_owned(),
+                expected: "one flag per row".to_owned(),
             });
         }
         Ok(Self { censored: Some(censored), ..self })
@@ -116,7 +118,7 @@ impl Dataset {
         self.y.len()
     }
 
-    /// At most `rows_max` rows, evenly spread over time.
+    /// Returns at most `rows_max` rows, evenly spread over time.
     #[must_use]
     pub fn subsample_rows(&self, rows_max: usize) -> Self {
         let rows = self.row_count();
@@ -126,7 +128,7 @@ impl Dataset {
         self.select_rows(&evenly_spaced_rows(rows, rows_max))
     }
 
-    /// These rows.
+    /// Returns the rows with these indices.
     #[must_use]
     pub fn select_rows(&self, rows: &[usize]) -> Self {
         let (x, y) = (self.x.select(Axis(0), rows), self.y.select(Axis(0), rows));
@@ -135,7 +137,7 @@ impl Dataset {
     }
 }
 
-/// At most `rows_max` of `rows` row numbers, evenly spread.
+/// Returns at most `rows_max` row indices below `rows`, evenly spread.
 pub(crate) fn evenly_spaced_rows(rows: usize, rows_max: usize) -> Vec<usize> {
     let kept = rows.min(rows_max);
     (0..kept).map(|i| i * rows / kept).collect()

@@ -21,83 +21,82 @@ use crate::{
     },
 };
 
-/// Fewest rows that a model is fitted on.
+/// Fewest rows on which a model is fitted.
 pub const ROWS_MIN: usize = 30;
 
-/// Why a model could not be fitted.
+/// Error: a model could not be fitted.
 #[derive(Debug, thiserror::Error)]
 pub enum FitError {
-    /// Arrays that do not fit one another.
+    /// The shapes of arrays do not match.
     #[error("found {found}, expected {expected}")]
     ShapeMismatch {
-        /// The shapes.
+        /// Shapes found.
         found: String,
-        /// The shapes that fit.
+        /// Shapes expected.
         expected: String,
     },
-    /// A truth that is none.
-    #[error("row {row}: the truth is {found}, expected a finite number")]
+    /// A target is not finite.
+    #[error("row {row}: the target is {found}, expected a finite number")]
     NonFiniteTarget {
-        /// Counted from 0.
+        /// Row, from 0.
         row: usize,
-        /// Its value.
+        /// Target of the row.
         found: f64,
     },
-    /// Too little to learn from.
-    #[error("{rows} rows to learn from, expected at least {ROWS_MIN}")]
+    /// There are too few rows.
+    #[error("{rows} rows for fitting, expected at least {ROWS_MIN}")]
     FewRows {
-        /// As many as there are.
+        /// Number of rows.
         rows: usize,
     },
-    /// A column that the model is about is missing.
+    /// An input that the model uses is missing.
     #[error("there is no input `{0}`")]
     NoColumn(String),
-    /// A truth below 0, for a model of times and amounts.
-    #[error("{model}: the truth of row {row} is {found}, expected 0 or more")]
+    /// A target is below 0, in a model of times or amounts.
+    #[error("{model}: the target of row {row} is {found}, expected 0 or more")]
     NegativeTarget {
-        /// The model's name.
+        /// Name of the model.
         model: &'static str,
-        /// Counted from 0.
+        /// Row, from 0.
         row: usize,
-        /// Its value.
+        /// Target of the row.
         found: f64,
     },
-    /// Truths that are all of one class.
-    #[error("all truths are of the class `{0}`, expected at least two classes")]
+    /// All targets have the same class.
+    #[error("all targets have the class `{0}`, expected at least two classes")]
     OneClass(String),
-    /// The library that does the work gave up.
+    /// The library that fits the model failed.
     #[error("{model}: {what}")]
     Library {
-        /// The model's name.
+        /// Name of the model.
         model: &'static str,
-        /// What the library says.
+        /// Error of the library.
         what: String,
     },
 }
 
-/// A way to learn from rows. The same rows and seed give the same model,
-/// whatever the number of threads.
+/// Method that learns from rows. The same rows and seed give the same model, whatever the number of
+/// threads.
 pub trait Estimator: Send + Sync {
-    /// Its name in leaderboards and artifacts.
+    /// Name in leaderboards and artifacts.
     fn name(&self) -> &'static str;
 
-    /// More rows than this are thinned out evenly before fitting.
+    /// Largest number of rows that is fitted; more rows are thinned evenly.
     fn rows_max(&self) -> usize {
         usize::MAX
     }
 
-    /// What it does where an input is missing (NaN); every model does
-    /// something.
+    /// Treatment of missing inputs (NaN), which every model accepts.
     fn missing_policy(&self) -> MissingPolicy;
 
-    /// Learns from `data`, which is left as it is.
+    /// Fits a model to `data`.
     ///
     /// # Errors
     /// See [`FitError`].
     fn fit(&self, data: &Dataset, seed: u64) -> Result<FittedRegressor, FitError>;
 }
 
-/// Fits after thinning; also returns the number of rows that were used.
+/// Fits a regressor after thinning the rows, and returns the number of rows that were used.
 ///
 /// # Errors
 /// See [`FitError`].
@@ -113,35 +112,35 @@ pub fn fit_regressor(
     Ok((estimator.fit(&thinned, seed)?, thinned.row_count()))
 }
 
-/// What was learnt; can be written and read back.
+/// Fitted regressor; can be saved and loaded.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FittedRegressor {
-    /// Always the same.
+    /// The same value for every row.
     Constant(ConstantModel),
     /// One input times a factor.
     Column(ScaledColumn),
     /// A weighted sum of standardised inputs.
     Linear(LinearModel),
-    /// The exponential of such a sum.
+    /// Exponential of such a sum.
     LogLinear(LogLinearModel),
-    /// Such a sum that goes on learning.
+    /// Such a sum that keeps learning online.
     Recursive(FittedRecursive),
-    /// Rows that are remembered.
+    /// Rows of the training set.
     Neighbours(FittedNeighbours),
-    /// A sum of similarities to some rows.
+    /// Weighted sum of similarities to some rows.
     Kernel(KernelSum),
     /// A small neural net.
     NeuralNet(FittedNeuralNet),
-    /// Trees: what smartcore fits.
+    /// Trees fitted by smartcore.
     Trees(FittedTrees),
     /// Boosted trees.
     Boosting(FittedBoosting),
     /// Boosted trees for quantiles.
     Quantiles(BoostedQuantiles),
-    /// Boosted trees for times, some of them censored.
+    /// Boosted trees for times, some of which are censored.
     Survival(FittedSurvival),
-    /// The middle of several.
+    /// Median of several models.
     Ensemble(EnsembleMembers),
     /// A weighted mean of several.
     Blend(Blend),
@@ -150,12 +149,11 @@ pub enum FittedRegressor {
 }
 
 impl FittedRegressor {
-    /// Predicts one value for each row of `x` (rows × features, NaN where a
-    /// value is missing).
+    /// Predicts one value for each row of `x` (rows × features, NaN where a value is missing).
     ///
     /// # Panics
-    /// Where `x` has another number of columns than the model was fitted on;
-    /// [`ModelArtifact`](crate::Artifact) checks names before.
+    /// `x` has another number of columns than the model was fitted on;
+    /// [`ModelArtifact`](crate::ModelArtifact) checks the names before.
     #[must_use]
     pub fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
         match self {
@@ -177,8 +175,8 @@ impl FittedRegressor {
         }
     }
 
-    /// Levels and the quantiles at them (rows × levels, never falling), of
-    /// models that learn a distribution; none of the others.
+    /// Predicts quantiles (rows × levels, never falling) and returns them with their levels. `None`
+    /// for models that do not learn a distribution.
     ///
     /// # Panics
     /// As [`FittedRegressor::predict`].
@@ -191,8 +189,8 @@ impl FittedRegressor {
         }
     }
 
-    /// The probability of each class (rows × classes), of models that learn
-    /// classes; none of the others.
+    /// Predicts the probability of each class (rows × classes). `None` for models that do not learn
+    /// classes.
     ///
     /// # Panics
     /// As [`FittedRegressor::predict`].
@@ -242,10 +240,10 @@ impl FittedRegressor {
     ///
     /// # Panics
     /// As [`FittedRegressor::predict`].
-    pub fn learn_row(&mut self, row: ArrayView1<f64>, truth: f64) -> bool {
+    pub fn learn_row(&mut self, row: ArrayView1<f64>, target: f64) -> bool {
         match self {
-            Self::Recursive(model) if truth.is_finite() => {
-                model.learn_row(row, truth);
+            Self::Recursive(model) if target.is_finite() => {
+                model.learn_row(row, target);
                 true
             }
             Self::Recursive(_) => true,

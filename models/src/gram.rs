@@ -1,17 +1,17 @@
-//! What least squares need of the rows: sums of products, gathered block by
-//! block, so that rows are read once and never copied as a whole.
+//! Sums of products that least squares need. They are gathered block by block, so that rows are
+//! read once and never copied as a whole.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice};
 use rayon::prelude::*;
 
 use crate::scaling::FeatureScaler;
 
-/// Rows that are scaled and multiplied at once.
+/// Number of rows that are scaled and multiplied at once.
 const ROWS: usize = 4096;
-/// Stretches of time that settings are chosen on.
+/// Number of periods of time on which settings are selected.
 const STRETCHES: usize = 5;
 
-/// Sums over rows of standardised inputs x and truths y.
+/// Sums over rows of standardised inputs x and targets y.
 #[derive(Clone, Debug)]
 pub(crate) struct GramMatrix {
     rows: f64,
@@ -22,7 +22,7 @@ pub(crate) struct GramMatrix {
     yy: f64,
 }
 
-/// A weighted sum with its intercept, in standardised inputs.
+/// Weights and intercept of a weighted sum of standardised inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LinearWeights {
     pub(crate) weights: Array1<f64>,
@@ -46,8 +46,8 @@ impl GramMatrix {
         }
     }
 
-    /// The rows of one stretch. Blocks are added in their order, so the sums
-    /// are the same on any number of threads.
+    /// Sums over the rows of one period. Blocks are added in their order, so that the sums are the
+    /// same on any number of threads.
     fn from_stretch(scaler: &FeatureScaler, x: ArrayView2<f64>, y: ArrayView1<f64>) -> Self {
         let starts: Vec<usize> = (0..x.nrows()).step_by(ROWS).collect();
         let block = |start: usize| {
@@ -62,7 +62,7 @@ impl GramMatrix {
             .fold(Self::with_width(scaler.output_width()), |sum, block| sum.add_sums(block))
     }
 
-    /// The sums of five stretches of time of equal length.
+    /// Sums of five periods of time of equal length.
     pub(crate) fn split_stretches(
         scaler: &FeatureScaler,
         x: ArrayView2<f64>,
@@ -116,10 +116,9 @@ impl GramMatrix {
     }
 }
 
-/// The candidate that predicts each stretch best from those before it: cross-
-/// validation that never looks ahead (L. J. Tashman, "Out-of-sample tests of
-/// forecasting accuracy", Int. J. Forecasting 16(4), 2000). `fit` gives one
-/// model a candidate.
+/// Selects the candidate that predicts each period best from those before it: cross-validation that
+/// never uses the future (L. J. Tashman, "Out-of-sample tests of forecasting accuracy", Int. J.
+/// Forecasting 16(4), 2000). `fit` returns one model per candidate.
 pub(crate) fn best_candidate(
     stretches: &[GramMatrix],
     candidates: usize,
@@ -129,8 +128,8 @@ pub(crate) fn best_candidate(
     for next in 1..stretches.len() {
         let fitted = fit(&GramMatrix::sum_all(&stretches[..next]));
         for (error, model) in errors.iter_mut().zip(&fitted) {
-            let own = model.as_ref().map(|model| stretches[next].squared_error(model));
-            *error += own.filter(|own| own.is_finite()).unwrap_or(f64::INFINITY);
+            let period_error = model.as_ref().map(|model| stretches[next].squared_error(model));
+            *error += period_error.filter(|error| error.is_finite()).unwrap_or(f64::INFINITY);
         }
     }
     (0..candidates).min_by(|a, b| errors[*a].total_cmp(&errors[*b])).unwrap_or_default()

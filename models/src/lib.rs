@@ -1,17 +1,18 @@
-//! The models, their artifacts and their registry. Knows arrays and names,
-//! neither Kafka nor DuckDB.
+//! Models, their artifacts and their registry. This crate knows arrays and names, but neither Kafka
+//! nor DuckDB.
 //!
 //! # Layout
-//! - `dataset`: rows of named numbers and truths
-//! - `fill`: missing values, standardised inputs
-//! - `estimator`: what learns, and what was learnt
-//! - [`zoo`]: the regressors
+//! - `dataset`: rows of named inputs, with their targets
+//! - `scaling`: missing values, standardised inputs
+//! - `gram`, `linalg`: sums of products and linear algebra for least squares
+//! - `estimator`: the trait of regressors, and fitted regressors
+//! - [`regressors`]: the regressors
 //! - [`classify`]: the classifiers
 //! - [`detect`]: the anomaly detectors
 //! - [`metrics`]: errors, precision, intervals
-//! - [`stats`]: tests and intervals that make a comparison honest
-//! - [`artifact`]: a model in a file, checked when it is read
-//! - [`registry`]: versions of them, the gate, and which is the champion
+//! - [`stats`]: statistical tests and intervals for comparisons
+//! - [`artifact`]: a model in a file, which is checked when it is loaded
+//! - [`registry`]: versions of models, the gate, and the champion
 
 pub mod artifact;
 pub mod classify;

@@ -1,10 +1,9 @@
-//! The little linear algebra that is needed, without LAPACK.
+//! The small part of linear algebra that the models need, without LAPACK.
 
 use ndarray::{Array1, Array2, ArrayView1};
 
-/// The lower triangle L of A = LLᵀ, for a symmetric positive definite A; none
-/// where A is not. G. H. Golub, C. F. Van Loan, "Matrix Computations", 4th
-/// ed., 2013, algorithm 4.2.2.
+/// Lower triangle L of A = LLᵀ, for a symmetric positive definite A; `None` for other matrices. G.
+/// H. Golub, C. F. Van Loan, "Matrix Computations", 4th ed., 2013, algorithm 4.2.2.
 pub(crate) fn cholesky(mut a: Array2<f64>) -> Option<Array2<f64>> {
     let n = a.nrows();
     for j in 0..n {
@@ -23,7 +22,7 @@ pub(crate) fn cholesky(mut a: Array2<f64>) -> Option<Array2<f64>> {
     Some(a)
 }
 
-/// y of Ly = b.
+/// Solves Ly = b for y.
 pub(crate) fn forward_substitute(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
     for i in 0..b.len() {
         let known: f64 = l.row(i).iter().zip(&b).take(i).map(|(l, y)| l * y).sum();
@@ -32,7 +31,7 @@ pub(crate) fn forward_substitute(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<
     b
 }
 
-/// x of Lᵀx = b.
+/// Solves Lᵀx = b for x.
 pub(crate) fn back_substitute(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
     for i in (0..b.len()).rev() {
         let known: f64 = l.column(i).iter().zip(&b).skip(i + 1).map(|(l, x)| l * x).sum();
@@ -41,15 +40,15 @@ pub(crate) fn back_substitute(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64
     b
 }
 
-/// x of Ax = b, for a symmetric positive definite A.
+/// Solves Ax = b for x, for a symmetric positive definite A.
 pub(crate) fn solve_positive_definite(a: Array2<f64>, b: Array1<f64>) -> Option<Array1<f64>> {
     let l = cholesky(a)?;
     let half = forward_substitute(&l, b);
     Some(back_substitute(&l, half))
 }
 
-/// Numbers that are worked on at once. Sums of floats have an order, which
-/// keeps the compiler from doing so by itself.
+/// Number of partial sums that are computed side by side. The compiler may not reorder sums of
+/// floats by itself.
 const LANES: usize = 8;
 
 /// |a − b|².
@@ -59,7 +58,7 @@ pub(crate) fn squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) -> f64 {
     lanes.iter().sum()
 }
 
-/// The same over what both have (neither is NaN), and how many that are.
+/// |a − b|² over the inputs that are not NaN in both, and the number of these inputs.
 pub(crate) fn common_squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) -> (f64, f64) {
     let (mut lanes, mut common) = ([0.0; LANES], [0.0; LANES]);
     for_each_difference(a, b, |lane, gap| {
@@ -70,7 +69,7 @@ pub(crate) fn common_squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) ->
     (lanes.iter().sum(), common.iter().sum())
 }
 
-/// Gives each difference to one of the lanes in turn.
+/// Passes each difference to one of the lanes in turn.
 #[inline]
 fn for_each_difference(a: ArrayView1<f64>, b: ArrayView1<f64>, mut take: impl FnMut(usize, f64)) {
     let (Some(a), Some(b)) = (a.as_slice(), b.as_slice()) else {

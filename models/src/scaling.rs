@@ -1,29 +1,29 @@
-//! What models do about missing values, and standardised inputs.
+//! Missing values and standardised inputs.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// What a model does where an input is missing (NaN).
+/// Treatment of a missing input (NaN) by a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MissingPolicy {
-    /// It looks at no input.
+    /// The model uses no inputs.
     Unused,
-    /// Sees the median of the training part.
+    /// The input takes the median of the training set.
     Median,
-    /// Sees the median, and a flag beside each input that is missing in 1 % to
-    /// 99 % of the training rows: that a sensor is silent tells something.
+    /// The input takes the median. An input that is missing in 1 % to 99 % of the training rows
+    /// also has a flag, because the silence of a sensor carries information.
     MedianAndFlag,
-    /// Learns a branch of its own for it.
+    /// The model learns a separate branch for missing inputs.
     Branch,
-    /// Leaves that input out of the distance.
+    /// The distance omits the input.
     LeftOut,
 }
 
-/// The median of finite values, 0 where there are none.
-pub(crate) fn finite_median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+/// Median of the finite values, 0 if there are none.
+pub(crate) fn finite_median(samples: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = samples.filter(|value| value.is_finite()).collect();
     if values.is_empty() {
         return 0.0;
     }
@@ -38,16 +38,15 @@ pub(crate) fn finite_median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-/// Fills what is missing, adds flags where asked, and brings columns to mean 0
-/// and spread 1.
+/// Fills missing values, adds flags if requested, and scales columns to mean 0 and spread 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "WrittenScaler")]
 pub(crate) struct FeatureScaler {
     median: Vec<f64>,
-    /// The columns that have a flag, which come after all columns.
+    /// Columns that have a flag. Flags come after all columns.
     flagged: Vec<usize>,
     mean: Array1<f64>,
-    /// One over the spread.
+    /// Inverse of the spread.
     factor: Array1<f64>,
 }
 
@@ -101,26 +100,26 @@ impl ColumnStatistics {
         Self { median, missing: missing / rows, mean, spread }
     }
 
-    /// The spread, or none where rounding makes up all of it.
+    /// The spread. `None` where it consists of rounding errors only.
     fn nonzero_spread(&self) -> Option<f64> {
         Some(self.spread).filter(|spread| *spread > 1e-12 * self.mean.abs().max(1e-6))
     }
 }
 
 impl FeatureScaler {
-    /// A column that never moved in training stays 0: what it would say once it
-    /// moves was never learnt.
+    /// Fits a scaler in which a column that is constant in training stays 0, because its effect was
+    /// never learned.
     pub(crate) fn fit(x: ArrayView2<f64>) -> Self {
         Self::fit_with_options(x, false, 0.0)
     }
 
-    /// As [`FeatureScaler::fit`], with flags beside inputs that are often missing.
+    /// Fits a scaler as [`FeatureScaler::fit`] does, with flags for inputs that are often missing.
     pub(crate) fn fit_with_flags(x: ArrayView2<f64>) -> Self {
         Self::fit_with_options(x, true, 0.0)
     }
 
-    /// A column that never moved in training keeps its own unit, so that
-    /// detectors see it move.
+    /// Fits a scaler in which a column that is constant in training keeps its own unit, so that
+    /// detectors see it change.
     pub(crate) fn keep_constant_columns(x: ArrayView2<f64>) -> Self {
         Self::fit_with_options(x, false, 1.0)
     }
@@ -160,12 +159,12 @@ impl FeatureScaler {
         self.mean.len()
     }
 
-    /// rows × [`FeatureScaler::output_width`], all finite.
+    /// Scales rows to rows × [`FeatureScaler::output_width`], all finite.
     pub(crate) fn scale_rows(&self, x: ArrayView2<f64>) -> Array2<f64> {
         self.scale_with_fill(x, |median| median)
     }
 
-    /// The same without filling: NaN where a value is missing.
+    /// Scales rows without filling: NaN where a value is missing.
     pub(crate) fn scale_rows_unfilled(&self, x: ArrayView2<f64>) -> Array2<f64> {
         self.scale_with_fill(x, |_| f64::NAN)
     }
@@ -187,7 +186,7 @@ impl FeatureScaler {
         scaled
     }
 
-    /// Fills what is missing with medians, and leaves the rest as it is.
+    /// Replaces missing values by medians and leaves the others as they are.
     pub(crate) fn fill_missing(&self, x: ArrayView2<f64>) -> Array2<f64> {
         let mut filled = x.to_owned();
         for (mut column, median) in filled.axis_iter_mut(Axis(1)).zip(&self.median) {
@@ -197,7 +196,7 @@ impl FeatureScaler {
     }
 }
 
-/// Truths brought to mean 0 and spread 1; a spread of 0 becomes 1.
+/// Scales targets to mean 0 and spread 1, and returns mean and spread. A spread of 0 becomes 1.
 pub(crate) fn standardise_targets(y: &Array1<f64>) -> (Array1<f64>, f64, f64) {
     let mean = y.mean().unwrap_or_default();
     let spread = y.std(0.0);
@@ -205,7 +204,7 @@ pub(crate) fn standardise_targets(y: &Array1<f64>) -> (Array1<f64>, f64, f64) {
     ((y - mean) / spread, mean, spread)
 }
 
-/// Arrays with missing values in files, which know no NaN.
+/// Serialises arrays with missing values, because JSON has no NaN.
 pub(crate) mod nan_as_null {
     use ndarray::Array2;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -217,8 +216,8 @@ pub(crate) mod nan_as_null {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Array2<f64>, D::Error> {
-        let (shape, values) = <((usize, usize), Vec<Option<f64>>)>::deserialize(from)?;
-        let values = values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect();
+        let (shape, entries) = <((usize, usize), Vec<Option<f64>>)>::deserialize(from)?;
+        let values = entries.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect();
         Array2::from_shape_vec(shape, values).map_err(D::Error::custom)
     }
 }

@@ -1,16 +1,14 @@
-//! How long a prediction over HTTP takes, beside a handler that does nothing.
+//! Measures the latency of a prediction over HTTP, compared with a handler that does nothing.
 //!
-//! Against anything that serves predictions, `trainer serve` or the one-process
-//! program:
+//! It runs against any server of predictions, `trainer serve` or the one-process program:
 //!
 //! ```sh
 //! cargo run -- demo &
 //! cargo run -p microclimate-trainer --example serving_latency -- http://127.0.0.1:8080
 //! ```
 //!
-//! One connection asks one request after the other, so that times are of one
-//! request and not of a queue. `TOKEN` is sent where it is set; zones may be
-//! named after the address where `/v1/zones` is served elsewhere.
+//! One connection sends one request after the other, so that the times contain no queueing. `TOKEN`
+//! is sent if it is set. Zones are named after the address where `/v1/zones` is served elsewhere.
 
 use std::time::Instant;
 
@@ -18,25 +16,26 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Client;
 use serde_json::Value;
 
-/// Requests of each kind, after a tenth as many to warm up.
+/// Number of requests of each kind, after a tenth as many to warm up.
 const REQUESTS: usize = 5000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let url = args.next().unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
-    let asked = PredictionClient { url, client: Client::new(), token: std::env::var("TOKEN").ok() };
+    let predictions =
+        PredictionClient { url, client: Client::new(), token: std::env::var("TOKEN").ok() };
     let mut zones: Vec<String> = args.collect();
     if zones.is_empty() {
-        let known = asked.get_json("/v1/zones").await?;
-        let known = known["zones"].as_array().into_iter().flatten();
+        let answer = predictions.get_json("/v1/zones").await?;
+        let known = answer["zones"].as_array().into_iter().flatten();
         zones.extend(known.filter_map(|zone| zone["zone"].as_str()).map(str::to_owned));
     }
     ensure!(!zones.is_empty(), "no zones\nhint: name some after the address, as in farm/bay-1");
 
-    println!("{:36} {:>8} {:>8} {:>8} {:>8}", "µs a request", "median", "p99", "p99.9", "max");
-    asked.measure_latency("nothing (/healthz)", "/healthz").await?;
-    let tasks = asked.get_json("/v1/tasks").await?;
+    println!("{:36} {:>8} {:>8} {:>8} {:>8}", "µs per request", "median", "p99", "p99.9", "max");
+    predictions.measure_latency("nothing (/healthz)", "/healthz").await?;
+    let tasks = predictions.get_json("/v1/tasks").await?;
     for task in tasks["tasks"].as_array().into_iter().flatten() {
         let (Some(name), Some(model)) = (task["task"].as_str(), task["champion"]["model"].as_str())
         else {
@@ -45,8 +44,8 @@ async fn main() -> Result<()> {
         for zone in &zones {
             let path = format!("/v1/predict/{name}?zone={zone}");
             // A task may not apply to a zone.
-            if asked.get_json(&path).await.is_ok() {
-                asked.measure_latency(&format!("{name}, {model}"), &path).await?;
+            if predictions.get_json(&path).await.is_ok() {
+                predictions.measure_latency(&format!("{name}, {model}"), &path).await?;
                 break;
             }
         }

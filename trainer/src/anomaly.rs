@@ -1,19 +1,17 @@
-//! The task without a target: how unusual a metric behaves, and what may be
-//! wrong with its sensor.
+//! The task without a target: how unusually a metric behaves, and which fault its sensor may have.
 //!
-//! Each metric of a zone is a series of minutes; [`models::detect::send_minutes`]
-//! makes seven inputs of a minute, each as rare as it is for that sensor. What
-//! is usual of a sensor is learnt from the first three quarters of the training
-//! part, and detectors from the last, whose minutes are as new to the sensors'
-//! scales as later ones will be. The other parts are judged on copies with
-//! faults put in, so that labels are known.
+//! Each metric of a zone is a series of minutes. [`models::detect::sensor_faults`] makes seven
+//! inputs of a minute, each expressed as its rarity for that sensor. Normal profiles of the sensors
+//! are fitted on the first three quarters of the training set. Detectors are fitted on the last
+//! quarter, whose minutes are as new to the profiles as later ones will be. The validation and test
+//! sets are evaluated on copies with injected faults, so that labels are known.
 //!
 //! # Layout
 //! - `series`: the minutes of a metric
-//! - `parts`: what is learnt from, chosen by and judged on
-//! - `judge`: one detector
-//! - `minutes`: all judged minutes, and how sure a detector's score is
-//! - `serving`: what a champion needs to score a zone
+//! - `data_split`: training, validation and test sets
+//! - `detector_fold`: one detector in each fold
+//! - `test_minutes`: all evaluated minutes, and intervals of a detector's score
+//! - `serving`: the facts that a champion needs to score a zone
 //! - `trial`: two detectors on the same faults
 
 mod data_split;
@@ -50,23 +48,23 @@ pub use series::{MinuteSeries, anomaly_metrics};
 pub use serving::{AnomalyScore, AnomalyServing, score_zone};
 use test_minutes::{TestMinutes, relative_gain};
 
-/// The task's name.
+/// Name of the task.
 pub const TASK_NAME: &str = "anomaly";
-/// For people.
+/// Title of the task, for people.
 pub const TASK_TITLE: &str = "how unusual the sensors behave";
-/// Scores are given in multiples of the score that raises an alarm.
+/// Unit of scores: multiples of the score that raises an alarm.
 pub const TASK_UNIT: &str = "× alarm";
-/// How much of the past the inputs look at, seconds.
+/// Seconds of the past that the inputs use.
 pub const HISTORY_S: i64 = 60 * models::detect::sensor_faults::PAST_MIN as i64;
-/// The detector that others are compared with.
+/// Detector that others are compared with.
 const BASELINE_DETECTOR: &str = "robust z-score";
-/// Points in a report's pictures.
+/// Number of points in a report's figures.
 const SAMPLE_POINTS: usize = 600;
 
 /// Fits and compares detectors in every fold of the plan.
 ///
 /// # Errors
-/// Says why there is nothing to compare.
+/// States why there is nothing to compare.
 pub fn backtest_detectors(
     frames: &[ZoneFrame],
     detectors: &[Box<dyn AnomalyDetector>],
@@ -76,7 +74,7 @@ pub fn backtest_detectors(
 ) -> Result<Backtest, String> {
     if !plan.hold_out.is_empty() {
         return Err(
-            "what is usual is learnt of each sensor by itself: no zone can be held out".into()
+            "a normal profile is fitted for each sensor separately: no zone can be held out".into(),
         );
     }
     let series = data_split::collect_series(frames)?;
@@ -126,26 +124,29 @@ fn assemble_backtest(
 ) -> Backtest {
     let labels: Vec<bool> = folds.iter().flat_map(AnomalySplit::fault_labels).collect();
     let chance = labels.iter().filter(|label| **label).count() as f64 / labels.len() as f64;
-    let areas: Vec<FoldStatistic> = candidates.iter().map(|own| minutes.pr_auc(own)).collect();
-    let rival = candidates.iter().position(|own| own.is_baseline).map(|rival| &areas[rival]);
-    // Without a baseline detector, what chance would reach.
+    let areas: Vec<FoldStatistic> =
+        candidates.iter().map(|candidate| minutes.pr_auc(candidate)).collect();
+    let rival =
+        candidates.iter().position(|candidate| candidate.is_baseline).map(|rival| &areas[rival]);
+    // Without a baseline detector, the value that chance would reach.
     let baseline = rival.map_or(chance, FoldStatistic::value);
     let last = &folds[folds.len() - 1];
     let mut leaderboard: Vec<LeaderboardEntry> = candidates
         .iter()
         .zip(&areas)
-        .map(|(own, area)| {
-            let took = latency::measure_latency(&own.last_fold().predictor, last.train.view());
-            let rival = rival.filter(|_| !own.is_baseline);
+        .map(|(candidate, area)| {
+            let took =
+                latency::measure_latency(&candidate.last_fold().predictor, last.train.view());
+            let compared_with = rival.filter(|_| !candidate.is_baseline);
             LeaderboardEntry {
                 value: area.value(),
                 interval: area.bootstrap_interval(&minutes.clock),
                 baseline_value: baseline,
                 skill: relative_gain(area.value(), baseline),
-                skill_interval: rival.and_then(|rival| minutes.gain_interval(area, rival)),
+                skill_interval: compared_with.and_then(|rival| minutes.gain_interval(area, rival)),
                 predict_us: took.p50_us,
                 predict_us_p99: took.p99_us,
-                ..leaderboard_entry(own)
+                ..leaderboard_entry(candidate)
             }
         })
         .collect();
@@ -154,7 +155,7 @@ fn assemble_backtest(
         .into_iter()
         .max_by(|a, b| a.validation_pr_auc().total_cmp(&b.validation_pr_auc()))
         .expect("there is a candidate");
-    let value = leaderboard.iter().find(|own| own.model == best.name).map(|own| own.value);
+    let value = leaderboard.iter().find(|entry| entry.model == best.name).map(|entry| entry.value);
     let mut metrics = BTreeMap::from([
         ("pr_auc_baseline".to_owned(), baseline),
         ("pr_auc_chance".to_owned(), chance),
@@ -163,26 +164,29 @@ fn assemble_backtest(
         metrics.extend(value.map(|value| (name, value)));
     };
     metric("pr_auc".to_owned(), value);
-    metric("vus_pr".to_owned(), best.mean_over_folds(|own| Some(own.vus_pr)));
-    let found = best.mean_over_folds(|own| own.daily.map(|recall| recall.events));
+    metric("vus_pr".to_owned(), best.mean_over_folds(|evaluation| Some(evaluation.vus_pr)));
+    let found = best.mean_over_folds(|evaluation| evaluation.daily.map(|recall| recall.events));
     metric("faults_found_at_1_false_alarm_a_day".to_owned(), found);
     for (number, kind) in FaultKind::ALL.into_iter().enumerate() {
-        let of_kind = best.mean_over_folds(|own| {
-            let of = &own.kinds[number];
-            (of.faults > 0).then_some(of.pr_auc)
+        let kind_pr_auc = best.mean_over_folds(|evaluation| {
+            let kind_score = &evaluation.kinds[number];
+            (kind_score.faults > 0).then_some(kind_score.pr_auc)
         });
-        metric(format!("pr_auc_{}", kind.name()), of_kind);
+        metric(format!("pr_auc_{}", kind.name()), kind_pr_auc);
     }
     let sample = sample_predictions(&folds, &labels, &best);
     let mut facts = comparison_facts(&folds, minutes);
     let AnomalySplit { spans, scales, kinds, train: learn, .. } =
         folds.swap_remove(folds.len() - 1);
-    let kept = best.folds.into_iter().next_back().expect("there is a fold");
+    let last_fold = best.folds.into_iter().next_back().expect("there is a fold");
     let serving = AnomalyServing {
         scales,
         kinds,
-        alarm: kept.alarm,
-        usual: (kept.normal_range.0 / kept.alarm, kept.normal_range.1 / kept.alarm),
+        alarm: last_fold.alarm,
+        usual: (
+            last_fold.normal_range.0 / last_fold.alarm,
+            last_fold.normal_range.1 / last_fold.alarm,
+        ),
     };
     let card = ModelCard {
         task: TASK_NAME.to_owned(),
@@ -190,7 +194,7 @@ fn assemble_backtest(
         schema: channel_schema(),
         unit: TASK_UNIT.to_owned(),
         trained_ms: spans.train,
-        rows: kept.rows.0,
+        rows: last_fold.rows.0,
         seed: settings.seed,
         metrics,
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -198,8 +202,8 @@ fn assemble_backtest(
         facts: ModelProvenance::from_rows(learn.view(), None),
     };
     facts.data_hash.clone_from(&card.facts.data_hash);
-    let golden = GoldenRows::from_predictor(&kept.predictor, learn.view());
-    let champion = ModelArtifact { card, golden, predictor: kept.predictor };
+    let golden = GoldenRows::from_predictor(&last_fold.predictor, learn.view());
+    let champion = ModelArtifact { card, golden, predictor: last_fold.predictor };
     let no_intervals = minutes.clock.too_short_reason();
     let plain = Backtest::without_details(leaderboard, failed, champion, sample);
     Backtest { facts, no_intervals, ..plain }
@@ -269,16 +273,18 @@ fn leaderboard_entry(own: &DetectorCandidate) -> LeaderboardEntry {
     let last = own.last_fold();
     let mut scores = BTreeMap::new();
     let mut score = |name, value: Option<f64>| scores.extend(value.map(|value| (name, value)));
-    score("vus_pr", own.mean_over_folds(|own| Some(own.vus_pr)));
-    let daily = own.mean_over_folds(|own| own.daily.map(|recall| recall.events));
+    score("vus_pr", candidate.mean_over_folds(|evaluation| Some(evaluation.vus_pr)));
+    let daily =
+        candidate.mean_over_folds(|evaluation| evaluation.daily.map(|recall| recall.events));
     score("found_at_1_false_alarm_a_day", daily);
-    let weekly = own.mean_over_folds(|own| own.weekly.map(|recall| recall.events));
+    let weekly =
+        candidate.mean_over_folds(|evaluation| evaluation.weekly.map(|recall| recall.events));
     score("found_at_1_false_alarm_a_week", weekly);
     LeaderboardEntry {
-        model: own.name.to_owned(),
+        model: candidate.name.to_owned(),
         metric: "pr_auc",
-        chosen_by: own.validation_pr_auc(),
-        is_baseline: own.is_baseline,
+        chosen_by: candidate.validation_pr_auc(),
+        is_baseline: candidate.is_baseline,
         fit_s: last.fit_s,
         size_bytes: last.size_bytes,
         rows: last.rows.0,
@@ -292,12 +298,12 @@ fn channel_schema() -> FeatureSchema {
     FeatureSchema { features: CHANNELS.map(str::to_owned).to_vec() }
 }
 
-/// What was compared: minutes of all series together.
+/// Facts of the comparison: minutes of all series together.
 fn comparison_facts(folds: &[AnomalySplit], minutes: &TestMinutes) -> backtest::ComparisonFacts {
     let fold = |(parts, test): (&AnomalySplit, usize)| FoldFacts {
         spans: parts.spans,
         train: parts.train.nrows(),
-        calibration: parts.choice.iter().map(|own| own.known.len()).sum(),
+        calibration: parts.choice.iter().map(|part| part.known.len()).sum(),
         test,
     };
     backtest::ComparisonFacts {
@@ -309,15 +315,15 @@ fn comparison_facts(folds: &[AnomalySplit], minutes: &TestMinutes) -> backtest::
     }
 }
 
-/// Some minutes of the test parts: the label, and the score in alarms.
+/// Some minutes of the test sets: the label, and the score in multiples of the alarm.
 fn sample_predictions(
     folds: &[AnomalySplit],
     labels: &[bool],
     best: &DetectorCandidate,
 ) -> PredictionSample {
     let at_ms: Vec<i64> = folds.iter().flat_map(AnomalySplit::test_at_ms).collect();
-    let in_alarms = |own: &detector_fold::DetectorFoldResult| -> Vec<f64> {
-        own.scores.iter().map(|score| score / own.alarm).collect()
+    let in_alarms = |fold: &detector_fold::DetectorFoldResult| -> Vec<f64> {
+        fold.scores.iter().map(|score| score / fold.alarm).collect()
     };
     let scores: Vec<f64> = best.folds.iter().flat_map(in_alarms).collect();
     let step = at_ms.len().div_ceil(SAMPLE_POINTS).max(1);
@@ -329,7 +335,7 @@ fn sample_predictions(
     }
 }
 
-/// Under which a series' scales are kept.
+/// Key of a series' profile.
 fn series_key(zone: &telemetry::ZoneId, metric: &str) -> String {
     format!("{zone} {metric}")
 }
@@ -342,8 +348,7 @@ mod tests {
     use super::*;
 
     const MINUTES: i64 = 6 * 1440;
-    /// Ends at a minute in the middle of the noise: one usual minute in 200 is
-    /// an alarm.
+    /// Ends at a minute in the middle of the noise, so that one normal minute in 200 is an alarm.
     const NOW: i64 = MINUTES - 2;
 
     fn usual(minute: i64) -> f64 {
@@ -361,10 +366,12 @@ mod tests {
 
     fn backtest(frames: &[ZoneFrame], folds: usize) -> Result<Backtest, String> {
         let names = [BASELINE_DETECTOR, "conformal tails"];
-        let own: Vec<_> =
-            all_detectors().into_iter().filter(|own| names.contains(&own.name())).collect();
+        let detectors: Vec<_> = all_detectors()
+            .into_iter()
+            .filter(|detector| names.contains(&detector.name()))
+            .collect();
         let plan = FoldPlan { folds, ..FoldPlan::default() };
-        backtest_detectors(frames, &own, &plan, &TrainerSettings::default(), &|_| ())
+        backtest_detectors(frames, &detectors, &plan, &TrainerSettings::default(), &|_| ())
     }
 
     #[test]
@@ -381,9 +388,14 @@ mod tests {
         let check = |value: &dyn Fn(i64) -> f64, expect: Option<FaultKind>| {
             let last_hours = frame("b", NOW - 360..NOW, value);
             let zone = ZoneId::new("farm", "b");
-            let said = score_zone(&zone, &last_hours, &serving, &done.champion.predictor).unwrap();
-            assert_eq!((said.metric.as_str(), said.fault), ("temperature", expect), "{said:?}");
-            assert_eq!(said.value >= 1.0, expect.is_some(), "{said:?}");
+            let prediction =
+                score_zone(&zone, &last_hours, &serving, &done.champion.predictor).unwrap();
+            assert_eq!(
+                (prediction.metric.as_str(), prediction.fault),
+                ("temperature", expect),
+                "{prediction:?}"
+            );
+            assert_eq!(prediction.value >= 1.0, expect.is_some(), "{prediction:?}");
         };
         check(&usual, None);
         let late = |minute: i64, from: i64| minute >= NOW - from;
@@ -397,7 +409,7 @@ mod tests {
 
     #[test]
     fn folds_follow_one_another_and_the_newest_detector_is_kept() {
-        // So many that each fold has faults.
+        // Enough minutes for each fold to have faults.
         let zones = ["a", "b", "c", "d", "e", "f"];
         let frames: Vec<ZoneFrame> =
             zones.iter().map(|zone| frame(zone, 0..MINUTES, usual)).collect();
@@ -406,10 +418,10 @@ mod tests {
         assert_eq!((one.facts.folds.len(), folds.len()), (1, 3));
         for pair in folds.windows(2) {
             assert_eq!(pair[0].spans.test.1, pair[1].spans.test.0);
-            assert!(pair[0].train < pair[1].train, "later folds learn from more");
+            assert!(pair[0].train < pair[1].train, "later folds are fitted on more rows");
         }
         let judged = |done: &Backtest| done.facts.folds.iter().map(|fold| fold.test).sum::<usize>();
-        assert_eq!(judged(&one), judged(&three), "of the same time, all of it is judged");
+        assert_eq!(judged(&one), judged(&three), "all minutes of the same time are evaluated");
         let until = |done: &Backtest| done.champion.card.trained_ms.1;
         assert_eq!(until(&three), folds[2].spans.train.1);
         assert!(until(&three) > until(&one));
@@ -440,15 +452,15 @@ mod tests {
     #[test]
     fn a_comparison_that_cannot_be_made_says_why() {
         let check = |frames: &[ZoneFrame], expect: &str| {
-            let said = backtest(frames, 1).unwrap_err();
-            assert!(said.contains(expect), "{said}");
+            let error = backtest(frames, 1).unwrap_err();
+            assert!(error.contains(expect), "{error}");
         };
-        check(&[], "no metric that moves");
+        check(&[], "no metric that varies");
         check(&[frame("a", 0..60, usual)], "too short");
         check(&[frame("a", 0..MINUTES, |_| 3.0)], "too short");
         let held = FoldPlan { hold_out: vec![ZoneId::new("farm", "a")], ..FoldPlan::default() };
         let frames = [frame("a", 0..MINUTES, usual)];
-        let said = backtest_detectors(
+        let error = backtest_detectors(
             &frames,
             &all_detectors(),
             &held,
@@ -456,6 +468,6 @@ mod tests {
             &|_| (),
         )
         .unwrap_err();
-        assert!(said.contains("no zone can be held out"), "{said}");
+        assert!(error.contains("no zone can be held out"), "{error}");
     }
 }

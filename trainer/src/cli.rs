@@ -1,4 +1,4 @@
-//! What can be asked of `trainer compare` and `trainer relevance`.
+//! Arguments of `trainer compare` and `trainer relevance`.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use microclimate_trainer::{
 use telemetry::ZoneId;
 use telemetry::time::parse_bound_ms;
 
-/// Which rows, and what of the machine.
+/// Rows to use, and resources of the machine.
 #[derive(Args)]
 pub(crate) struct RowArgs {
     /// Only this task (repeatable).
@@ -28,27 +28,27 @@ pub(crate) struct RowArgs {
     /// Rows up to this time.
     #[arg(long, value_parser = parse_bound_ms, value_name = "TIME")]
     to: Option<i64>,
-    /// Where the test part begins, as in 2013-08-29, or the shares of training
-    /// and calibration, as in 0.6,0.15 [default: the settings' shares].
+    /// Start of the test set, as in 2013-08-29, or the shares of training and calibration, as in
+    /// 0.6,0.15 [default: the settings' shares].
     #[arg(long, value_name = "TIME or SHARES")]
     split: Option<SplitPoint>,
-    /// Test parts that follow one another; each is judged by models that were
-    /// fitted on all that lies before it.
+    /// Number of consecutive test sets; each is evaluated by models that were fitted on the time
+    /// before it.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=FOLDS_MAX as i64))]
     folds: u16,
-    /// Zones that nothing is learnt from and that alone are judged.
+    /// Zones that are not used for fitting; only they are evaluated.
     #[arg(long, value_delimiter = ',', value_name = "ZONE,…")]
     hold_out: Vec<ZoneId>,
-    /// The same seed gives the same models [default: the settings' seed].
+    /// Seed; the same seed gives the same models [default: the settings' seed].
     #[arg(long)]
     seed: Option<u64>,
-    /// Models fitted at once [default: all processors].
+    /// Number of models that are fitted at once [default: all processors].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// What models being fitted may take together, MB, by estimate.
+    /// Estimated memory of all models being fitted together, at most, MB.
     #[arg(long, value_name = "MB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(16..))]
     memory_mb: u32,
-    /// The reports' folder [default: the settings' reports_dir].
+    /// Folder of the reports [default: the settings' reports_dir].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print JSON.
@@ -64,22 +64,22 @@ Examples:
   trainer compare --hold-out keti/415,keti/417 --dry-run
   trainer compare --fail-if 'temperature-10m: skill < 0.1' --fail-if 'heating, ridge: p > 0.05'
 
-The status is 2 where a --fail-if holds, or cannot be judged.")]
+The status is 2 where a --fail-if holds or cannot be evaluated.")]
 pub(crate) struct CompareArgs {
     #[command(flatten)]
     pub(crate) rows: RowArgs,
-    /// Only these models, as named in leaderboards; baselines are always there.
+    /// Only these models, as named in leaderboards; baselines are always included.
     #[arg(long, value_delimiter = ',', value_name = "MODEL,…")]
     models: Vec<String>,
-    /// End with status 2 if this holds of a task's champion (or of `<task>,
-    /// <model>`); quantities: error, skill, skill_low, p, coverage,
-    /// predict_us_p99, fit_s, size_kb (repeatable).
+    /// End with status 2 if this holds for a task's champion (or for `<task>, <model>`);
+    /// quantities: error, skill, skill_low, p, coverage, predict_us_p99, fit_s, size_kb
+    /// (repeatable).
     #[arg(long, value_name = "CONDITION")]
     pub(crate) fail_if: Vec<FailCondition>,
-    /// Only the leaderboard: no leakage self-test, relevance or ablation.
+    /// Only the leaderboard, without leakage self-test, relevance and ablation.
     #[arg(long)]
     quick: bool,
-    /// Leave the registry as it is.
+    /// Do not change the registry.
     #[arg(long)]
     dry_run: bool,
 }
@@ -92,7 +92,7 @@ Examples:
 pub(crate) struct RelevanceArgs {
     #[command(flatten)]
     pub(crate) rows: RowArgs,
-    /// The model that is asked.
+    /// Model to study.
     #[arg(long, default_value = "gradient boosting")]
     model: String,
 }
@@ -109,7 +109,7 @@ impl CompareArgs {
 }
 
 impl RelevanceArgs {
-    /// A comparison of one model with the baselines, which changes nothing.
+    /// Request for a comparison of one model with the baselines, which changes nothing.
     pub(crate) fn to_request(&self) -> CompareRequest {
         CompareRequest {
             models: vec![self.model.clone()],
@@ -122,7 +122,7 @@ impl RelevanceArgs {
 
 impl RowArgs {
     fn to_request(&self) -> CompareRequest {
-        let usual = FitLimits::default();
+        let defaults = FitLimits::default();
         CompareRequest {
             tasks: self.tasks.clone(),
             zones: self.zones.clone(),
@@ -135,7 +135,7 @@ impl RowArgs {
             },
             seed: self.seed,
             limits: FitLimits {
-                threads: self.threads.map_or(usual.threads, usize::from),
+                threads: self.threads.map_or(defaults.threads, usize::from),
                 memory_bytes: (self.memory_mb as usize) << 20,
             },
             out: self.out.clone(),

@@ -1,6 +1,6 @@
-//! Widths of windows in names: `10m`, `24h`, `7d`.
+//! Durations in names: `10m`, `24h`, `7d`.
 
-/// The seconds of a width; `None` of what is none.
+/// Parses a duration to seconds; `None` if the text is not one.
 pub(crate) fn parse_seconds(name: &str) -> Option<u64> {
     let (count, unit) = name.split_at_checked(name.len().checked_sub(1)?)?;
     let unit_s = match unit {
@@ -10,12 +10,12 @@ pub(crate) fn parse_seconds(name: &str) -> Option<u64> {
         "d" => 86_400,
         _ => return None,
     };
-    // A century is more than any window has, and less than overflows.
+    // The limit is longer than any window, and prevents overflow.
     count.parse::<u64>().ok().filter(|count| *count < 1 << 31).map(|count| count * unit_s)
 }
 
-/// The width of that many seconds, in the largest unit that it is a whole
-/// number of; a day and two are in hours, as windows are named.
+/// Formats seconds in the largest unit in which they are a whole number. One and two days are in
+/// hours, as windows are named.
 pub(crate) fn format_seconds(seconds: u64) -> String {
     match seconds {
         s if s % 86_400 == 0 && s > 2 * 86_400 => format!("{}d", s / 86_400),

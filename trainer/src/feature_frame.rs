@@ -7,7 +7,7 @@ use telemetry::{SmolStr, ZoneId};
 
 use crate::{error::TrainError, input::PresentMetric, lag_columns::parse_lag_column};
 
-/// The feature rows of one zone in the order of time.
+/// Feature rows of one zone in the order of time.
 #[derive(Clone, Debug)]
 pub struct ZoneFrame {
     /// The zone.
@@ -17,19 +17,18 @@ pub struct ZoneFrame {
     columns: HashMap<SmolStr, Vec<f64>>,
 }
 
-/// The rows of one zone in the feature store's two views, which are never mixed
-/// in one column: a reading that arrived after the time of a row may be in what
-/// came, never in what a model is told.
+/// Rows of one zone in the feature store's two views, which are never mixed in one column. A late
+/// reading may be in the targets, but never in the inputs of a model.
 #[derive(Clone, Debug)]
 pub struct ZoneViews {
-    /// As each row was known at its own time: inputs are made from it.
+    /// Rows as each was known at its own time; inputs are made from them.
     pub as_known: ZoneFrame,
-    /// With every reading that has arrived since: truths are made from it.
+    /// Rows with every reading that has arrived since; targets are made from them.
     pub as_corrected: ZoneFrame,
 }
 
 impl ZoneViews {
-    /// The zones that both tables have rows of.
+    /// Views of the zones that both tables have rows of.
     ///
     /// # Errors
     /// See [`ZoneFrame::by_zone`].
@@ -37,9 +36,9 @@ impl ZoneViews {
         as_known: &DataFrame,
         as_corrected: &DataFrame,
     ) -> Result<Vec<Self>, TrainError> {
-        let corrected = ZoneFrame::by_zone(as_corrected)?.into_iter();
+        let corrected_frames = ZoneFrame::by_zone(as_corrected)?.into_iter();
         let mut corrected: HashMap<ZoneId, ZoneFrame> =
-            corrected.map(|frame| (frame.zone.clone(), frame)).collect();
+            corrected_frames.map(|frame| (frame.zone.clone(), frame)).collect();
         let known = ZoneFrame::by_zone(as_known)?.into_iter();
         Ok(known
             .filter_map(|as_known| {
@@ -49,7 +48,7 @@ impl ZoneViews {
             .collect())
     }
 
-    /// Of a zone whose readings all came in time.
+    /// Views of a zone without late readings.
     #[must_use]
     pub fn without_late_readings(frame: ZoneFrame) -> Self {
         Self { as_known: frame.clone(), as_corrected: frame }
@@ -63,23 +62,25 @@ impl ZoneViews {
 }
 
 impl ZoneFrame {
-    /// A frame from its parts: `columns` have a value for each of `at_ms`, NaN
-    /// where there is none.
+    /// Creates a frame from its parts. Each column has a value for each of `at_ms`, NaN where it is
+    /// missing.
     ///
     /// # Panics
-    /// Where a column is not as long as `at_ms`, or time does not ascend.
+    /// A column is not as long as `at_ms`, or the times do not ascend.
     #[must_use]
     pub fn new(zone: ZoneId, at_ms: Vec<i64>, columns: HashMap<SmolStr, Vec<f64>>) -> Self {
         assert!(at_ms.is_sorted(), "rows must be in the order of time");
-        assert!(columns.values().all(|column| column.len() == at_ms.len()), "a column is short");
+        assert!(
+            columns.values().all(|column| column.len() == at_ms.len()),
+            "a column has another length"
+        );
         Self { zone, at_ms, columns }
     }
 
-    /// Divides a table with the columns `site`, `zone`, `at_ms` and features
-    /// by zone.
+    /// Splits a table with the columns `site`, `zone`, `at_ms` and features by zone.
     ///
     /// # Errors
-    /// Where one of these columns is missing or of another type.
+    /// One of these columns is missing or has another type.
     pub fn by_zone(table: &DataFrame) -> Result<Vec<Self>, TrainError> {
         let (site, zone) = (table.column("site")?.str()?, table.column("zone")?.str()?);
         let at_ms = table.column("at_ms")?.i64()?;
@@ -94,8 +95,8 @@ impl ZoneFrame {
         let mut features: Vec<(SmolStr, Vec<f64>)> = Vec::new();
         for column in table.columns() {
             if let Ok(values) = column.f64() {
-                let values = values.iter().map(|value| value.unwrap_or(f64::NAN)).collect();
-                features.push((column.name().as_str().into(), values));
+                let numbers = values.iter().map(|value| value.unwrap_or(f64::NAN)).collect();
+                features.push((column.name().as_str().into(), numbers));
             }
         }
         let mut frames: Vec<Self> = rows
@@ -113,15 +114,14 @@ impl ZoneFrame {
         Ok(frames)
     }
 
-    /// The column of that name: one value a row, NaN where there is none.
+    /// Column of that name, one value per row, NaN where it is missing.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&[f64]> {
         self.columns.get(name).map(Vec::as_slice)
     }
 
-    /// Adds a column of earlier rows under its name (see [`crate::lag_columns`]): NaN where
-    /// there was no row at that time. Nothing is added where this frame does not
-    /// have the column.
+    /// Adds a column of earlier rows under its name (see [`crate::lag_columns`]), NaN where there
+    /// was no row at that time. Does nothing if this frame does not have the column.
     pub fn add_lag_column(&mut self, name: &str) {
         let (column, ago_s) = parse_lag_column(name);
         let Some(values) = self.column(column) else { return };
@@ -131,26 +131,26 @@ impl ZoneFrame {
         self.columns.insert(name.into(), earlier);
     }
 
-    /// The names of all columns, in no order.
+    /// Names of all columns, in no order.
     pub fn column_names(&self) -> impl Iterator<Item = &SmolStr> {
         self.columns.keys()
     }
 
-    /// The row at exactly that time: targets are found by time, never by
-    /// counting rows, because rows may be missing.
+    /// Row at exactly that time. Targets are found by time, never by counting rows, because rows
+    /// may be missing.
     #[must_use]
     pub fn row_at(&self, at_ms: i64) -> Option<usize> {
         self.at_ms.binary_search(&at_ms).ok()
     }
 
-    /// The value of a column at exactly that time, where there is one.
+    /// Value of a column at exactly that time, if it is known.
     #[must_use]
     pub fn value_at(&self, name: &str, at_ms: i64) -> Option<f64> {
         let value = *self.column(name)?.get(self.row_at(at_ms)?)?;
         value.is_finite().then_some(value)
     }
 
-    /// The present value of a metric in each row; NaN where there is none.
+    /// Present value of a metric in each row, NaN where it is unknown.
     pub fn present_values(&self, metric: PresentMetric) -> impl Fn(usize) -> f64 {
         let columns = metric.source_columns().map(|name| self.column(name));
         move |row| {
@@ -159,7 +159,7 @@ impl ZoneFrame {
         }
     }
 
-    /// The present value of a metric at exactly that time, where there is one.
+    /// Present value of a metric at exactly that time, if it is known.
     #[must_use]
     pub fn present_value_at(&self, metric: PresentMetric, at_ms: i64) -> Option<f64> {
         let value = self.present_values(metric)(self.row_at(at_ms)?);

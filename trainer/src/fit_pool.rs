@@ -1,35 +1,33 @@
-//! Work on several threads within a memory limit.
+//! Runs jobs on several threads within a memory limit.
 
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, PoisonError},
 };
 
-/// How much of the machine a comparison takes.
+/// Resources that a comparison may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FitLimits {
-    /// Models that are fitted at once, and threads within a model.
+    /// Number of models that are fitted at once, and of threads within a model.
     pub threads: usize,
-    /// Bytes that models being fitted may take together, by estimate; one that
-    /// needs more by itself is fitted alone.
+    /// Estimated bytes that models being fitted may use together. A model that needs more is fitted
+    /// alone.
     pub memory_bytes: usize,
 }
 
 impl Default for FitLimits {
-    /// All processors, 2 GB.
+    /// All processors, 2 GiB.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self { threads, memory_bytes: 2 << 30 }
     }
 }
 
-/// A model that takes no more rows than this does so because its work grows
-/// with their square.
+/// Largest `rows_max` of models whose work grows with the square of the rows.
 const QUADRATIC_ROWS_MAX: usize = 5000;
 
-/// About what fitting takes, bytes: the rows four times (thinned, scaled, in the
-/// library's form, its work space), and the square of rows where a model takes
-/// few of them.
+/// Estimated memory for fitting, bytes: four times the rows (thinned, scaled, in the library's
+/// form, work space), plus the square of the rows for models that take few of them.
 pub(crate) fn bytes_to_fit(rows: usize, inputs: usize, rows_max: usize) -> usize {
     let number = size_of::<f64>();
     let kept = rows.min(rows_max);
@@ -43,8 +41,8 @@ struct FitQueue {
     bytes: usize,
 }
 
-/// What a job takes. Given back even where the job panics, or the others would
-/// wait for ever.
+/// Memory that a job uses. It is released even if the job panics, because the other jobs would wait
+/// forever.
 struct MemoryPermit<'a> {
     queue: &'a Mutex<FitQueue>,
     freed: &'a Condvar,
@@ -60,12 +58,11 @@ impl Drop for MemoryPermit<'_> {
     }
 }
 
-/// Does all jobs, in their order as far as threads and memory allow, and
-/// returns what came of them in the same order. `bytes` estimates what a job
-/// takes while it runs.
+/// Runs all jobs, in their order as far as threads and memory allow, and returns their results in
+/// the same order. `bytes` estimates the memory of a job while it runs.
 ///
-/// Waiting is done outside of rayon's threads: a job that splits its work
-/// there could otherwise be made to wait for itself.
+/// Waiting happens outside rayon's threads: a job that splits its work there could otherwise wait
+/// for itself.
 pub(crate) fn run_jobs<J: Sync, R: Send>(
     limits: FitLimits,
     jobs: &[J],
@@ -76,38 +73,39 @@ pub(crate) fn run_jobs<J: Sync, R: Send>(
     let freed = Condvar::new();
     let done: Mutex<Vec<(usize, R)>> = Mutex::new(Vec::with_capacity(jobs.len()));
     let take = || {
-        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting_queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if queue.waiting.is_empty() {
+            if waiting_queue.waiting.is_empty() {
                 return None;
             }
             let fits = |job: &usize| {
-                queue.running == 0 || queue.bytes + bytes(&jobs[*job]) <= limits.memory_bytes
+                waiting_queue.running == 0
+                    || waiting_queue.bytes + bytes(&jobs[*job]) <= limits.memory_bytes
             };
-            if let Some(place) = queue.waiting.iter().position(fits) {
-                let job = queue.waiting.remove(place)?;
-                queue.running += 1;
-                queue.bytes += bytes(&jobs[job]);
+            if let Some(place) = waiting_queue.waiting.iter().position(fits) {
+                let job = waiting_queue.waiting.remove(place)?;
+                waiting_queue.running += 1;
+                waiting_queue.bytes += bytes(&jobs[job]);
                 return Some(job);
             }
-            queue = freed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            waiting_queue = freed.wait(waiting_queue).unwrap_or_else(PoisonError::into_inner);
         }
     };
     std::thread::scope(|scope| {
         for _ in 0..limits.threads.clamp(1, jobs.len().max(1)) {
             scope.spawn(|| {
                 while let Some(job) = take() {
-                    let bytes = bytes(&jobs[job]);
-                    let _taken = MemoryPermit { queue: &queue, freed: &freed, bytes };
+                    let job_bytes = bytes(&jobs[job]);
+                    let _permit = MemoryPermit { queue: &queue, freed: &freed, bytes: job_bytes };
                     let result = work(&jobs[job]);
                     done.lock().unwrap_or_else(PoisonError::into_inner).push((job, result));
                 }
             });
         }
     });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_unstable_by_key(|(job, _)| *job);
-    done.into_iter().map(|(_, result)| result).collect()
+    let mut results = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_unstable_by_key(|(job, _)| *job);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]

@@ -1,12 +1,10 @@
-//! Where training ends and judging begins: once, or several times over.
+//! Splits of time into training, calibration and test sets, in one fold or several.
 //!
-//! Every fold is train, calibration, test in the order of time, with an
-//! embargo of the task's horizon between two parts. Several folds have a
-//! rolling origin: their test parts follow one another, and each is judged by
-//! models that were fitted on all that lies before it. R. J. Hyndman, G.
-//! Athanasopoulos, "Forecasting: principles and practice", 3rd ed. 2021,
-//! section 5.10; embargoes: M. López de Prado, "Advances in financial machine
-//! learning", 2018, chapter 7.
+//! Every fold consists of training, calibration and test set in the order of time, with an embargo
+//! of the task's horizon between two sets. Several folds have a rolling origin: their test sets are
+//! consecutive, and each is evaluated by models that were fitted on the time before it. R. J.
+//! Hyndman, G. Athanasopoulos, "Forecasting: principles and practice", 3rd ed. 2021, section 5.10;
+//! embargoes: M. López de Prado, "Advances in financial machine learning", 2018, chapter 7.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -27,14 +25,14 @@ pub const ORIGINS_MAX: usize = 6;
 /// Most folds of one comparison.
 pub const FOLDS_MAX: usize = 20;
 
-/// Where the test part begins.
+/// Start of the test set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SplitPoint {
     /// After these shares of the time.
     Shares {
-        /// That models are fitted on.
+        /// Share that models are fitted on.
         train: f64,
-        /// That models are chosen and intervals calibrated on.
+        /// Share on which models are selected and intervals calibrated.
         calibration: f64,
     },
     /// At this time, UTC ms.
@@ -44,7 +42,7 @@ pub enum SplitPoint {
 impl FromStr for SplitPoint {
     type Err = String;
 
-    /// Reads `0.6,0.15` (train, calibration) or a time.
+    /// Parses `0.6,0.15` (training, calibration) or a time.
     fn from_str(text: &str) -> Result<Self, String> {
         let Some((train, calibration)) = text.split_once(',') else {
             let hint = "or the shares of training and calibration, as in 0.6,0.15";
@@ -63,27 +61,28 @@ impl FromStr for SplitPoint {
                 Ok(Self::Shares { train, calibration })
             }
             _ => Err(format!(
-                "`{text}` are no shares: expected two numbers above 0 that leave some of 1 for testing, as in 0.6,0.15"
+                "`{text}` are not shares: expected two numbers above 0 that leave some of 1 for testing, as in 0.6,0.15"
             )),
         }
     }
 }
 
-/// How a comparison divides time and zones.
+/// Division of time and zones in a comparison.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FoldPlan {
-    /// Where the (first) test part begins; as in the settings where not said.
+    /// Start of the (first) test set; the settings' start if `None`.
     pub cut: Option<SplitPoint>,
-    /// Test parts that follow one another; 0 is one.
+    /// Number of consecutive test sets; 0 counts as one.
     pub folds: usize,
-    /// Zones that are judged and not learnt from; none: all are both.
+    /// Zones that are evaluated and not used for fitting. If there are none, all zones are used for
+    /// both.
     pub hold_out: Vec<ZoneId>,
 }
 
-/// The spans of every fold, the oldest first.
+/// Spans of every fold, the oldest first.
 ///
 /// # Errors
-/// Says why the time between the first and the last row is too short.
+/// States why the time between the first and the last row is too short.
 pub fn fold_spans(
     (first_ms, last_ms): (i64, i64),
     horizon_s: i64,
@@ -128,11 +127,11 @@ pub fn fold_spans(
     Ok((0..folds).map(of_fold).collect())
 }
 
-/// The rows of every fold: those `learnt` from before each test part, and
-/// those `judged` within it. Both are the same rows unless zones are held out.
+/// Rows of every fold: those of `learnt` before each test set, and those of `judged` within it.
+/// Both are the same rows unless zones are held out.
 ///
 /// # Errors
-/// Says which part would have too few rows.
+/// States which set would have too few rows.
 pub fn split_folds(
     learnt: &LabelledRows,
     judged: &LabelledRows,
@@ -312,8 +311,8 @@ mod tests {
     }
 
     proptest! {
-        /// Test parts follow one another without overlap to the last row, and
-        /// nothing that is learnt from is known only after its embargo.
+        /// Test sets are consecutive and end at the last row, and no fitted row has a target that
+        /// is known only after its embargo.
         #[test]
         fn folds_never_look_ahead(
             hours in 10_i64..2000,

@@ -1,76 +1,72 @@
-//! Model inputs by name. An input's name says how it is made from feature
-//! columns, so that an artifact's schema is all that serving needs to make the
-//! inputs that training made.
+//! Model inputs by name. The name of an input states how it is computed from feature columns, so
+//! that serving needs only an artifact's schema to compute the inputs of training.
 //!
 //! - `temperature_mean_1h`: the column
 //! - `temperature_mean_1h 23h ago`: the column of an earlier row, see [`crate::lag_columns`]
-//! - `temperature_mean_1h - temperature_now`: the difference of two inputs, so
-//!   that trees learn changes and not levels
+//! - `temperature_mean_1h - temperature_now`: the difference of two inputs, so that trees learn
+//!   changes instead of levels
 //! - `temperature_now`, `soil_moisture_now`: the present value
-//! - `hours_to_critical_by_drying_rate_pct_h`: a quantity of the zone's
-//!   settings, as it comes out if a column goes on as it is
+//! - `hours_to_critical_by_drying_rate_pct_h`: a quantity that depends on the zone's settings, if a
+//!   column continues as it is
 
 use serde::{Deserialize, Serialize};
 
 use crate::{lag_columns::parse_lag_column, settings::ComfortSettings};
 
-/// How one input is made.
+/// Expression that computes one input.
 #[derive(Clone, Debug, PartialEq)]
 pub enum InputExpression {
-    /// A feature column, of the row or of an earlier one.
+    /// Feature column, of the row or of an earlier one.
     Column(String),
-    /// One input less another.
+    /// One input minus another.
     Difference(Box<InputExpression>, Box<InputExpression>),
-    /// The present value of a metric.
+    /// Present value of a metric.
     Now(PresentMetric),
     /// Soil moisture above the critical value, %.
     AboveCritical,
-    /// Hours until the driest soil is critical if it goes on as in the last 24 h
-    /// (else the last hour), 0 to [`HOURS_MAX`].
+    /// Hours until the driest soil is critical, 0 to [`HOURS_MAX`], if it continues as in the last
+    /// 24 h (or the last hour where that is not falling).
     LinearHoursToCritical,
-    /// Hours until the driest soil is critical at the pace of a column (%/h), 0
-    /// to [`HOURS_MAX`].
+    /// Hours until the driest soil is critical, 0 to [`HOURS_MAX`], at the rate of a column (%/h).
     HoursToCritical(String),
-    /// Degrees above the temperature below which it is heated.
+    /// Degrees above the temperature below which the zone is heated.
     AboveHeating,
-    /// Degrees above the temperature above which it is cooled.
+    /// Degrees above the temperature above which the zone is cooled.
     AboveCooling,
-    /// Degree-minutes of the next hour below (heating) or above (cooling) the
-    /// comfort band, at the present temperature or with the slope of a column
-    /// (°C/h).
+    /// Degree-minutes of the next hour below (heating) or above (cooling) the comfort band, at the
+    /// present temperature or with the slope of a column (°C/h).
     DegreeMinutes(ComfortSide, Option<String>),
-    /// 0 where it is to be heated at the present temperature, 2 where it is to
-    /// be cooled, else 1.
+    /// Heating class at the present temperature: 0 to heat, 2 to cool, else 1.
     ClassNow,
-    /// Hours of lamps that a day with the mean light of a column (lux) lacks.
+    /// Hours of lamps that a day with the mean light of a column (lux) needs.
     SupplementHours(String),
 }
 
-/// The metrics that have a present value.
+/// Metrics that have a present value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PresentMetric {
-    /// Mean of the last minute, else the newest reading of two minutes, °C.
+    /// Mean of the last minute, else the latest reading if it is at most two minutes old, °C.
     Temperature,
-    /// The driest reading of the last 30 minutes, else the newest one of eight
-    /// hours, %.
+    /// Driest reading of the last 30 minutes, else the latest one if it is at most eight hours old,
+    /// %.
     SoilMoisture,
 }
 
-/// Of the comfort band.
+/// Side of the comfort band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ComfortSide {
-    /// Below it.
+    /// Below the band.
     Heating,
-    /// Above it.
+    /// Above the band.
     Cooling,
 }
 
-/// Hours to the critical soil moisture are censored here.
+/// Limit at which hours to the critical soil moisture are censored.
 pub const HOURS_MAX: f64 = 48.0;
-/// Minutes that degree-minutes are of.
+/// Number of minutes that degree-minutes cover.
 const MINUTES: f64 = 60.0;
-/// The mean drying rate counts what is lost as above 0, slopes as below.
+/// Column of the mean drying rate, which is positive while drying, unlike slopes.
 const DRYING_RATE_COLUMN: &str = "drying_rate_pct_h";
 const QUANTITIES: [(&str, fn(String) -> InputExpression); 4] = [
     ("hours_to_critical_by_", InputExpression::HoursToCritical),
@@ -84,7 +80,8 @@ const QUANTITIES: [(&str, fn(String) -> InputExpression); 4] = [
 ];
 
 impl PresentMetric {
-    /// Column of the present, column of the newest reading, and its age, s.
+    /// Names of the column of the present value, the column of the latest reading, and the column
+    /// of its age, s.
     #[must_use]
     pub const fn source_columns(self) -> [&'static str; 3] {
         match self {
@@ -95,15 +92,15 @@ impl PresentMetric {
         }
     }
 
-    /// The present value by the values of [`Metric::columns`]; NaN where there
-    /// is none. A reading whose age is not given counts as new.
+    /// Present value from the values of [`PresentMetric::source_columns`]; NaN where it is unknown.
+    /// A reading without an age counts as fresh.
     #[must_use]
     pub fn present_value(self, [present, last, age_s]: [f64; 3]) -> f64 {
         let age_s_max = match self {
             Self::Temperature => 120.0,
             Self::SoilMoisture => 8.0 * 3600.0,
         };
-        let is_old = age_s > age_s_max; // not of NaN
+        let is_old = age_s > age_s_max; // false for NaN
         match (present.is_nan(), is_old) {
             (false, _) => present,
             (true, false) => last,
@@ -113,7 +110,7 @@ impl PresentMetric {
 }
 
 impl InputExpression {
-    /// Reads an input's name; every text is one, at least a column's.
+    /// Parses the name of an input. Every text is one, at least the name of a column.
     #[must_use]
     pub fn parse(name: &str) -> Self {
         if let Some((left, right)) = name.split_once(" - ") {
@@ -136,7 +133,7 @@ impl InputExpression {
         })
     }
 
-    /// The columns that it is made from, those of earlier rows by their full names.
+    /// Columns that the input is computed from; those of earlier rows by their full names.
     #[must_use]
     pub fn source_columns(&self) -> Vec<&str> {
         let soil = || PresentMetric::SoilMoisture.source_columns().to_vec();
@@ -164,7 +161,7 @@ impl InputExpression {
         }
     }
 
-    /// Whether it can be made of these columns.
+    /// Whether the input can be computed from these columns.
     pub fn can_be_made_of(&self, has: &dyn Fn(&str) -> bool) -> bool {
         let is_known = |metric: PresentMetric| {
             let [present, last, _] = metric.source_columns();
@@ -192,8 +189,8 @@ impl InputExpression {
         }
     }
 
-    /// Its value; `column` gives a column's, NaN where there is none. NaN
-    /// where it cannot be made.
+    /// Value of the input; `column` returns the value of a column, NaN where it is missing. NaN
+    /// where the input cannot be computed.
     pub fn compute_value(&self, comfort: &ComfortSettings, column: impl Fn(&str) -> f64) -> f64 {
         self.value_of(comfort, &column)
     }
@@ -220,8 +217,8 @@ impl InputExpression {
             Self::AboveHeating => temperature() - comfort.heat_below,
             Self::AboveCooling => temperature() - comfort.cool_above,
             Self::DegreeMinutes(side, slope) => {
-                let slope = slope.as_ref().map_or(0.0, |name| column(name));
-                degree_minutes(|at| side.degrees_outside(comfort, at), temperature(), slope)
+                let slope_value = slope.as_ref().map_or(0.0, |name| column(name));
+                degree_minutes(|at| side.degrees_outside(comfort, at), temperature(), slope_value)
             }
             Self::ClassNow => {
                 comfort.heating_class(temperature()).map_or(f64::NAN, |class| class as f64)
@@ -238,7 +235,7 @@ impl ComfortSide {
         self.degrees_beyond_edge(temperature - self.band_edge(comfort))
     }
 
-    /// This side's edge of the comfort band, °C.
+    /// Edge of the comfort band on this side, °C.
     #[must_use]
     pub const fn band_edge(self, comfort: &ComfortSettings) -> f64 {
         match self {
@@ -247,7 +244,7 @@ impl ComfortSide {
         }
     }
 
-    /// Degrees outside the band of what is so many degrees above the edge.
+    /// Degrees outside the band for a temperature that is `above_edge` degrees above this edge.
     #[must_use]
     pub fn degrees_beyond_edge(self, above_edge: f64) -> f64 {
         let outside = match self {
@@ -258,7 +255,7 @@ impl ComfortSide {
     }
 }
 
-/// Of the next hour, if the temperature goes on with a slope an hour.
+/// Degree-minutes of the next hour, if the temperature continues with a slope per hour.
 pub(crate) fn degree_minutes(degrees: impl Fn(f64) -> f64, now: f64, slope: f64) -> f64 {
     if slope == 0.0 {
         return MINUTES * degrees(now);
@@ -267,7 +264,7 @@ pub(crate) fn degree_minutes(degrees: impl Fn(f64) -> f64, now: f64, slope: f64)
     minutes.map(|hours| degrees(now + slope * hours)).sum()
 }
 
-/// Hours until `above` is used up at `slope` an hour.
+/// Hours until `above` is used up at `slope` per hour.
 fn hours_at(above: f64, slope: f64) -> f64 {
     if above.is_nan() {
         f64::NAN
@@ -351,7 +348,7 @@ mod tests {
         check("degree_minutes_as_now", &at(21.0), 0.0);
         check("degree_minutes_as_now", &[], f64::NAN);
         check("cooling_minutes_as_now", &at(25.5), 30.0);
-        // 20 °C, one degree an hour down: 1/60 + … + 60/60 degrees
+        // From 20 °C, one degree down per hour: 1/60 + … + 60/60 degrees.
         let falling = [("temperature_last", 20.0), ("s", -1.0)];
         check("degree_minutes_by_s", &falling, 30.5);
         check("cooling_minutes_by_s", &falling, 0.0);

@@ -1,26 +1,25 @@
-//! Columns of earlier rows of a zone, by name: `temperature_mean_1h 23h ago` is
-//! that column of the row 23 hours before, here the mean of the hour that
-//! followed the same time yesterday.
+//! Columns of earlier rows of a zone, by name. `temperature_mean_1h 23h ago` is that column of the
+//! row 23 hours before, which is the mean of the hour that followed the same time yesterday.
 //!
-//! What rows hold of it is as it was known at that earlier time.
+//! Rows contain these values as they were known at that earlier time.
 
 use crate::duration_name;
 
 const LAG_SUFFIX: &str = " ago";
 
-/// The name of a column so long ago, as in `23h`.
+/// Name of the column of an earlier row, as in `23h`.
 #[must_use]
 pub fn lag_column_name(column: &str, ago: &str) -> String {
     format!("{column} {ago}{LAG_SUFFIX}")
 }
 
-/// A name's column, and how many seconds before the row it is looked up: 0
-/// where the name says nothing of it.
+/// Parses a name to its column and the number of seconds before the row at which it is looked up,
+/// which is 0 for other names.
 ///
 /// ```
-/// use microclimate_trainer::earlier::column_of;
-/// assert_eq!(column_of("light_mean_1h 23h ago"), ("light_mean_1h", 23 * 3600));
-/// assert_eq!(column_of("light_mean_1h"), ("light_mean_1h", 0));
+/// use microclimate_trainer::lag_columns::parse_lag_column;
+/// assert_eq!(parse_lag_column("light_mean_1h 23h ago"), ("light_mean_1h", 23 * 3600));
+/// assert_eq!(parse_lag_column("light_mean_1h"), ("light_mean_1h", 0));
 /// ```
 #[must_use]
 pub fn parse_lag_column(name: &str) -> (&str, i64) {

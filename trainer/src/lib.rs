@@ -1,31 +1,30 @@
-//! Tasks and their targets, the comparison of models, and the serving of
-//! predictions.
+//! Tasks and their targets, the comparison of models, and the serving of predictions.
 //!
 //! # Layout
 //! In the order in which data meets them:
 //! - [`settings`]: comfort bands, thresholds, splits, where things are kept
-//! - [`source`]: the feature store, in this process or over HTTP
 //! - [`frame`]: feature rows of a zone, looked up by time
 //! - [`earlier`]: columns of a zone's earlier rows, by name
 //! - [`input`]: model inputs by name, the same in training and in serving
-//! - [`link`]: from what a model says to a level in the task's unit
-//! - [`tasks`]: what is predicted, exactly, and the baselines to beat
-//! - [`rows`]: inputs and targets of all zones as arrays
-//! - [`split`]: train, calibrate, test in the order of time, with embargoes
-//! - [`folds`]: the same, over several test parts that follow one another
-//! - [`workers`]: models are fitted at once, within a memory limit
+//! - [`target_transform`]: from a model's output to a level in the task's unit
+//! - [`tasks`]: the exact targets, and the baselines to beat
+//! - [`training_set`]: inputs and targets of all zones as arrays
+//! - [`split`]: training, calibration and test set in the order of time, with embargoes
+//! - [`folds`]: the same, with several consecutive test sets
+//! - [`fit_pool`]: fits several models at once, within a memory limit
 //! - [`backtest`]: fits a task's models and scores them
-//! - [`relevance`]: what a model rests on, and what long-term data are worth
-//! - [`anomaly`]: the one task without a target: injected faults label it
-//! - [`compare`]: every task, the leaderboards, the champions
+//! - [`relevance`]: importance of a model's inputs, and the value of long-term data
+//! - [`anomaly`]: the one task without a target, which injected faults label
+//! - [`compare`]: compares models on every task: leaderboards, champions
 //! - [`report`]: the run folder: HTML, Markdown, CSV, JSON
-//! - [`gate`]: what a model must show before it is served
-//! - [`object_store`]: where the registry is
+//! - [`gate`]: the tests that a model must pass before it is served
+//! - [`registry_store`]: opens the registry, in a folder or a bucket
 //! - [`serve`]: champions in memory, predictions for a zone
-//! - [`rest`]: the same over HTTP, and as the Open Inference Protocol
+//! - [`rest`]: predictions over HTTP, and by the Open Inference Protocol
 //! - [`publish`]: predictions by MQTT
-//! - [`score`]: how predictions fare once the truth has come
-//! - [`watch`]: predictions, scores, training again
+//! - [`score`]: scores of predictions, once the actual values are known
+//! - [`watch`]: regular predictions, scores and retraining
+//! - [`error`]: [`TrainError`]; `duration_name`: durations in names
 
 pub mod anomaly;
 pub mod backtest;
@@ -46,7 +45,6 @@ pub mod rest;
 pub mod score;
 pub mod serve;
 pub mod settings;
-pub mod source;
 pub mod split;
 pub mod target_transform;
 pub mod tasks;
@@ -60,9 +58,8 @@ pub use publish::Publisher;
 pub use rest::routes;
 pub use serve::{PredictError, Prediction, Trainer};
 pub use settings::TrainerSettings;
-pub use source::FeatureSource;
 
-/// The wall clock, UTC ms.
+/// Wall clock, UTC ms.
 pub(crate) fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.unwrap_or_default().as_millis() as i64

@@ -1,16 +1,16 @@
-//! The trainer by itself.
+//! The trainer as a program of its own.
 
 mod cli;
 mod models_cli;
 mod output;
 mod progress;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use microclimate_trainer::{
-    CompareRequest, FeatureSource, ModelComparison, Trainer, TrainerSettings, report,
+    CompareRequest, ModelComparison, Trainer, TrainerSettings, report,
     serve::settings::ModelWatchSettings, settings, watch,
 };
 use service::{
@@ -40,23 +40,23 @@ struct TrainerArgs {
 
 #[derive(Subcommand)]
 enum TrainerCommand {
-    /// Compare models on a feature store's rows and keep the best of each task.
+    /// Compare models on a feature store's rows and register the best of each task.
     Compare(cli::CompareArgs),
-    /// What a model rests on, and what long-term data are worth to it.
+    /// Show the importance of a model's inputs, and the value of long-term data to it.
     Relevance(cli::RelevanceArgs),
-    /// Serve predictions until SIGINT or SIGTERM; with `watch.enabled` also
-    /// score them and train again.
+    /// Serve predictions until SIGINT or SIGTERM; with `watch.enabled` also score them and retrain
+    /// models.
     Serve,
-    /// Predict, score and train again without serving, beside other processes
-    /// that serve with `watch.enabled = false`.
+    /// Predict, score and retrain without serving, beside other processes that serve with
+    /// `watch.enabled = false`.
     Watch,
-    /// See and change which models are served.
+    /// Show and change which models are served.
     Models(models_cli::ModelsArgs),
     /// Print the commented default configuration.
     Defaults,
 }
 
-/// Of a comparison on which a build is to fail.
+/// Exit status of a comparison for which a `--fail-if` condition holds.
 const FAIL_IF_STATUS: u8 = 2;
 
 #[tokio::main]
@@ -72,12 +72,12 @@ async fn main() -> Result<ExitCode> {
     })?;
     settings.check()?;
     match args.command {
-        TrainerCommand::Compare(asked) => run_compare(settings, asked).await,
-        TrainerCommand::Relevance(asked) => run_relevance(settings, asked).await,
+        TrainerCommand::Compare(options) => run_compare(settings, options).await,
+        TrainerCommand::Relevance(options) => run_relevance(settings, options).await,
         TrainerCommand::Serve => Box::pin(run_server(settings)).await.map(|()| ExitCode::SUCCESS),
         TrainerCommand::Watch => {
-            let trainer =
-                Trainer::new(settings.clone(), FeatureSource::new_remote(&settings.source)?)?;
+            let source = Arc::new(settings.source.new_client()?);
+            let trainer = Trainer::new(settings.clone(), source)?;
             let watched = TrainerSettings {
                 watch: ModelWatchSettings { enabled: true, ..settings.watch.clone() },
                 ..settings
@@ -85,8 +85,8 @@ async fn main() -> Result<ExitCode> {
             watch::run_watch(&watched, trainer, shutdown::cancel_on_signal()?).await?;
             Ok(ExitCode::SUCCESS)
         }
-        TrainerCommand::Models(asked) => {
-            models_cli::run_command(&settings, asked).map(|()| ExitCode::SUCCESS)
+        TrainerCommand::Models(options) => {
+            models_cli::run_command(&settings, options).map(|()| ExitCode::SUCCESS)
         }
         TrainerCommand::Defaults => {
             print_line!("{}", settings::DEFAULTS.trim_end());
@@ -103,7 +103,7 @@ async fn run_compare(settings: TrainerSettings, asked: cli::CompareArgs) -> Resu
         comparison.tasks.iter().for_each(|task| print_line!("{}\n", report::terminal_report(task)));
         print_line!("report: {}", comparison.dir.join("report.html").display());
     }
-    let failures: Vec<String> = asked
+    let failures: Vec<String> = options
         .fail_if
         .iter()
         .filter_map(|condition| condition.failure_reason(&comparison))
@@ -131,7 +131,7 @@ async fn compare_with_progress(
     request: CompareRequest,
 ) -> Result<ModelComparison> {
     request.check()?;
-    let source = FeatureSource::new_remote(&settings.source)?;
+    let source = Arc::new(settings.source.new_client()?);
     let trainer = Trainer::new(settings, source)?;
     let bars = progress::ProgressBars::new();
     let shown = bars.clone();
@@ -146,7 +146,7 @@ async fn run_server(settings: TrainerSettings) -> Result<()> {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
     let socket = settings.rest.bind_listener()?;
-    let source = FeatureSource::new_remote(&settings.source)?;
+    let source = Arc::new(settings.source.new_client()?);
     let trainer = Trainer::new(settings.clone(), source)?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
     let stop = shutdown::cancel_on_signal()?;

@@ -1,4 +1,4 @@
-//! `trainer models`: versions, who is champion and why, and changing that.
+//! `trainer models`: shows versions, the champion and the reason for it, and changes it.
 
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
@@ -22,7 +22,7 @@ const EXAMPLES: &str = "Examples:
   trainer models rollback temperature-10m --why 'forecasts jump since this morning'
   trainer models gc --keep 5 --dry-run";
 
-/// See and change which models are served.
+/// Show and change which models are served.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ModelsArgs {
@@ -35,14 +35,13 @@ pub(crate) struct ModelsArgs {
 
 #[derive(Subcommand)]
 enum ModelsCommand {
-    /// All versions, of a task or of all.
+    /// List all versions, of a task or of all tasks.
     List {
         /// The task.
         #[arg(value_parser = task_names())]
         task: Option<String>,
     },
-    /// What a version says of itself, and the gate of it; without a number the
-    /// champion.
+    /// Show the facts of a version and the gate's decision; without a number, of the champion.
     Show {
         /// The task.
         #[arg(value_parser = task_names())]
@@ -50,58 +49,57 @@ enum ModelsCommand {
         /// The version.
         version: Option<u64>,
     },
-    /// What two versions differ in.
+    /// Show the differences between two versions.
     Diff {
         /// The task.
         #[arg(value_parser = task_names())]
         task: String,
-        /// One version.
+        /// First version.
         from: u64,
-        /// The other.
+        /// Second version.
         to: u64,
     },
-    /// Make a version champion that passed the gate.
+    /// Make a version that passed the gate the champion.
     Promote {
         /// The task.
         #[arg(value_parser = task_names())]
         task: String,
         /// The version.
         version: u64,
-        /// Whatever the gate says; this is recorded.
+        /// Promote it whatever the gate decided; this is recorded.
         #[arg(long, requires = "why")]
         force: bool,
-        /// Why, for the record.
+        /// Reason, for the record.
         #[arg(long)]
         why: Option<String>,
     },
-    /// Make the champion before this one champion again.
+    /// Make the previous champion the champion again.
     Rollback {
         /// The task.
         #[arg(value_parser = task_names())]
         task: String,
-        /// Why, for the record.
+        /// Reason, for the record.
         #[arg(long)]
         why: Option<String>,
     },
-    /// The record of decisions, newest first; with --json a line each.
+    /// Show the record of decisions, newest first; with --json one per line.
     Log {
         /// The task.
         #[arg(value_parser = task_names())]
         task: String,
-        /// So many of them.
+        /// Number of decisions.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=10_000))]
         limit: u16,
     },
-    /// Remove old versions: neither champion nor challenger, nor the last
-    /// champions.
+    /// Remove old versions that are neither champion nor challenger nor among the last champions.
     Gc {
-        /// The task; without one, all.
+        /// The task; all tasks if none is given.
         #[arg(value_parser = task_names())]
         task: Option<String>,
-        /// So many of the newest versions and of the last champions stay.
+        /// Number of newest versions and of last champions that stay.
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
         keep: u16,
-        /// Only say which.
+        /// Only show which versions would be removed.
         #[arg(long)]
         dry_run: bool,
     },
@@ -111,28 +109,28 @@ fn task_names() -> clap::builder::PossibleValuesParser {
     clap::builder::PossibleValuesParser::new(tasks::NAMES)
 }
 
-pub(crate) fn run_command(settings: &TrainerSettings, asked: ModelsArgs) -> Result<()> {
+pub(crate) fn run_command(settings: &TrainerSettings, options: ModelsArgs) -> Result<()> {
     let registry = registry_store::open_registry(settings)?;
-    let json = asked.json;
-    let of =
+    let json = options.json;
+    let selected_tasks =
         |task: Option<String>| task.map_or_else(|| registry.list_tasks(), |task| Ok(vec![task]));
     let who = current_user();
-    match asked.command {
-        ModelsCommand::List { task } => list_versions(&registry, &of(task)?, json),
+    match options.command {
+        ModelsCommand::List { task } => list_versions(&registry, &selected_tasks(task)?, json),
         ModelsCommand::Show { task, version } => show_version(&registry, &task, version, json),
         ModelsCommand::Diff { task, from, to } => diff_versions(&registry, &task, from, to, json),
-        ModelsCommand::Promote { task, version, force, why } => {
-            let why = why.unwrap_or_else(|| "it passed the gate".to_owned());
-            let done = registry.promote_version(
+        ModelsCommand::Promote { task, version, force, why: given_why } => {
+            let why = given_why.unwrap_or_else(|| "it passed the gate".to_owned());
+            let promoted = registry.promote_version(
                 &task,
                 version,
                 DecisionAuthor { who: &who, why: &why },
                 force,
             )?;
-            print_answer(json, json!(done), format!("{task}: version {version} is champion"))
+            print_answer(json, json!(promoted), format!("{task}: version {version} is champion"))
         }
-        ModelsCommand::Rollback { task, why } => {
-            let why = why.unwrap_or_else(|| "by hand".to_owned());
+        ModelsCommand::Rollback { task, why: given_why } => {
+            let why = given_why.unwrap_or_else(|| "by hand".to_owned());
             let version =
                 registry.rollback_champion(&task, DecisionAuthor { who: &who, why: &why })?;
             let text = format!("{task}: version {version} is champion again");
@@ -140,7 +138,7 @@ pub(crate) fn run_command(settings: &TrainerSettings, asked: ModelsArgs) -> Resu
         }
         ModelsCommand::Log { task, limit } => show_log(&registry, &task, usize::from(limit), json),
         ModelsCommand::Gc { task, keep, dry_run } => {
-            for task in of(task)? {
+            for task in selected_tasks(task)? {
                 let surplus = registry.surplus_versions(&task, usize::from(keep))?;
                 if !dry_run {
                     registry.remove_versions(
@@ -161,7 +159,8 @@ pub(crate) fn run_command(settings: &TrainerSettings, asked: ModelsArgs) -> Resu
     }
 }
 
-/// `nothing to remove`, `version 3 removed`, `versions 3, 4 and 7 would be removed`.
+/// Describes a removal, as `nothing to remove`, `version 3 removed` or `versions 3, 4 and 7 would
+/// be removed`.
 fn describe_removal(versions: &[u64], dry_run: bool) -> String {
     let done = if dry_run { "would be removed" } else { "removed" };
     let named =
@@ -173,7 +172,7 @@ fn describe_removal(versions: &[u64], dry_run: bool) -> String {
     }
 }
 
-/// As in `anna@greenhouse`.
+/// Name of the user and the host, as in `anna@greenhouse`.
 fn current_user() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "someone".to_owned());
     match std::fs::read_to_string("/proc/sys/kernel/hostname") {
@@ -192,7 +191,7 @@ fn print_answer(json: bool, value: Value, text: String) -> Result<()> {
     Ok(())
 }
 
-/// `champion`, `challenger`, `before`, or nothing.
+/// `champion`, `challenger`, `before` (an earlier champion), or nothing.
 fn alias_name(aliases: &ModelAliases, version: u64) -> &'static str {
     let is = |slot: &Option<models::registry::VersionRef>| {
         slot.as_ref().is_some_and(|slot| slot.version == version)
@@ -265,15 +264,15 @@ fn list_versions(registry: &ModelRegistry, tasks: &[String], json: bool) -> Resu
     print_answer(json, json!(all), text)
 }
 
-/// A card's first metric, and its share of the baseline's.
+/// A card's first metric, and its ratio to the baseline's.
 fn first_metric(card: &ModelCard) -> (String, String) {
-    let own = card
+    let found = card
         .metrics
         .iter()
         .find(|(name, _)| card.metrics.contains_key(&format!("{name}_baseline")));
-    let Some((name, value)) = own else { return (String::new(), String::new()) };
+    let Some((name, value)) = found else { return (String::new(), String::new()) };
     let baseline = card.metrics[&format!("{name}_baseline")];
-    // A score has no unit, and neither has the number of a class.
+    // A score has no unit, and neither has a class index.
     let is_in_unit = matches!(name.as_str(), "rmse" | "mae") && card.facts.classes.is_empty();
     let unit = if is_in_unit { format!(" {}", card.unit) } else { String::new() };
     (format!("{name} {value:.4}{unit}"), format!("{:.3}", value / baseline))
@@ -281,7 +280,7 @@ fn first_metric(card: &ModelCard) -> (String, String) {
 
 fn describe_verdict(verdict: Option<&GateVerdict>) -> String {
     match verdict {
-        None => "not asked".to_owned(),
+        None => "not evaluated".to_owned(),
         Some(verdict) if verdict.passed => "passed".to_owned(),
         Some(_) => "held".to_owned(),
     }
@@ -306,7 +305,7 @@ fn show_version(
     };
     let (card, bytes) = registry.load_card(task, version)?;
     let verdict = registry.last_verdict(task, version)?;
-    // Golden rows are run here, too: a version that is shown is one that loads.
+    // Golden rows are run here too, so that a version that is shown is one that loads.
     registry.load_artifact(task, version)?;
     if json {
         let value = json!({ "version": version, "size_bytes": bytes, "card": card,
@@ -318,7 +317,7 @@ fn show_version(
         ("task", task.to_owned()),
         ("version", format!("{version} {}", alias_name(&aliases, version))),
         ("model", card.model.clone()),
-        ("says", card.unit.clone()),
+        ("unit", card.unit.clone()),
         (
             "inputs",
             format!("{}, schema {}", card.schema.features.len(), &card.schema.schema_hash()[..12]),
@@ -349,13 +348,13 @@ fn show_version(
         lines.push(("metrics of", text));
     }
     for (name, value) in &card.metrics {
-        let interval = card.facts.metric_intervals.get(name);
+        let found = card.facts.metric_intervals.get(name);
         let interval =
-            interval.map_or(String::new(), |[low, high]| format!(" [{low:.4} to {high:.4}, 95 %]"));
+            found.map_or(String::new(), |[low, high]| format!(" [{low:.4} to {high:.4}, 95 %]"));
         lines.push(("metric", format!("{name} {value:.4}{interval}")));
     }
     match &verdict {
-        None => lines.push(("gate", "not asked".to_owned())),
+        None => lines.push(("gate", "not evaluated".to_owned())),
         Some(verdict) => {
             lines.push((
                 "gate",
@@ -462,8 +461,8 @@ fn truncate_text(text: String) -> String {
 }
 
 fn show_log(registry: &ModelRegistry, task: &str, limit: usize, json: bool) -> Result<()> {
-    let entries: Result<_, RegistryError> = registry.recent_decisions(task, limit);
-    let entries = entries?;
+    let found: Result<_, RegistryError> = registry.recent_decisions(task, limit);
+    let entries = found?;
     if json {
         for entry in &entries {
             print_line!("{}", serde_json::to_string(entry)?);

@@ -3,8 +3,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use microclimate_trainer::CompareProgress;
 
-/// How far a comparison has come: all of it with an estimate, and the task
-/// under way. Nothing shows where nobody looks (no terminal).
+/// Progress of a comparison: one bar for all tasks with an estimate, and one for the current task.
+/// Nothing is shown where there is no terminal.
 #[derive(Clone)]
 pub(crate) struct ProgressBars {
     all: ProgressBar,

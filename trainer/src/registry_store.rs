@@ -1,4 +1,4 @@
-//! Where the registry is: a local folder, or an S3-compatible store.
+//! Opens the registry: a local folder, or an S3-compatible store.
 
 use std::{io, sync::Arc};
 
@@ -7,10 +7,10 @@ use models::{ModelRegistry, artifact::BYTES_MAX, registry::store::RegistryStore}
 
 use crate::{error::TrainError, settings::TrainerSettings};
 
-/// The registry that the settings name.
+/// Opens the registry that the settings name.
 ///
 /// # Errors
-/// [`TrainError::ObjectStore`] where the address of a store cannot be used.
+/// [`TrainError::ObjectStore`] where the address of a store is not valid.
 pub fn open_registry(settings: &TrainerSettings) -> Result<ModelRegistry, TrainError> {
     let dir = settings.registry_dir.to_string_lossy();
     if !dir.starts_with(SCHEME) {
@@ -19,7 +19,7 @@ pub fn open_registry(settings: &TrainerSettings) -> Result<ModelRegistry, TrainE
     Ok(ModelRegistry::in_store(Arc::new(RegistryBucket(Bucket::open(&dir, &settings.s3)?))))
 }
 
-/// A registry in a bucket.
+/// Registry in a bucket.
 #[derive(Debug)]
 struct RegistryBucket(Bucket);
 
@@ -44,7 +44,7 @@ impl RegistryStore for RegistryBucket {
         self.0.remove(key)
     }
 
-    /// Objects are there whole or not at all: nothing is left unfinished.
+    /// Objects are written whole or not at all, so nothing is left unfinished.
     fn remove_unfinished(&self, _: &str) -> io::Result<usize> {
         Ok(0)
     }

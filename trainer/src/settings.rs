@@ -1,7 +1,8 @@
-//! Comfort bands, thresholds, splits, and where things are kept.
+//! Settings: comfort bands, thresholds, splits, folders.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use feature_api::{FeatureReadError, FeatureStoreClient};
 use models::registry::PromotionGate;
 use serde::{Deserialize, Serialize};
 use service::{Secret, config::ConfigError, rest::RestConfig};
@@ -9,68 +10,79 @@ use telemetry::ZoneId;
 
 use crate::serve::settings::{ModelWatchSettings, PublisherSettings, ServingSettings, check_gate};
 
-/// The commented defaults, which name every key.
+/// Commented defaults, which contain every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
-/// Tables of it whose keys are the user's own.
+/// Tables whose keys are chosen by the user.
 pub const OPEN_TABLES: [&str; 1] = ["zones"];
 
-/// The trainer's configuration; `default.toml` says what each key means.
+/// Configuration of the trainer; `default.toml` explains each key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerSettings {
-    /// Where models are kept.
+    /// Folder or bucket of the registry.
     pub registry_dir: PathBuf,
-    /// Where reports are written.
+    /// Folder of the reports.
     pub reports_dir: PathBuf,
-    /// The same seed gives the same models.
+    /// Seed; the same seed gives the same models.
     pub seed: u64,
-    /// The feature store.
+    /// Address of the feature store.
     pub source: FeatureSourceSettings,
-    /// The REST listener.
+    /// REST listener.
     pub rest: RestConfig,
-    /// How rows are divided in time.
+    /// Split of rows in time.
     pub split: SplitSettings,
     /// Prediction intervals.
     pub interval: IntervalSettings,
-    /// What is good for people or plants.
+    /// Comfort bands and needs of people and plants.
     pub comfort: ComfortSettings,
-    /// What differs from `comfort` in a zone.
+    /// Settings of zones that differ from `comfort`.
     pub zones: BTreeMap<ZoneId, ComfortOverride>,
-    /// What a model must show before it is served.
+    /// Conditions that a model must meet before it is served.
     pub gate: PromotionGate,
-    /// When a prediction is the baseline's.
+    /// Conditions under which the baseline answers.
     pub serving: ServingSettings,
-    /// Scores of what was served, and training again.
+    /// Scores of served predictions, and retraining.
     pub watch: ModelWatchSettings,
     /// Predictions by MQTT.
     pub mqtt: PublisherSettings,
-    /// A registry elsewhere.
+    /// Access to a registry in a bucket.
     pub s3: object_store::Settings,
 }
 
-/// Where the feature store is.
+/// Address of the feature store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureSourceSettings {
-    /// `http://host:port`.
+    /// URL, `http://host:port`.
     pub url: String,
-    /// Its token.
+    /// Token of the feature store.
     pub token: Secret,
-    /// Longest wait for one answer.
+    /// Longest time to wait for one answer, s.
     pub timeout_s: f64,
+}
+
+impl FeatureSourceSettings {
+    /// A client of the feature store at `url`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// Where no HTTP client can be made.
+    pub fn new_client(&self) -> Result<FeatureStoreClient, FeatureReadError> {
+        let timeout = Duration::from_secs_f64(self.timeout_s);
+        FeatureStoreClient::new(&self.url, self.token.clone(), timeout)
+    }
 }
 
 /// How rows are divided, in the order of time.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitSettings {
-    /// Share that models are fitted on.
+    /// Share for fitting.
     pub train: f64,
     /// Share that models are selected and intervals calibrated on.
     pub calibration: f64,
-    /// Most rows to fit on.
+    /// Largest number of rows for fitting.
     pub train_rows_max: usize,
-    /// Most rows to calibrate on, and to test on.
+    /// Largest number of rows for calibration, and for testing.
     pub test_rows_max: usize,
     /// Most rows to validate on at each origin of the selection.
     pub validation_rows_max: usize,
@@ -84,35 +96,35 @@ pub struct SplitSettings {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IntervalSettings {
-    /// Share of truths to cover, 0 to 1.
+    /// Share of targets to cover, 0 to 1.
     pub level: f64,
 }
 
-/// What is good for people or plants in a zone.
+/// Comfort band and needs of people or plants in a zone.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ComfortSettings {
-    /// Below this it is heated, °C.
+    /// Temperature below which the zone is heated, °C.
     pub heat_below: f64,
-    /// Above this it is cooled, °C.
+    /// Temperature above which the zone is cooled, °C.
     pub cool_above: f64,
     /// Soil moisture at which plants must be watered, %.
     pub soil_moisture_critical: f64,
-    /// What grows here, which says how much light it wants.
+    /// Crop, which determines the light that is needed.
     pub crop: CropKind,
-    /// Daily light integral that it wants, mol/(m²·d); 0: as the crop does.
+    /// Target of the daily light integral, mol/(m²·d); 0 takes the crop's target.
     pub dli_target: f64,
     /// Photon flux of one lux, µmol/(m²·s).
     pub ppfd_per_lux: f64,
-    /// Photon flux of the lamps where they shine, µmol/(m²·s).
+    /// Photon flux of the lamps at the plants, µmol/(m²·s).
     pub lamp_ppfd: f64,
 }
 
-/// What grows in a zone.
+/// Crop of a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CropKind {
-    /// Nothing in particular: as lettuce.
+    /// Nothing in particular; treated as lettuce.
     Any,
     /// Leaf lettuce and other leafy greens.
     Lettuce,
@@ -129,11 +141,10 @@ pub enum CropKind {
 }
 
 impl CropKind {
-    /// A usual target for good growth, mol/(m²·d): lettuce 17 (L. D. Albright,
-    /// A.-J. Both, A. J. Chiu, "Controlling greenhouse light to a consistent
-    /// daily integral", Trans. ASAE 43(2), 2000), strawberry 20 to 25 and
-    /// fruiting vegetables 20 to 30 (extension services). Who knows better
-    /// sets `dli_target`.
+    /// Usual target for good growth, mol/(m²·d): lettuce 17 (L. D. Albright, A.-J. Both, A. J.
+    /// Chiu, "Controlling greenhouse light to a consistent daily integral", Trans. ASAE 43(2),
+    /// 2000), strawberry 20 to 25 and fruiting vegetables 20 to 30 (extension services). Set
+    /// `dli_target` for another target.
     #[must_use]
     pub const fn dli_target(self) -> f64 {
         match self {
@@ -150,7 +161,7 @@ impl CropKind {
 const DAY_S: f64 = 86_400.0;
 
 impl ComfortSettings {
-    /// Refuses values that have no meaning; `table` is where they stand.
+    /// Refuses values that have no meaning; `table` is their place in the configuration.
     fn check(&self, table: &str) -> Result<(), ConfigError> {
         let Self { heat_below, cool_above, .. } = *self;
         if heat_below.partial_cmp(&cool_above) != Some(std::cmp::Ordering::Less) {
@@ -174,28 +185,27 @@ impl ComfortSettings {
         Ok(())
     }
 
-    /// 0 where it is to be heated at a temperature, 2 where it is to be cooled,
-    /// else 1; none of no temperature.
+    /// Heating class at a temperature: 0 to heat, 2 to cool, else 1. `None` for NaN.
     #[must_use]
     pub fn heating_class(&self, temperature: f64) -> Option<usize> {
         let above = [self.heat_below <= temperature, self.cool_above < temperature];
         (!temperature.is_nan()).then(|| above.into_iter().filter(|above| *above).count())
     }
 
-    /// The daily light integral that is wanted, mol/(m²·d).
+    /// Target of the daily light integral, mol/(m²·d).
     #[must_use]
     pub fn dli_wanted(&self) -> f64 {
         if self.dli_target > 0.0 { self.dli_target } else { self.crop.dli_target() }
     }
 
-    /// The daily light integral of a day with this mean light, mol/(m²·d).
+    /// Daily light integral of a day with this mean light, mol/(m²·d).
     #[must_use]
     pub fn dli_of_lux(&self, lux: f64) -> f64 {
         lux * self.ppfd_per_lux * DAY_S / 1e6
     }
 
-    /// Hours, 0 to 24, for which the lamps must shine in a day with this mean
-    /// light (lux) so that plants get what they want.
+    /// Hours, 0 to 24, for which the lamps must shine in a day with this mean light (lux) to reach
+    /// the target of the daily light integral.
     #[must_use]
     pub fn supplement_hours(&self, lux: f64) -> f64 {
         let lamp_mol_h = self.lamp_ppfd * 3600.0 / 1e6;
@@ -204,7 +214,7 @@ impl ComfortSettings {
     }
 }
 
-/// What differs from [`ComfortSettings`] in one zone.
+/// Values of [`ComfortSettings`] that differ in one zone.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ComfortOverride {
@@ -218,28 +228,28 @@ pub struct ComfortOverride {
 }
 
 impl TrainerSettings {
-    /// What holds in `zone`.
+    /// Settings that hold in `zone`.
     #[must_use]
     pub fn comfort_in(&self, zone: &ZoneId) -> ComfortSettings {
-        let own = self.zones.get(zone).copied().unwrap_or_default();
+        let overrides = self.zones.get(zone).copied().unwrap_or_default();
         let all = self.comfort;
         ComfortSettings {
-            heat_below: own.heat_below.unwrap_or(all.heat_below),
-            cool_above: own.cool_above.unwrap_or(all.cool_above),
-            soil_moisture_critical: own
+            heat_below: overrides.heat_below.unwrap_or(all.heat_below),
+            cool_above: overrides.cool_above.unwrap_or(all.cool_above),
+            soil_moisture_critical: overrides
                 .soil_moisture_critical
                 .unwrap_or(all.soil_moisture_critical),
-            crop: own.crop.unwrap_or(all.crop),
-            dli_target: own.dli_target.unwrap_or(all.dli_target),
-            ppfd_per_lux: own.ppfd_per_lux.unwrap_or(all.ppfd_per_lux),
-            lamp_ppfd: own.lamp_ppfd.unwrap_or(all.lamp_ppfd),
+            crop: overrides.crop.unwrap_or(all.crop),
+            dli_target: overrides.dli_target.unwrap_or(all.dli_target),
+            ppfd_per_lux: overrides.ppfd_per_lux.unwrap_or(all.ppfd_per_lux),
+            lamp_ppfd: overrides.lamp_ppfd.unwrap_or(all.lamp_ppfd),
         }
     }
 
     /// Refuses values that have no meaning, before anything is opened.
     ///
     /// # Errors
-    /// The key, what was found and what was expected.
+    /// Names the key, the value found and the value expected.
     pub fn check(&self) -> Result<(), ConfigError> {
         let SplitSettings { train, calibration, train_rows_max, test_rows_max, .. } = self.split;
         let validation_rows_max = self.split.validation_rows_max;
@@ -285,12 +295,12 @@ mod tests {
 
     #[test]
     fn invalid_settings_are_refused_with_their_place() {
-        let check = |own: &str, expect: &str| {
+        let check = |table: &str, expect: &str| {
             let mut settings = TrainerSettings::default();
-            settings.zones.insert("farm/bay-1".parse().unwrap(), toml::from_str(own).unwrap());
+            settings.zones.insert("farm/bay-1".parse().unwrap(), toml::from_str(table).unwrap());
             let message =
                 settings.check().map_or_else(|error| error.to_string(), |()| "fine".into());
-            assert!(message.contains(expect), "{own}: {message}");
+            assert!(message.contains(expect), "{table}: {message}");
         };
         check("heat_below = 16.0", "fine");
         check("heat_below = 26.0", "farm/bay-1\"");
@@ -302,10 +312,10 @@ mod tests {
 
     #[test]
     fn a_zone_has_the_light_that_its_crop_wants() {
-        let wanted = |own: &str| {
+        let wanted = |table: &str| {
             let mut settings = TrainerSettings::default();
             let zone: ZoneId = "farm/bay-1".parse().unwrap();
-            settings.zones.insert(zone.clone(), toml::from_str(own).unwrap());
+            settings.zones.insert(zone.clone(), toml::from_str(table).unwrap());
             settings.comfort_in(&zone).dli_wanted()
         };
         assert_eq!(wanted(""), 17.0);

@@ -1,18 +1,18 @@
-//! Train, calibrate, test: in the order of time, never at random.
+//! Split into training, calibration and test set: in the order of time, never at random.
 
 use std::sync::Arc;
 
 use crate::{settings, training_set::LabelledRows};
 
-/// Three spans of time, each [from, to) in UTC ms, with an embargo of the
-/// horizon between them: no target of one part is known only in the next.
+/// Three spans of time, each [from, to) in UTC ms, with an embargo of the horizon between them, so
+/// that no target of one set becomes known only in the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct SplitSpans {
-    /// Models are fitted on it.
+    /// Span for fitting models.
     pub train: (i64, i64),
     /// Models are selected and intervals calibrated on it, by rolling origins.
     pub calibration: (i64, i64),
-    /// Models are judged on it.
+    /// Span for evaluating models.
     pub test: (i64, i64),
 }
 
@@ -26,12 +26,12 @@ pub struct SelectionOrigin {
     pub validation: LabelledRows,
 }
 
-/// The rows of the three spans.
+/// Rows of the three spans.
 #[derive(Clone, Debug)]
 pub struct DataSplit {
-    /// Of the first span.
+    /// Rows of the training span.
     pub train: LabelledRows,
-    /// Of the second.
+    /// Rows of the calibration span.
     pub calibration: LabelledRows,
     /// The origins by which models are selected, the oldest first; the same in every fold,
     /// so that no test set selects anything.
@@ -42,14 +42,14 @@ pub struct DataSplit {
     pub known_ms: (i64, i64),
     /// Of the third.
     pub test: LabelledRows,
-    /// The spans.
+    /// The three spans.
     pub spans: SplitSpans,
 }
 
-/// Divides the time between the first and the last row.
+/// Splits the time between the first and the last row.
 ///
 /// # Errors
-/// Says why the time is too short.
+/// States why the time is too short.
 pub fn split_spans(
     first_ms: i64,
     last_ms: i64,

@@ -19,27 +19,27 @@ const RECENT_SHARE: usize = 4;
 /// The rows of a task, of all zones together, in the order of time.
 #[derive(Clone, Debug)]
 pub struct LabelledRows {
-    /// The names of inputs.
+    /// Names of the inputs.
     pub schema: Arc<FeatureSchema>,
-    /// The zone of each row.
+    /// Zone of each row.
     pub zone: Vec<ZoneId>,
     /// Event time of each row, UTC ms.
     pub at_ms: Vec<i64>,
     /// Inputs, row after row.
     x: Vec<f64>,
-    /// What models learn.
+    /// Targets that models learn.
     y: Vec<f64>,
-    /// What a level is made with, beside what models say.
+    /// Reference values, from which levels are computed together with the models' outputs.
     pub reference: Vec<f64>,
-    /// What came, in the task's unit.
+    /// Actual values, in the task's unit.
     actual: Vec<f64>,
-    /// Whether what came is only known to be at least this.
+    /// Whether each actual value is only a lower bound.
     censored: Vec<bool>,
 }
 
 impl LabelledRows {
-    /// The rows of these zones whose truth is known: inputs as they were known at
-    /// the time of each row, what came as it is known now.
+    /// Rows of these zones whose actual value is known. Inputs are as they were known at the time
+    /// of each row, actual values as they are known now.
     #[must_use]
     pub fn from_zones<'a>(
         task: &dyn PredictionTask,
@@ -49,9 +49,9 @@ impl LabelledRows {
     ) -> Self {
         let parsed: Vec<InputExpression> =
             inputs.iter().map(|name| InputExpression::parse(name)).collect();
-        let anchored = task.spec().reference.map(InputExpression::parse);
+        let reference_input = task.spec().reference.map(InputExpression::parse);
         let mut found = Vec::new();
-        for ZoneViews { as_known: frame, as_corrected: came } in zones {
+        for ZoneViews { as_known: frame, as_corrected: corrected } in zones {
             let comfort = settings.comfort_in(&frame.zone);
             let start_ms =
                 frame.at_ms.first().map_or(0, |first| first + settings.split.warm_up_s * 1000);
@@ -65,20 +65,22 @@ impl LabelledRows {
                     continue;
                 }
                 let value = |name: &str| frame.column(name).map_or(f64::NAN, |column| column[row]);
-                let anchor =
-                    anchored.as_ref().map_or(0.0, |input| input.compute_value(&comfort, value));
-                let Some(later) = came.row_at(at_ms) else { continue };
-                let Some(truth) = task.actual_value(came, later, &comfort) else { continue };
-                if !(truth.is_finite() && anchor.is_finite()) {
+                let reference = reference_input
+                    .as_ref()
+                    .map_or(0.0, |input| input.compute_value(&comfort, value));
+                let Some(later) = corrected.row_at(at_ms) else { continue };
+                let Some(actual) = task.actual_value(corrected, later, &comfort) else { continue };
+                if !(actual.is_finite() && reference.is_finite()) {
                     continue;
                 }
-                let Some(y) = task.training_target(came, later, &comfort, (truth, anchor)) else {
+                let Some(y) = task.training_target(corrected, later, &comfort, (actual, reference))
+                else {
                     continue;
                 };
                 let x: Vec<f64> =
                     parsed.iter().map(|input| input.compute_value(&comfort, value)).collect();
-                let censored = task.is_censored(came, later, &comfort);
-                found.push((at_ms, &frame.zone, x, y, anchor, truth, censored));
+                let censored = task.is_censored(corrected, later, &comfort);
+                found.push((at_ms, &frame.zone, x, y, reference, actual, censored));
             }
         }
         found.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
@@ -92,13 +94,13 @@ impl LabelledRows {
             actual: Vec::new(),
             censored: Vec::new(),
         };
-        for (at_ms, zone, x, y, anchor, truth, censored) in found {
+        for (at_ms, zone, x, y, reference, actual, censored) in found {
             rows.zone.push(zone.clone());
             rows.at_ms.push(at_ms);
             rows.x.extend(x);
             rows.y.push(y);
-            rows.reference.push(anchor);
-            rows.actual.push(truth);
+            rows.reference.push(reference);
+            rows.actual.push(actual);
             rows.censored.push(censored);
         }
         rows
@@ -110,7 +112,7 @@ impl LabelledRows {
         self.y.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.y.is_empty()
@@ -144,8 +146,8 @@ impl LabelledRows {
         self.pick_evenly(rows, usize::MAX)
     }
 
-    /// The same, of rows that models can be judged by: those whose truth is not
-    /// censored.
+    /// Rows in a time span on which models can be evaluated: those that are not censored; at most
+    /// `rows_max` of them, evenly over time.
     #[must_use]
     pub fn uncensored_between(&self, span: (i64, i64), rows_max: usize) -> Self {
         let known = self.row_range(span).filter(|row| !self.censored[*row]);
@@ -173,17 +175,17 @@ impl LabelledRows {
         }
     }
 
-    /// The values of an input; none where there is no such input.
+    /// Values of an input; empty if there is no such input.
     #[must_use]
     pub fn input_values(&self, name: &str) -> Vec<f64> {
         let width = self.schema.features.len();
-        let found = self.schema.features.iter().position(|own| own == name);
+        let found = self.schema.features.iter().position(|feature| feature == name);
         found.map_or_else(Vec::new, |input| {
             self.x.iter().skip(input).step_by(width).copied().collect()
         })
     }
 
-    /// As models take it.
+    /// The rows as a data set for models.
     ///
     /// # Errors
     /// See [`Dataset::new`].
@@ -199,7 +201,7 @@ impl LabelledRows {
         build_dataset(self.schema.clone(), x, y, &self.censored)
     }
 
-    /// What really came, in the task's unit.
+    /// Actual values, in the task's unit.
     #[must_use]
     pub fn actual_values(&self) -> Array1<f64> {
         self.actual.iter().copied().collect()
@@ -217,14 +219,14 @@ impl LabelledRows {
         &self.censored
     }
 
-    /// What models said, in the unit of the task that the rows are of.
+    /// Levels of the models' outputs, in the unit of the task that the rows belong to.
     #[must_use]
-    pub fn to_levels(&self, said: &Array1<f64>, about: &TaskSpec) -> Array1<f64> {
-        about.transform_levels(said, &self.reference)
+    pub fn to_levels(&self, outputs: &Array1<f64>, spec: &TaskSpec) -> Array1<f64> {
+        spec.transform_levels(outputs, &self.reference)
     }
 }
 
-/// Rows as models take them; flags count where one is set.
+/// Data set of rows for models; flags are set only if one of them is true.
 pub(crate) fn build_dataset(
     schema: Arc<FeatureSchema>,
     x: Array2<f64>,
@@ -255,19 +257,19 @@ mod tests {
 
     #[test]
     fn a_late_reading_is_in_the_target_and_in_no_input() {
-        // A reading of minute 12 was late: until it came, 20 °C were still known.
+        // A reading of minute 12 was late: until it arrived, 20 °C was the latest known value.
         let late = |minute: f64| if minute >= 12.0 { 25.0 } else { 20.0 };
         let slope = |minute: f64| if minute >= 12.0 { 30.0 } else { 0.0 };
         let columns: [&str; 2] = ["temperature_last", "temperature_slope_10m"];
         let as_known = frame(30, &[(columns[0], &|_| 20.0), (columns[1], &|_| 0.0)]);
         let as_corrected = frame(30, &[(columns[0], &late), (columns[1], &slope)]);
         let rows = rows(as_known, as_corrected);
-        assert_eq!(rows.at_ms.len(), 20, "the last ten have no truth");
+        assert_eq!(rows.at_ms.len(), 20, "the last ten have no actual value");
         assert_eq!(rows.input_values("temperature_now"), [20.0; 20]);
         assert_eq!(rows.input_values("temperature_slope_10m"), [0.0; 20]);
-        assert_eq!(rows.reference, [20.0; 20], "what serving adds the change to");
-        let truth: Vec<f64> = (10..30).map(|minute| late(f64::from(minute))).collect();
-        assert_eq!(rows.actual_values().to_vec(), truth);
+        assert_eq!(rows.reference, [20.0; 20], "serving adds the change to it");
+        let late_values: Vec<f64> = (10..30).map(|minute| late(f64::from(minute))).collect();
+        assert_eq!(rows.actual_values().to_vec(), late_values);
         let about = *tasks::all_tasks()[0].spec();
         assert_eq!(rows.to_levels(&Array1::zeros(20), &about).to_vec(), [20.0; 20]);
     }
@@ -287,7 +289,7 @@ mod tests {
 
     #[test]
     fn where_nothing_was_known_there_is_no_row() {
-        // All of minutes 5 to 9 came late, and was not known at the time.
+        // All readings of minutes 5 to 9 were late, and not known at the time.
         let known = |minute: f64| if (5.0..10.0).contains(&minute) { f64::NAN } else { 20.0 };
         let as_known = frame(30, &[("temperature_last", &known)]);
         let as_corrected = frame(30, &[("temperature_last", &|_| 20.0)]);

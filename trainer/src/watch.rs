@@ -1,12 +1,12 @@
-//! A model's life after it was chosen: every zone is predicted, predictions are
-//! scored once the truth has come, and models are trained again as challengers.
+//! Life of a model after its selection: every zone is predicted, predictions are scored once the
+//! actual values are known, and models are trained again as challengers.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-use feature_store::{FrameQuery, Mode};
+use feature_api::{FrameQuery, RevisionMode};
 use telemetry::ZoneId;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -25,15 +25,15 @@ use crate::{
 };
 use models::registry::{DecisionAuthor, DecisionKind};
 
-/// Who decides here.
+/// Author of the decisions made here.
 const WHO: &str = "trainer watch";
-/// Seconds.
+/// Duration of an hour, s.
 const HOUR: f64 = 3600.0;
 
-/// Watches and publishes until `stop`, as far as the settings say so.
+/// Watches and publishes until `stop`, as far as the settings enable it.
 ///
 /// # Errors
-/// [`TrainError::PublisherSettings`] where the settings make no client.
+/// [`TrainError::Mqtt`] if no client can be made from the settings.
 pub async fn run_watch(
     settings: &TrainerSettings,
     trainer: Trainer,
@@ -57,7 +57,7 @@ pub async fn run_watch(
 }
 
 impl Trainer {
-    /// Watches until `stop`: see the module. Nothing that fails ends it.
+    /// Predicts, scores and retrains until `stop`: see the module. No error ends it.
     pub async fn watch_models(&self, publisher: Option<Publisher>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -71,37 +71,33 @@ impl Trainer {
         loop {
             ticks.tick().await;
             if let Err(error) = self.predict_and_score(publisher.as_ref()).await {
-                warn!(%error, "this round of predictions is left out");
+                warn!(%error, "this round of predictions is skipped");
             }
         }
     }
 
-    /// Predicts every zone once, and scores what is due.
+    /// Predicts every zone once, and scores the predictions that are due.
     ///
     /// # Errors
-    /// Where the feature store fails.
+    /// If the feature store fails.
     pub async fn predict_and_score(&self, publisher: Option<&Publisher>) -> Result<(), TrainError> {
         self.refresh_champions().await;
         let mut clocks: HashMap<ZoneId, i64> = HashMap::new();
-        for zone in self.zones().await? {
-            for name in tasks::NAMES {
-                if self.champion(name).is_none() {
-                    continue;
-                }
-                // A task that does not apply to a zone says so each time.
-                let Ok(said) = self.predict_zone(name, &zone).await else { continue };
-                clocks.insert(zone.clone(), said.features_at_ms);
+        let zones = self.zones().await?;
+        for zone in &zones {
+            for prediction in self.predict_all_tasks(zone).await {
+                clocks.insert(zone.clone(), prediction.features_at_ms);
                 if let Some(publisher) = publisher {
-                    publisher.publish_prediction(&said);
+                    publisher.publish_prediction(&prediction);
                 }
                 // Anomalies have no truth to wait for.
-                if let Some(task) =
-                    tasks::all_tasks().into_iter().find(|task| task.spec().name == name)
-                {
-                    self.scores().note_prediction(&said, task.spec().step_s);
+                let mut tasks = tasks::all_tasks().into_iter();
+                if let Some(task) = tasks.find(|task| task.spec().name == prediction.task) {
+                    self.scores().note_prediction(&prediction, task.spec().step_s);
                 }
             }
         }
+        self.newest_predictions().retain_zones(&zones);
         for task in tasks::all_tasks() {
             for (zone, clock_ms) in &clocks {
                 let due = self.scores().due_predictions(task.as_ref(), zone, *clock_ms);
@@ -113,22 +109,22 @@ impl Trainer {
         Ok(())
     }
 
-    /// Takes champions into service that other processes promoted.
+    /// Serves champions that other processes promoted.
     async fn refresh_champions(&self) {
         let trainer = self.clone();
         let work = move || {
             for task in tasks::NAMES {
                 if let Err(error) = trainer.load_champion(task) {
-                    warn!(task, %error, "the champion in service stays");
+                    warn!(task, %error, "the champion in service is kept");
                 }
             }
         };
         if let Err(error) = tokio::task::spawn_blocking(work).await {
-            error!(%error, "champions are not looked for");
+            error!(%error, "champions cannot be refreshed");
         }
     }
 
-    /// Looks up what came of predictions of one zone.
+    /// Finds the actual values for predictions of one zone.
     async fn score_due(
         &self,
         task: &dyn PredictionTask,
@@ -136,8 +132,8 @@ impl Trainer {
         due: &[LoggedPrediction],
     ) -> Result<(), TrainError> {
         let known = self.source().feature_columns().await?;
-        let own = task.spec().truth_columns.iter().filter(|column| known.contains(**column));
-        let columns = own.map(|column| (*column).to_owned()).collect();
+        let needed = task.spec().truth_columns.iter().filter(|column| known.contains(**column));
+        let columns = needed.map(|column| (*column).to_owned()).collect();
         let times = || due.iter().map(|noted| noted.at_ms);
         let (Some(first_ms), Some(last_ms)) = (times().min(), times().max()) else {
             return Ok(());
@@ -149,14 +145,15 @@ impl Trainer {
             columns: Some(columns),
             ..FrameQuery::default()
         };
-        let frames =
-            ZoneFrame::by_zone(&self.source().read_frame(&query, Mode::AsCorrected).await?)?;
+        let frames = ZoneFrame::by_zone(
+            &self.source().read_frame(&query, RevisionMode::AsCorrected).await?,
+        )?;
         let comfort = self.settings().comfort_in(zone);
         for noted in due {
-            let truth = frames
+            let actual = frames
                 .first()
                 .and_then(|frame| actual_value::find_actual(task, frame, noted.at_ms, &comfort));
-            self.scores().record_actual(noted, truth);
+            self.scores().record_actual(noted, actual);
         }
         Ok(())
     }
@@ -181,23 +178,23 @@ impl Trainer {
                     Ok(Some(why)) => why,
                     Ok(None) => continue,
                     Err(error) => {
-                        warn!(task = name, %error, "it is not known whether to train again");
+                        warn!(task = name, %error, "cannot decide whether to train again");
                         continue;
                     }
                 };
                 tried.insert(name, Instant::now());
                 info!(task = name, why, "training again");
                 if let Err(error) = self.retrain_task(name).await {
-                    warn!(task = name, %error, "training again failed, the champion stays");
+                    warn!(task = name, %error, "training again failed, the champion is kept");
                 }
             }
         }
     }
 
-    /// Why a task is to be trained again now, if it is.
+    /// Reason for training a task again now, if there is one.
     ///
     /// # Errors
-    /// Where the registry cannot be read.
+    /// If the registry cannot be read.
     pub fn reason_to_train(&self, task: &str) -> Result<Option<String>, TrainError> {
         let settings = &self.settings().watch;
         let newest = self.registry().recent_decisions(task, 20)?;
@@ -222,7 +219,7 @@ impl Trainer {
             .then(|| format!("{:.0} % of inputs are outside what training saw", 100.0 * outside)))
     }
 
-    /// Trains a task's models again; the gate decides. Then old versions go.
+    /// Trains a task's models again; the gate decides. Then removes old versions.
     async fn retrain_task(&self, task: &str) -> Result<(), TrainError> {
         let request = CompareRequest {
             tasks: vec![task.to_owned()],
@@ -244,7 +241,7 @@ impl Trainer {
                         "trained again"
                     );
                 }
-                (None, Some(own)) => info!(task, why = own.why, "it does not apply"),
+                (None, Some(reason)) => info!(task, why = reason.why, "the task does not apply"),
                 (None, None) => {}
             }
         }

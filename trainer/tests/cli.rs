@@ -1,17 +1,17 @@
-//! The program `trainer` by itself: what it says when something is missing.
+//! Errors and output of the program `trainer`, without other programs.
 
 use std::process::Command;
 
 fn check(args: &[&str], parts: &[&str]) {
     let ran = Command::new(env!("CARGO_BIN_EXE_trainer")).args(args).output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stderr);
+    let stderr = String::from_utf8_lossy(&ran.stderr);
     assert!(!ran.status.success(), "{args:?}");
     for part in parts {
-        assert!(said.contains(part), "{args:?}: {said}");
+        assert!(stderr.contains(part), "{args:?}: {stderr}");
     }
 }
 
-/// Nobody listens there, and reports are left nowhere.
+/// Arguments for a store that does not listen, and for writing no reports.
 fn with_unreachable_store(args: &[&'static str]) -> Vec<&'static str> {
     let nobody = ["--set", "source.url=http://127.0.0.1:9", "--out", env!("CARGO_TARGET_TMPDIR")];
     [args, &nobody].concat()
@@ -22,12 +22,15 @@ fn errors_have_a_hint() {
     check(&with_unreachable_store(&["compare"]), &["127.0.0.1:9", "hint: is `feature-store run`"]);
     check(&["compare", "--models", "oracle"], &["no model `oracle`", "ridge"]);
     check(&["compare", "--task", "weather"], &["temperature-10m"]);
-    check(&["compare", "--from", "yesterday"], &["`yesterday` is no time", "2026-11-29T13:00:00Z"]);
+    check(
+        &["compare", "--from", "yesterday"],
+        &["`yesterday` is not a time", "2026-11-29T13:00:00Z"],
+    );
     check(&["serve", "--set", "rest.listen=0.0.0.0:0"], &["rest.token"]);
     check(&["serve", "--set", "split.train=0.9"], &["split"]);
 }
 
-/// Before anything is asked of a feature store.
+/// Refused before the feature store is asked for anything.
 #[test]
 fn a_comparison_without_meaning_is_refused_at_once() {
     let check = |args: &[&'static str], parts: &[&str]| check(&with_unreachable_store(args), parts);

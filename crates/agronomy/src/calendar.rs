@@ -1,5 +1,5 @@
-//! The clock on the wall and the year as features: by the site's time zone,
-//! with daylight saving.
+//! Local time of day, week and year as features, by the site's time zone and with daylight saving
+//! time.
 
 use std::f64::consts::TAU;
 
@@ -7,33 +7,32 @@ use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use crate::sun::{self, DaylightSpan, GeoLocation};
 
-/// A time as people and plants at a place live it.
+/// Local calendar time at a place.
 ///
-/// Cyclic numbers come as sine and cosine too, so that 23:59 is next to 0:00.
+/// Cyclic quantities are also given as sine and cosine, so that 23:59 is next to 0:00.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CalendarFeatures {
-    /// Hours on the clock, 0 ≤ h < 24.
+    /// Local time of day, hours, 0 ≤ h < 24.
     pub hour: f64,
-    /// Monday is 0, Sunday 6.
+    /// Day of the week: Monday is 0, Sunday is 6.
     pub day_of_week: u8,
-    /// 1–366.
+    /// Day of the year, 1–366.
     pub day_of_year: u16,
-    /// Minutes that have passed since the local day began: up to 1,500 on a day
-    /// of 25 hours.
+    /// Minutes that have passed since the local day began; up to 1,500 on a day of 25 hours.
     pub since_midnight_min: f64,
-    /// Minutes since the day's sunrise, below 0 before it; none where the sun
-    /// does not rise or set, or no place is known.
+    /// Minutes since the day's sunrise, negative before it. `None` where the sun does not rise or
+    /// set, or where no location is known.
     pub since_sunrise_min: Option<f64>,
-    /// Whether the sun is up; none where no place is known.
+    /// Whether the sun is up. `None` where no location is known.
     pub is_day: Option<bool>,
-    /// From sunrise to sunset, 0–24 h; none where no place is known.
+    /// Time from sunrise to sunset, 0–24 h. `None` where no location is known.
     pub day_length_h: Option<f64>,
     /// Days in this year: 365 or 366.
     days_of_year: u16,
 }
 
 impl CalendarFeatures {
-    /// Names of [`CalendarFeatures::feature_values`].
+    /// Names of the values of [`CalendarFeatures::feature_values`].
     pub const NAMES: [&'static str; 10] = [
         "hour_sin",
         "hour_cos",
@@ -47,8 +46,8 @@ impl CalendarFeatures {
         "day_length_h",
     ];
 
-    /// The calendar of a time, ms since 1970, in a time zone, with the sun of a
-    /// place if one is known. None beyond the years −9999 to 9999.
+    /// Computes the calendar of a time, ms since 1970, in a time zone, with the sun of a location
+    /// if one is known. `None` outside the years −9999 to 9999.
     ///
     /// ```
     /// use microclimate_agronomy::calendar::CalendarFeatures;
@@ -56,7 +55,7 @@ impl CalendarFeatures {
     ///
     /// let berlin = TimeZone::get("Europe/Berlin").unwrap();
     /// // Tuesday, 1 July 2025, 12:00 UTC: 14 h in summer time
-    /// let calendar = CalendarFeatures::of(1_751_371_200_000, &berlin, None).unwrap();
+    /// let calendar = CalendarFeatures::at_time(1_751_371_200_000, &berlin, None).unwrap();
     /// assert_eq!((calendar.hour, calendar.day_of_week, calendar.day_of_year), (14.0, 1, 182));
     /// ```
     #[must_use]
@@ -85,14 +84,16 @@ impl CalendarFeatures {
         })
     }
 
-    /// The numbers of a feature row, in the order of [`CalendarFeatures::NAMES`]. The
-    /// week runs from Monday 0:00, the year from 1 January 0:00.
+    /// Values of a feature row, in the order of [`CalendarFeatures::NAMES`]. The week runs from
+    /// Monday 0:00, the year from 1 January 0:00.
     #[must_use]
     pub fn feature_values(&self) -> [Option<f64>; Self::NAMES.len()] {
-        let of_day = self.hour / 24.0;
-        let of_week = (f64::from(self.day_of_week) + of_day) / 7.0;
-        let of_year = (f64::from(self.day_of_year - 1) + of_day) / f64::from(self.days_of_year);
-        let [hour, week, year] = [of_day, of_week, of_year].map(|share| (share * TAU).sin_cos());
+        let day_fraction = self.hour / 24.0;
+        let week_fraction = (f64::from(self.day_of_week) + day_fraction) / 7.0;
+        let year_fraction =
+            (f64::from(self.day_of_year - 1) + day_fraction) / f64::from(self.days_of_year);
+        let [hour, week, year] =
+            [day_fraction, week_fraction, year_fraction].map(|share| (share * TAU).sin_cos());
         [
             Some(hour.0),
             Some(hour.1),
@@ -108,7 +109,7 @@ impl CalendarFeatures {
     }
 }
 
-/// Noon of the local day, ms.
+/// Noon of the local day, ms since 1970.
 fn local_noon_ms(at: &Zoned) -> Option<i64> {
     let noon = at.date().at(12, 0, 0, 0).to_zoned(at.time_zone().clone()).ok()?;
     Some(noon.timestamp().as_millisecond())
@@ -144,11 +145,11 @@ mod tests {
 
     #[test]
     fn days_of_23_and_25_hours_count_what_has_passed() {
-        // clocks went from 2 to 3 on 30 March 2025, and from 3 to 2 on 26 October
+        // The clock was moved from 2 to 3 on 30 March 2025, and from 3 to 2 on 26 October.
         check("2025-03-30T10:00:00Z", "Europe/Berlin", 12.0, 660.0, 6, 89);
         check("2025-10-26T11:00:00Z", "Europe/Berlin", 12.0, 780.0, 6, 299);
         check("2025-10-26T22:59:00Z", "Europe/Berlin", 23.983_333_333_333, 1499.0, 6, 299);
-        // midnight itself was skipped in Beirut on 30 March 2025
+        // Midnight itself was skipped in Beirut on 30 March 2025.
         check("2025-03-29T22:00:00Z", "Asia/Beirut", 1.0, 0.0, 6, 89);
     }
 

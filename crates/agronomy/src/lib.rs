@@ -1,13 +1,12 @@
-//! What growers compute from readings: the drying of soil, climate formulas,
-//! the sun, the calendar, and the KPIs of a zone. Pure functions and state: no
-//! I/O, no clock, no configuration files.
+//! Agronomic computations on readings: the drying of soil, climate formulas, the sun, the calendar,
+//! and the KPIs of a zone. Pure functions and state: no I/O, no clock, no configuration files.
 //!
 //! # Layout
-//! - [`drying`]: waterings, drying rate, hours until too dry, minutes to water
+//! - [`drying`]: waterings, drying rate, hours until the soil is too dry, minutes to water
 //! - [`formula`]: vapour, light, degree-hours, evapotranspiration, soil water
 //! - [`sun`]: sunrise, sunset, elevation, clear-sky irradiance
-//! - [`calendar`]: the clock on the wall and the year as features
-//! - [`kpi`]: hours and days of a zone: counts, comfort, data quality
+//! - [`calendar`]: local time of day, week and year as features
+//! - [`kpi`]: KPIs of a zone by hour and day: counts, comfort, data quality
 
 pub mod calendar;
 pub mod drying;

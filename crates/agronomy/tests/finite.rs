@@ -1,4 +1,4 @@
-//! No formula answers with infinity or no number, whatever it is asked.
+//! Checks that no formula returns an infinity or NaN, whatever its arguments.
 
 use jiff::tz::TimeZone;
 use microclimate_agronomy::{
@@ -14,7 +14,7 @@ use microclimate_agronomy::{
 };
 use proptest::prelude::*;
 
-/// Any float, and plausible ones often enough to get past the ranges.
+/// Any float, with plausible ones often enough to pass the range checks.
 fn number() -> impl Strategy<Value = f64> {
     prop_oneof![
         any::<f64>(),
@@ -121,7 +121,7 @@ proptest! {
     }
 }
 
-/// The built-in settings pass their own check.
+/// The default settings pass their own check.
 #[test]
 fn defaults_are_valid() {
     assert!(DryingSettings::default().into_checked().is_ok());

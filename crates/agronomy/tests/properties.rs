@@ -1,9 +1,9 @@
-//! What must hold of the drying trend whatever a sensor says.
+//! Properties that hold for the drying trend whatever a sensor reports.
 
 use microclimate_agronomy::drying::{DryingSettings, DryingTracker};
 use proptest::prelude::*;
 
-/// One message of a zone: time step in ms, then moisture in % or irrigation.
+/// One message of a zone: time step in ms, then moisture in % or an irrigation state.
 #[derive(Clone, Copy, Debug)]
 enum Message {
     Moisture(i64, f64),
@@ -21,7 +21,7 @@ fn traffic() -> impl Strategy<Value = Vec<Message>> {
     prop::collection::vec(message, 1..300)
 }
 
-/// A pot that dries and is watered, so that forecasts and responses come about.
+/// A pot that dries and is watered, so that forecasts and responses occur.
 fn pot() -> impl Strategy<Value = Vec<Message>> {
     (2..10_usize, 0.01..2.0_f64, 5.0..30.0_f64, 1..12_i64).prop_map(
         |(waterings, rate, gain, every)| {
@@ -60,13 +60,13 @@ fn feed(
 }
 
 fn settings(scale: f64) -> DryingSettings {
-    let own = DryingSettings::default();
+    let defaults = DryingSettings::default();
     DryingSettings {
-        critical_pct: own.critical_pct * scale,
-        target_pct: own.target_pct * scale,
-        rise_min_pct: own.rise_min_pct * scale,
-        drift_max_pct_h: own.drift_max_pct_h * scale,
-        ..own
+        critical_pct: defaults.critical_pct * scale,
+        target_pct: defaults.target_pct * scale,
+        rise_min_pct: defaults.rise_min_pct * scale,
+        drift_max_pct_h: defaults.drift_max_pct_h * scale,
+        ..defaults
     }
 }
 
@@ -87,12 +87,12 @@ proptest! {
         let mut after: DryingTracker = serde_json::from_str(&saved).unwrap();
         prop_assert_eq!(&after, &before);
         feed(&mut after, &settings, &mut other_ms, &messages[cut..], 1.0);
-        // text, so that every bit counts and −0 is not 0
+        // Compared as text, so that every bit counts and −0 differs from 0.
         prop_assert_eq!(serde_json::to_string(&after).unwrap(), serde_json::to_string(&whole).unwrap());
         prop_assert_eq!(after.trend_at(&settings, clock_ms), whole.trend_at(&settings, clock_ms));
     }
 
-    /// A probe in other units, a power of two so that floats scale exactly.
+    /// A probe in other units; the factor is a power of two, so that floats scale exactly.
     #[test]
     fn scaled_readings_give_scaled_answers(
         messages in prop_oneof![traffic(), pot()],
@@ -119,12 +119,12 @@ proptest! {
         prop_assert_eq!((one.irrigation_min, one.forecast), (other.irrigation_min, other.forecast));
     }
 
-    /// Finite in, finite out: at any value and any time.
+    /// Finite readings give finite results, at any value and any time.
     #[test]
     fn no_answer_is_infinite(
         readings in prop::collection::vec(
             (
-                // a step, mostly; now and then anywhere
+                // Mostly a step; sometimes any time.
                 prop_oneof![9 => (0..20_000_000_i64).prop_map(Ok), 1 => any::<i64>().prop_map(Err)],
                 prop_oneof![any::<f64>(), -1e6..1e6_f64, -1e-300..1e-300_f64, Just(0.0)],
                 any::<bool>(),
@@ -162,7 +162,7 @@ proptest! {
     }
 }
 
-/// The state of a month of readings is no larger than that of ten days.
+/// The state after a month of readings is no larger than the state after ten days.
 #[test]
 fn memory_is_bounded() {
     let settings = DryingSettings::default();

@@ -1,4 +1,4 @@
-//! The table `[log]` of every service.
+//! The table `[log]` of a service's configuration.
 
 use std::{
     collections::BTreeMap,
@@ -10,23 +10,23 @@ use service::Secret;
 
 use crate::LogError;
 
-/// The table `[log]` of every service's configuration.
+/// The table `[log]` of a service's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventLogConfig {
-    /// Which log.
+    /// Whether the log is embedded or Kafka.
     pub kind: EventLogKind,
-    /// Folder of the embedded log.
+    /// The folder of the embedded log.
     pub dir: PathBuf,
-    /// A segment file is closed at this size, bytes.
+    /// Size at which a segment file is closed, bytes.
     pub segment_bytes_max: u64,
-    /// Records waiting for the disk or for Kafka, bytes a topic; appending
-    /// waits while it is full.
+    /// Records that wait for the disk or for Kafka, bytes for each topic. Appending waits while
+    /// the queue is full.
     pub queue_bytes_max: usize,
     /// Largest record, bytes.
     pub record_bytes_max: usize,
-    /// Free space of the disk that the embedded log and the spool leave to others, bytes; at
-    /// most a twentieth of the disk. Under it they take nothing until there is room again.
+    /// Free disk space that the embedded log and the spool leave to others, bytes; at most a
+    /// twentieth of the disk. With less free space they accept no records.
     #[serde(default = "free_bytes_min")]
     pub free_bytes_min: u64,
     /// How long the embedded log keeps records.
@@ -34,13 +34,13 @@ pub struct EventLogConfig {
     pub retention: RetentionConfig,
     /// Apache Kafka.
     pub kafka: KafkaConfig,
-    /// What takes records while Kafka is away.
+    /// The spool that takes records while Kafka is away.
     #[serde(default)]
     pub spool: SpoolConfig,
 }
 
 impl EventLogConfig {
-    /// The folder where what belongs to a writer of this log may be kept; none where it has no
+    /// Returns the folder for files that belong to a writer of this log; `None` if the log has no
     /// folder.
     #[must_use]
     pub fn state_dir(&self) -> Option<&std::path::Path> {
@@ -52,17 +52,17 @@ impl EventLogConfig {
     }
 }
 
-/// How long the embedded log keeps the records of a topic. Whole segments go, the oldest first,
-/// once every consumer of the topic has committed what is in them and they are older than
-/// `age_days` or the topic is larger than `bytes_max`.
+/// How long the embedded log keeps the records of a topic. Whole segments are removed, oldest
+/// first. A segment is removed when every consumer of the topic has committed its records, and
+/// they are older than `age_days` or the topic is larger than `bytes_max`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetentionConfig {
-    /// Records older than this may go, days.
+    /// Age at which records may be removed, days.
     pub age_days: f64,
-    /// The topic's files are at most about this large, bytes.
+    /// Approximate size limit of the topic's files, bytes.
     pub bytes_max: u64,
-    /// Topics that differ, by name.
+    /// Topics with another retention, by name.
     #[serde(default)]
     pub topics: BTreeMap<String, TopicRetention>,
 }
@@ -71,9 +71,9 @@ pub struct RetentionConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TopicRetention {
-    /// Records older than this may go, days.
+    /// Age at which records may be removed, days.
     pub age_days: f64,
-    /// The topic's files are at most about this large, bytes.
+    /// Approximate size limit of the topic's files, bytes.
     pub bytes_max: u64,
 }
 
@@ -85,17 +85,17 @@ impl Default for RetentionConfig {
 }
 
 impl RetentionConfig {
-    /// Nothing goes by itself, but of some topics.
+    /// A retention that removes nothing, except from some topics.
     pub(crate) fn unlimited_except<const N: usize>(topics: [(&str, TopicRetention); N]) -> Self {
-        let topics = topics.map(|(topic, retention)| (topic.to_owned(), retention));
-        Self { age_days: f64::INFINITY, bytes_max: u64::MAX, topics: topics.into() }
+        let by_name = topics.map(|(topic, retention)| (topic.to_owned(), retention));
+        Self { age_days: f64::INFINITY, bytes_max: u64::MAX, topics: by_name.into() }
     }
 
-    /// What holds for a topic.
+    /// Returns the retention of a topic.
     #[must_use]
     pub fn for_topic(&self, topic: &str) -> TopicRetention {
-        let own = TopicRetention { age_days: self.age_days, bytes_max: self.bytes_max };
-        self.topics.get(topic).copied().unwrap_or(own)
+        let default = TopicRetention { age_days: self.age_days, bytes_max: self.bytes_max };
+        self.topics.get(topic).copied().unwrap_or(default)
     }
 }
 
@@ -107,23 +107,22 @@ const fn free_bytes_min() -> u64 {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpoolConfig {
-    /// Its folder; empty for none: then nothing is durable while Kafka is away.
+    /// The spool's folder. Empty for no spool; then nothing is durable while Kafka is away.
     pub dir: PathBuf,
-    /// At most this much on disk, bytes a topic.
+    /// Limit on disk, bytes for each topic.
     pub bytes_max: u64,
-    /// Kafka is away when it has not acknowledged a record for so long,
-    /// milliseconds.
+    /// Kafka counts as away when it has not acknowledged a record for this long, milliseconds.
     pub after_ms: u64,
 }
 
 impl Default for SpoolConfig {
-    /// None.
+    /// No spool.
     fn default() -> Self {
         Self { dir: PathBuf::new(), bytes_max: 1 << 30, after_ms: 2_000 }
     }
 }
 
-/// Which log.
+/// The kinds of log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventLogKind {
@@ -133,65 +132,64 @@ pub enum EventLogKind {
     Kafka,
 }
 
-/// How to reach Apache Kafka.
+/// The connection to Apache Kafka.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaConfig {
-    /// `host:port`, comma-separated.
+    /// Addresses of the brokers: `host:port`, comma-separated.
     pub brokers: String,
-    /// Partitions of a topic that does not exist yet.
+    /// Number of partitions of a newly created topic.
     pub partitions: i32,
-    /// Copies of a topic that does not exist yet; -1 for as many as the brokers make by default.
+    /// Number of replicas of a newly created topic; -1 for the brokers' default.
     pub replication: i32,
-    /// How records are compressed on their way to Kafka and there.
+    /// The compression of records on their way to Kafka and in it.
     #[serde(default)]
     pub compression: Compression,
-    /// Which partition a key's records go to.
+    /// The rule that assigns keys to partitions.
     #[serde(default)]
     pub partitioner: Partitioner,
-    /// How long to wait for the first answer of a broker, milliseconds.
+    /// Longest wait for the first response of a broker, milliseconds.
     pub connect_timeout_ms: u64,
-    /// Readers of the same group share a topic's partitions; empty: each reads
-    /// all of them.
+    /// The consumer group, whose readers share a topic's partitions. Empty for none: each reader
+    /// reads all partitions.
     #[serde(default)]
     pub group: String,
-    /// This reader's own name in the group: one that comes back under it within
-    /// `session_timeout_ms` finds its partitions kept for it. Empty for none.
+    /// The reader's static name in the group. A reader that returns under it within
+    /// `session_timeout_ms` gets its partitions back. Empty for none.
     #[serde(default)]
     pub member: String,
-    /// A reader of a group that is not heard of for so long is taken for dead,
-    /// milliseconds.
+    /// Silence after which a reader of a group counts as dead, milliseconds.
     #[serde(default = "session_timeout_ms")]
     pub session_timeout_ms: u32,
-    /// How connections are secured.
+    /// The security of connections.
     #[serde(default)]
     pub security: KafkaSecurity,
-    /// PEM file of the authority of the brokers' certificates; empty for those
-    /// of the system.
+    /// PEM file of the authority of the brokers' certificates; empty for the system's
+    /// authorities.
     #[serde(default)]
     pub ca_file: PathBuf,
-    /// PEM file of the own certificate; empty for none.
+    /// PEM file of the client certificate; empty for none.
     #[serde(default)]
     pub cert_file: PathBuf,
-    /// PEM file of its key.
+    /// PEM file of the client certificate's key.
     #[serde(default)]
     pub key_file: PathBuf,
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     #[serde(default = "sasl_mechanism")]
     pub sasl_mechanism: String,
-    /// Who logs in.
+    /// The user name.
     #[serde(default)]
     pub user: String,
-    /// With which password.
+    /// The password.
     #[serde(default)]
     pub password: Secret,
 }
 
-/// How records are compressed.
+/// The compression of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     None,
     /// LZ4: a third of the size of readings for little time.
     #[default]
@@ -203,7 +201,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// librdkafka's `compression.type`.
+    /// Returns librdkafka's `compression.type`.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -214,20 +212,20 @@ impl Compression {
     }
 }
 
-/// Which partition a key's records go to. Who changes it moves zones to other partitions: the
+/// The rule that assigns keys to partitions. Changing it moves zones to other partitions, so the
 /// order of a zone's records is lost at that moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Partitioner {
-    /// As Kafka's Java clients, Spark and Kafka Streams: by murmur2 of the key.
+    /// murmur2 of the key, as Kafka's Java clients, Spark and Kafka Streams do.
     #[default]
     Murmur2,
-    /// As librdkafka by default, and this program until 0.1: by CRC32 of the key.
+    /// CRC32 of the key, as librdkafka does by default, and as this program did until 0.1.
     Crc32,
 }
 
 impl Partitioner {
-    /// librdkafka's `partitioner`.
+    /// Returns librdkafka's `partitioner`.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Murmur2 => "murmur2_random",
@@ -236,23 +234,23 @@ impl Partitioner {
     }
 }
 
-/// How connections to Kafka are secured.
+/// The security of connections to Kafka.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KafkaSecurity {
-    /// Not at all.
+    /// No encryption and no user.
     #[default]
     Plaintext,
     /// Encrypted; both sides may show certificates.
     Tls,
-    /// User and password, in the clear with `PLAIN`.
+    /// User and password, in plain text with `PLAIN`.
     SaslPlaintext,
     /// User and password, encrypted.
     SaslTls,
 }
 
 impl KafkaSecurity {
-    /// librdkafka's `security.protocol`.
+    /// Returns librdkafka's `security.protocol`.
     pub(crate) const fn protocol_name(self) -> &'static str {
         match self {
             Self::Plaintext => "plaintext",
@@ -273,7 +271,7 @@ impl KafkaSecurity {
 
 const SASL_MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
-/// Kafka's own default.
+/// Kafka's default session timeout.
 const fn session_timeout_ms() -> u32 {
     45_000
 }
@@ -283,13 +281,13 @@ fn sasl_mechanism() -> String {
 }
 
 impl EventLogConfig {
-    /// The embedded log in `dir`, limits as in [`EventLogConfig::default`].
+    /// Settings of the embedded log in `dir`, with the limits of [`EventLogConfig::default`].
     #[must_use]
     pub fn for_embedded(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), ..Self::default() }
     }
 
-    /// Kafka at `brokers` (`host:port`, comma-separated), limits as in
+    /// Settings of Kafka at `brokers` (`host:port`, comma-separated), with the limits of
     /// [`EventLogConfig::default`].
     #[must_use]
     pub fn for_kafka(brokers: &str) -> Self {
@@ -345,7 +343,7 @@ impl EventLogConfig {
             let expected = "kafka.group beside it: a member is a member of a group".to_owned();
             return refuse("kafka.member", format!("{:?}", self.kafka.member), expected);
         }
-        // Kafka's limits, unless its administrator changed them.
+        // Kafka's default limits of the session timeout.
         let session = 6_000..=1_800_000;
         if !session.contains(&self.kafka.session_timeout_ms) {
             let expected = format!("{} to {}", session.start(), session.end());
@@ -365,9 +363,9 @@ impl EventLogConfig {
     }
 }
 
-/// A frame's length must be plausible when a torn file is searched.
+/// Largest record, bytes. The length of a frame must be plausible when a torn file is searched.
 pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
-/// A semaphore counts the queue's bytes.
+/// Largest queue, bytes. A semaphore counts them.
 const QUEUE_BYTES_MAX: usize = 1 << 30;
 
 impl Default for EventLogConfig {

@@ -1,7 +1,7 @@
 use std::{io, ops::Range, path::PathBuf, sync::Arc};
 
-/// What can go wrong with the log. Cheap to clone: one failure of the disk
-/// answers every record that waited for it.
+/// The errors of the log. Cheap to clone, because one disk failure is the result of every record
+/// that waited for it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LogError {
     /// Another process has the embedded log open.
@@ -18,22 +18,22 @@ pub enum LogError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was attempted.
+        /// The attempted operation.
         doing: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: Arc<io::Error>,
     },
-    /// The disk failed to keep what was written: what reached it is unknown.
+    /// A sync failed, so it is unknown what reached the disk.
     #[error("{}: cannot sync: {source}", path.display())]
     SyncFailed {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: Arc<io::Error>,
     },
-    /// A file that is being written is no longer where it was.
+    /// A file that is being written was removed or replaced.
     #[error(
-        "{} is gone, and with it what was not read yet\n\
+        "{} was removed, with records that were not read yet\n\
          hint: was its folder removed or replaced? stop what does that, put the folder back if you have it, then restart",
         path.display()
     )]
@@ -41,7 +41,7 @@ pub enum LogError {
         /// The file.
         path: PathBuf,
     },
-    /// A record that was durable is damaged.
+    /// A durable record is damaged.
     #[error(
         "{} is damaged at byte {position}: {what}\n\
          hint: restore the file from a copy; what follows that byte cannot be trusted",
@@ -50,15 +50,15 @@ pub enum LogError {
     Corrupt {
         /// The segment file.
         path: PathBuf,
-        /// Where in it, bytes.
+        /// The position in it, bytes.
         position: u64,
-        /// What was found and what was expected.
+        /// The found and the expected content.
         what: String,
     },
-    /// An earlier write failed, and what reached the disk is unknown.
+    /// An earlier write failed, so it is unknown what reached the disk.
     #[error(
-        "topic {topic} takes no more records since a write failed: {cause}\n\
-         hint: mend the disk (`df -h`, `dmesg`), then restart"
+        "topic {topic} accepts no more records since a write failed: {cause}\n\
+         hint: fix the disk (`df -h`, `dmesg`), then restart"
     )]
     Poisoned {
         /// The topic.
@@ -66,44 +66,45 @@ pub enum LogError {
         /// The first failure.
         cause: Box<LogError>,
     },
-    /// The log is shut, or was while the record waited.
+    /// The log is closed, or was closed while the record waited.
     #[error("topic {topic} is closed")]
     Closed {
         /// The topic.
         topic: String,
     },
-    /// A spool works in the background, which needs a runtime.
+    /// A spool works in the background, which needs a tokio runtime.
     #[error("a writer with a spool is opened within a tokio runtime")]
     NoRuntime,
-    /// A name that no topic can have.
+    /// A name that cannot be a topic's.
     #[error("`{topic}` cannot name a topic, expected 1 to 200 of the characters a-z A-Z 0-9 . _ -")]
     InvalidTopicName {
-        /// The name given.
+        /// The given name.
         topic: String,
     },
-    /// A record over the limit.
-    #[error("topic {topic}: a record has {found_bytes} bytes, at most {max_bytes} are taken")]
+    /// A record over the size limit.
+    #[error("topic {topic}: a record has {found_bytes} bytes, expected at most {max_bytes}")]
     TooLarge {
         /// The topic.
         topic: String,
-        /// Its size.
+        /// The record's size, bytes.
         found_bytes: usize,
-        /// The limit.
+        /// The limit, bytes.
         max_bytes: usize,
     },
-    /// A record that Kafka refuses for what it is, or that was sent together with such a one.
+    /// Kafka refuses a record because of its content, or because of another record in the same
+    /// request.
     #[error("topic {topic}: Kafka refuses the record: {cause}")]
     Refused {
         /// The topic.
         topic: String,
-        /// What about it.
+        /// The reason for the refusal.
         refusal: RecordRefusal,
-        /// What librdkafka says.
+        /// librdkafka's message.
         cause: String,
     },
-    /// A reader asked for records that are not there.
+    /// A reader requested records that do not exist.
     #[error(
-        "topic {topic} partition {partition}: offset {offset} was asked for, the log has {} to {}\n\
+        "topic {topic} partition {partition}: offset {offset} was requested, but the log has {} to {}\n\
          hint: the log was trimmed or replaced since the position was stored; start from a fresh store, or restore the log",
         available.start, available.end
     )]
@@ -112,9 +113,9 @@ pub enum LogError {
         topic: String,
         /// The partition.
         partition: i32,
-        /// The offset asked for.
+        /// The requested offset.
         offset: i64,
-        /// What there is.
+        /// The available offsets.
         available: Range<i64>,
     },
     /// No Kafka broker answers.
@@ -125,53 +126,53 @@ pub enum LogError {
     Unreachable {
         /// The configured addresses.
         brokers: String,
-        /// What librdkafka says.
+        /// librdkafka's message.
         cause: String,
     },
-    /// Kafka refused.
+    /// Kafka refused an operation.
     #[error("Kafka at {brokers}, topic {topic}: cannot {doing}: {cause}")]
     Kafka {
         /// The configured addresses.
         brokers: String,
         /// The topic.
         topic: String,
-        /// What was attempted.
+        /// The attempted operation.
         doing: &'static str,
-        /// What librdkafka says.
+        /// librdkafka's message.
         cause: String,
     },
-    /// A setting that cannot be.
+    /// A setting with an invalid value.
     #[error("log.{key} = {found}: expected {expected}")]
     InvalidSetting {
         /// The key, below `log`.
         key: &'static str,
-        /// What was set.
+        /// The found value.
         found: String,
-        /// What can be set.
+        /// The valid values.
         expected: String,
     },
 }
 
-/// What about a record Kafka refuses.
+/// The reason why Kafka refuses a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordRefusal {
-    /// Its size, or its content.
+    /// The record's size or content.
     Content,
-    /// Its time, by the broker's clock and the topic's limits.
+    /// The record's time, by the broker's clock and the topic's limits.
     Timestamp,
     /// Another record of the same request.
     OtherRecord,
 }
 
 impl LogError {
-    /// Whether it says something of one record, or of those that were sent together with it, so
-    /// that others can go on.
+    /// Whether the error concerns one record, or the records sent together with it, so that
+    /// others can continue.
     #[must_use]
     pub fn is_record_specific(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::TooLarge { .. })
     }
 
-    /// Whether the record itself is at fault, not its neighbour and not a clock.
+    /// Whether the record itself is at fault, and not a neighbour or a clock.
     #[must_use]
     pub fn is_content_error(&self) -> bool {
         matches!(

@@ -1,6 +1,6 @@
-//! Faults on demand, for tests and the fault bench: [`FaultInjector`] holds a sync to
-//! see that nothing is acknowledged before it, or fails it to see that nothing
-//! is acknowledged after; [`point`] ends the process at a named place.
+//! Injected faults, for tests and the fault bench. [`FaultInjector`] delays a sync to show that
+//! nothing is acknowledged before it, or fails it to show that nothing is acknowledged after it.
+//! [`kill_point`] ends the process at a named point.
 
 use std::{
     env, io,
@@ -10,16 +10,17 @@ use std::{
     },
 };
 
-/// Names a [`point`] and how often it is passed before the process ends there.
+/// Environment variable that names a [`kill_point`] and how often it is passed before the process
+/// ends there.
 pub const KILL_AT: &str = "MICROCLIMATE_KILL_AT";
 
-/// A place where `MICROCLIMATE_KILL_AT=NAME:N` ends the process the N-th time
-/// that it is passed, by SIGKILL: no destructor runs, no buffer is written.
+/// A point where `MICROCLIMATE_KILL_AT=NAME:N` ends the process by SIGKILL the N-th time that it
+/// is passed. No destructor runs and no buffer is written.
 ///
-/// In the order in which a message passes them: `receive` (taken from the
-/// connection), `enqueue` (before it is given to Kafka), `report` (Kafka has
-/// it), `append` (before it is written to the local log or spool), `fsync`
-/// (written, not yet synced), `ack` (before its PUBACK).
+/// The points, in the order in which a message passes them: `receive` (read from the connection),
+/// `enqueue` (before it is given to Kafka), `report` (Kafka has it), `append` (before it is
+/// written to the local log or spool), `fsync` (written, not yet synced), `ack` (before its
+/// PUBACK).
 pub fn kill_point(name: &'static str) {
     static ARMED: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
         let text = env::var(KILL_AT).ok()?;
@@ -31,14 +32,14 @@ pub fn kill_point(name: &'static str) {
         && armed == name
         && PASSED.fetch_add(1, Ordering::Relaxed) + 1 >= *nth
     {
-        // A process that cannot be killed must not go on either.
+        // A process that cannot be killed must not continue either.
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
         std::process::abort();
     }
 }
 
-/// A handle on the embedded log's disk; all clones act on the same one. The
-/// default injects nothing.
+/// A handle that injects faults into the embedded log's disk. All clones act on the same disk.
+/// The default injects nothing.
 #[derive(Clone, Debug, Default)]
 pub struct FaultInjector(Arc<(Mutex<DiskFaultPlan>, Condvar)>);
 
@@ -49,17 +50,17 @@ struct DiskFaultPlan {
 }
 
 impl FaultInjector {
-    /// Every sync waits from now on, until [`FaultInjector::release`].
+    /// Blocks every sync from now on, until [`FaultInjector::release_syncs`].
     pub fn hold_syncs(&self) {
         self.change_plan(|plan| plan.held = true);
     }
 
-    /// Lets the held syncs go on.
+    /// Releases the blocked syncs.
     pub fn release_syncs(&self) {
         self.change_plan(|plan| plan.held = false);
     }
 
-    /// Every sync fails from now on.
+    /// Fails every sync from now on.
     pub fn fail_syncs(&self) {
         self.change_plan(|plan| plan.failing = true);
     }
@@ -70,12 +71,12 @@ impl FaultInjector {
         changed.notify_all();
     }
 
-    /// Called before every sync.
+    /// Applies the injected faults; called before every sync.
     pub(crate) fn before_sync(&self) -> io::Result<()> {
         let (plan, changed) = &*self.0;
-        let plan = plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let locked = plan.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = changed
-            .wait_while(plan, |plan| plan.held && !plan.failing)
+            .wait_while(locked, |plan| plan.held && !plan.failing)
             .unwrap_or_else(PoisonError::into_inner);
         if plan.failing { Err(io::Error::other("injected fault")) } else { Ok(()) }
     }

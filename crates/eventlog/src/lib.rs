@@ -1,30 +1,31 @@
-//! The one interface to the log that carries every reading: embedded (local,
-//! durable, no server) or Apache Kafka.
+//! The one interface to the log that carries every reading: embedded (local, durable, no server)
+//! or Apache Kafka.
 //!
 //! # Layout
 //! In the order in which a record meets them:
-//! - [`settings`]: which log, where, and its limits
-//! - `record`: what is kept: key, payload, headers, time
+//! - [`config`]: the kind of log, its place and its limits
+//! - `record`: the content of a record: key, payload, headers, time
 //! - `log`: [`EventLog`], which opens writers and readers of topics
-//! - `writer`: takes records in order; a [`AppendReceipt`] resolves once one is durable
-//! - `embedded`: segment files, one appender thread a topic, group commit
+//! - `writer`: appends records in order; an [`AppendReceipt`] resolves when its record is durable
+//! - `embedded`: segment files, one appender thread for each topic, group commit
 //! - `kafka`: idempotent producer; consumer of all partitions, or of a group's share
-//! - `spool`: takes records while Kafka is away, and brings them in order
-//! - `reader`: batches of what is durable, from given [`PartitionOffsets`]; what a
-//!   consumer group gives and takes
-//! - [`fault`]: holds or fails the embedded log's disk, for tests
-//! - `error`: what can go wrong, and what to do
+//! - `spool`: stores records while Kafka is away, and sends them in order afterwards
+//! - `reader`: batches of durable records from given [`PartitionOffsets`]; events of a consumer
+//!   group
+//! - [`fault_injection`]: blocks or fails syncs of the embedded log, for tests
+//! - `error`: the errors, with hints
 //!
 //! ```
 //! # use std::time::Duration;
 //! # use microclimate_eventlog::{EventLog, PartitionOffsets, Record, EventLogConfig};
 //! # let dir = tempfile::tempdir().unwrap();
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
-//! let log = EventLog::open(&EventLogConfig::embedded(dir.path()))?;
-//! let receipt = log.writer("sensor.readings")?.append(Record::new("farm/bay-1", "21.5", 0)).await?;
+//! let log = EventLog::open(&EventLogConfig::for_embedded(dir.path()))?;
+//! let writer = log.open_writer("sensor.readings")?;
+//! let receipt = writer.append(Record::new("farm/bay-1", "21.5", 0)).await?;
 //! assert_eq!(receipt.await?, (0, 0)); // partition and offset; durable from here on
 //!
-//! let mut reader = log.reader("sensor.readings", &PartitionOffsets::new())?;
+//! let mut reader = log.open_reader("sensor.readings", &PartitionOffsets::new())?;
 //! let batch = reader.next_batch(100, Duration::from_secs(1)).await?;
 //! assert_eq!(batch[0].record.key, "farm/bay-1");
 //! # Ok::<(), microclimate_eventlog::LogError>(()) }).unwrap();
@@ -41,7 +42,7 @@ mod record;
 mod spool;
 mod writer;
 
-/// Doors for `fuzz/`.
+/// Entry points for `fuzz/`.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     /// Decodes a frame of the embedded log.

@@ -14,7 +14,7 @@ use crate::{
     spool::TopicSpool,
 };
 
-/// The log: embedded, or Kafka. Clones share it.
+/// The log, embedded or Kafka. Clones share it.
 #[derive(Clone, Debug)]
 pub struct EventLog(LogBackend);
 
@@ -24,7 +24,7 @@ enum LogBackend {
     Kafka(Arc<SpooledKafka>),
 }
 
-/// Kafka, and the spools of the topics that are written.
+/// Kafka, and the spools of the written topics.
 #[derive(Debug)]
 struct SpooledKafka {
     settings: EventLogConfig,
@@ -34,19 +34,19 @@ struct SpooledKafka {
 }
 
 impl EventLog {
-    /// Opens the log; the embedded one takes its folder's lock.
+    /// Opens the log. The embedded one locks its folder.
     ///
     /// # Errors
-    /// [`LogError::Setting`], [`LogError::Locked`] where another process has
-    /// the folder, [`LogError::Io`].
+    /// [`LogError::InvalidSetting`], [`LogError::Locked`] if another process uses the folder,
+    /// [`LogError::Io`].
     pub fn open(settings: &EventLogConfig) -> Result<Self, LogError> {
         Self::open_with_faults(settings, FaultInjector::default())
     }
 
-    /// Opens the log with faults to be injected into its local disk.
+    /// Opens the log with faults to inject into its local disk.
     ///
     /// # Errors
-    /// As [`EventLog::open_partitions`].
+    /// As [`EventLog::open`].
     pub fn open_with_faults(
         settings: &EventLogConfig,
         faults: FaultInjector,
@@ -65,14 +65,14 @@ impl EventLog {
         }))
     }
 
-    /// A writer of `topic`, which is created if need be. Kafka's brokers are
-    /// asked here for the first time: this blocks for a moment. With a spool,
-    /// they are looked for in the background, and may be away.
+    /// Opens a writer of `topic`, which is created if it does not exist. Without a spool this
+    /// contacts Kafka's brokers for the first time and blocks for a moment. With a spool, the
+    /// brokers are contacted in the background and may be away.
     ///
     /// # Errors
-    /// [`LogError::BadTopic`]; embedded and spool: [`LogError::Locked`],
-    /// [`LogError::Corrupt`], [`LogError::Io`], [`LogError::NoRuntime`]; Kafka
-    /// without a spool: [`LogError::Unreachable`], [`LogError::Kafka`].
+    /// [`LogError::InvalidTopicName`]; embedded and spool: [`LogError::Locked`],
+    /// [`LogError::Corrupt`], [`LogError::Io`], [`LogError::NoRuntime`]; Kafka without a spool:
+    /// [`LogError::Unreachable`], [`LogError::Kafka`].
     pub fn open_writer(&self, topic: &str) -> Result<TopicWriter, LogError> {
         check_topic_name(topic)?;
         match &self.0 {
@@ -84,8 +84,8 @@ impl EventLog {
         }
     }
 
-    /// A reader of `topic` that starts at `from`; partitions that `from` does
-    /// not name start at their oldest record.
+    /// Opens a reader of `topic` that starts at `from`. Partitions that `from` does not name
+    /// start at their oldest record.
     ///
     /// # Errors
     /// As [`EventLog::open_writer`], and [`LogError::OutOfRange`].
@@ -105,18 +105,17 @@ impl EventLog {
         }
     }
 
-    /// Whether the readers of this log share its partitions, as
-    /// `log.kafka.group` says.
+    /// Whether the readers of this log share its partitions, as `log.kafka.group` states.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         matches!(&self.0, LogBackend::Kafka(log) if log.settings.is_shared())
     }
 
-    /// A reader of those partitions of `topic` that the consumer group gives
-    /// it: [`TopicReader::next`] says which.
+    /// Opens a reader of those partitions of `topic` that the consumer group assigns to it.
+    /// [`TopicReader::next_event`] reports them.
     ///
     /// # Errors
-    /// As [`EventLog::open_writer`]; [`LogError::Setting`] where there is no group.
+    /// As [`EventLog::open_writer`]; [`LogError::InvalidSetting`] if no group is configured.
     pub fn open_group_reader(&self, topic: &str) -> Result<TopicReader, LogError> {
         check_topic_name(topic)?;
         match &self.0 {
@@ -131,8 +130,8 @@ impl EventLog {
         }
     }
 
-    /// For each partition, the offsets that are there: from the oldest to one
-    /// past the newest durable one. Blocks for a moment with Kafka.
+    /// Returns the available offsets of each partition: from the oldest record to one past the
+    /// newest durable one. Blocks for a moment with Kafka.
     ///
     /// # Errors
     /// As [`EventLog::open_writer`].
@@ -146,12 +145,13 @@ impl EventLog {
         }
     }
 
-    /// Tells the embedded log that `consumer` has everything of `topic` below the positions, so
-    /// that retention may let it go. Kafka keeps records as its own retention says: there this
-    /// changes nothing.
+    /// Reports to the embedded log that `consumer` has stored everything of `topic` below the
+    /// positions, so that retention may remove it. Has no effect on Kafka, which applies its own
+    /// retention.
     ///
     /// # Errors
-    /// As [`EventLog::open_writer`]; [`LogError::BadTopic`] for a name that no consumer can have.
+    /// As [`EventLog::open_writer`]; [`LogError::InvalidTopicName`] for a name that a consumer
+    /// cannot have.
     pub fn commit_offsets(
         &self,
         topic: &str,
@@ -168,8 +168,8 @@ impl EventLog {
         }
     }
 
-    /// Lets go what the retention of each open topic of the embedded log says. It is done too
-    /// when a segment begins; calling this now and then is for topics that grow slowly.
+    /// Applies the retention of each open topic of the embedded log. This also happens when a
+    /// segment begins. Call it now and then for topics that grow slowly.
     ///
     /// # Errors
     /// [`LogError::Io`].
@@ -182,7 +182,7 @@ impl EventLog {
         }
     }
 
-    /// What each open topic of the embedded log has on disk; nothing for Kafka.
+    /// Returns the disk usage of each open topic of the embedded log; nothing for Kafka.
     ///
     /// # Errors
     /// [`LogError::Io`].
@@ -197,7 +197,7 @@ impl EventLog {
         }
     }
 
-    /// Whether a disk has no room, so that nothing is acknowledged for now.
+    /// Whether nothing is acknowledged at the moment because a disk is full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         match &self.0 {
@@ -218,7 +218,7 @@ impl EventLog {
         matches!(&self.0, LogBackend::Kafka(log) if !log.settings.spool.dir.as_os_str().is_empty())
     }
 
-    /// For each partition of `topic` the offset after the newest record that Kafka has
+    /// Returns, for each partition of `topic`, the offset after the newest record that Kafka has
     /// acknowledged to this process; nothing for the embedded log.
     #[must_use]
     pub fn acknowledged_offsets(&self, topic: &str) -> BTreeMap<i32, i64> {
@@ -228,8 +228,7 @@ impl EventLog {
         }
     }
 
-    /// What librdkafka says of each topic that is written; nothing for the
-    /// embedded log.
+    /// Returns librdkafka's statistics of each written topic; nothing for the embedded log.
     #[must_use]
     pub fn kafka_statistics(&self) -> BTreeMap<String, KafkaStatistics> {
         match &self.0 {
@@ -238,9 +237,9 @@ impl EventLog {
         }
     }
 
-    /// From here on records of `topic` that were durable in its spool, and that Kafka refuses
-    /// for what they are, go to `keeper`. Without one they are kept in a file of the spool's
-    /// folder. Where there is no spool, who appended them is told.
+    /// Sends `keeper` the records of `topic` that were durable in its spool and that Kafka
+    /// refuses because of their content. Without a keeper they are stored in a file of the
+    /// spool's folder. Without a spool the appender's receipt reports the refusal.
     ///
     /// # Errors
     /// As [`EventLog::open_writer`].
@@ -258,8 +257,7 @@ impl EventLog {
         Ok(())
     }
 
-    /// What the spool of each topic that is written holds; nothing where there
-    /// is no spool.
+    /// Returns the status of the spool of each written topic; nothing if there is no spool.
     #[must_use]
     pub fn spool_statuses(&self) -> BTreeMap<String, SpoolStatus> {
         let LogBackend::Kafka(log) = &self.0 else { return BTreeMap::new() };
@@ -282,8 +280,8 @@ impl SpooledKafka {
     }
 }
 
-/// Kafka's rule for names, shortened so that a folder's name has room; the
-/// embedded log keeps to it too, so that a log can move.
+/// Checks a topic name by Kafka's rule, with a shorter limit so that it fits a folder's name. The
+/// embedded log applies the rule too, so that a log can move to Kafka.
 fn check_topic_name(topic: &str) -> Result<(), LogError> {
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let is_name = (1..=200).contains(&topic.len()) && topic.bytes().all(known);

@@ -8,8 +8,7 @@ use crate::{
     kafka::KafkaConsumer,
 };
 
-/// Reads one topic in order, each partition by itself. Sees only what is
-/// durable.
+/// Reads one topic, each partition in order. Returns only durable records.
 #[derive(Debug)]
 pub struct TopicReader(ReaderBackend);
 
@@ -19,20 +18,20 @@ enum ReaderBackend {
     Kafka(KafkaConsumer),
 }
 
-/// What comes next.
+/// The next event of a reader.
 #[derive(Debug)]
 pub enum ReaderEvent {
-    /// Records; none when nothing came in time.
+    /// Records; empty if none arrived in time.
     Records(Vec<StoredRecord>),
-    /// The consumer group gave partitions to this reader.
+    /// The consumer group assigned partitions to this reader.
     Assigned(PartitionsAssigned),
-    /// The consumer group takes partitions from this reader. All that it will
-    /// hand out of them has been handed out.
+    /// The consumer group revokes partitions from this reader. All of their records that it will
+    /// return have been returned.
     Revoked(PartitionsRevoked),
 }
 
-/// Partitions that are this reader's from here on, once it is told where to
-/// begin.
+/// Partitions that are assigned to this reader. Reading begins when it is given the positions to
+/// start from.
 #[derive(Debug)]
 pub struct PartitionsAssigned {
     /// The partitions.
@@ -41,16 +40,15 @@ pub struct PartitionsAssigned {
 }
 
 impl PartitionsAssigned {
-    /// Begins to read; partitions that `from` does not name start at their
-    /// oldest record. Positions that the log no longer has end the reader with
-    /// [`LogError::OutOfRange`].
+    /// Begins to read. Partitions that `from` does not name start at their oldest record.
+    /// Positions that the log no longer has end the reader with [`LogError::OutOfRange`].
     pub fn start_reading(self, from: PartitionOffsets) {
-        // Where nobody waits, the group has changed once more, and says so.
+        // If nobody waits, the group has changed again and will report that.
         let _ = self.start.send(from);
     }
 }
 
-/// Partitions that another reader gets once this one lets them go.
+/// Partitions that another reader gets once this one releases them.
 #[derive(Debug)]
 pub struct PartitionsRevoked {
     /// The partitions.
@@ -59,7 +57,7 @@ pub struct PartitionsRevoked {
 }
 
 impl PartitionsRevoked {
-    /// Lets them go. To drop this does the same.
+    /// Releases the partitions. Dropping this does the same.
     pub fn release_partitions(self) {
         let _ = self.done.send(());
     }
@@ -77,9 +75,9 @@ impl TopicReader {
         Self(ReaderBackend::Kafka(consumer))
     }
 
-    /// The next records: at least one and at most `records_max`, or none when
-    /// nothing came within `wait_max`. May be dropped while it waits: nothing
-    /// is lost. Of a consumer group only [`TopicReader::next`] tells enough.
+    /// Returns the next records: at least one and at most `records_max`, or none if none arrived
+    /// within `wait_max`. Cancel-safe: no records are lost. Readers of a consumer group need
+    /// [`TopicReader::next_event`] instead.
     ///
     /// # Errors
     /// [`LogError::Corrupt`], [`LogError::Io`], [`LogError::Kafka`].
@@ -98,12 +96,11 @@ impl TopicReader {
         }
     }
 
-    /// What comes next: at most `records_max` records, none when nothing came
-    /// within `wait_max`, or what the consumer group does. May be dropped while
-    /// it waits: nothing is lost.
+    /// Returns the next event: at most `records_max` records, none if none arrived within
+    /// `wait_max`, or an event of the consumer group. Cancel-safe: no records are lost.
     ///
     /// # Errors
-    /// As [`TopicReader::next_batch`]; in a consumer group [`LogError::OutOfRange`].
+    /// As [`TopicReader::next_batch`]; in a consumer group also [`LogError::OutOfRange`].
     pub async fn next_event(
         &mut self,
         records_max: usize,
@@ -117,8 +114,7 @@ impl TopicReader {
         }
     }
 
-    /// Durable records that were not handed out yet; `None` while that is not
-    /// known.
+    /// Number of durable records that were not returned yet; `None` while it is not known.
     #[must_use]
     pub fn lag_records(&self) -> Option<u64> {
         match &self.0 {
@@ -127,8 +123,8 @@ impl TopicReader {
         }
     }
 
-    /// Ends the reader, and its membership in a consumer group: its partitions
-    /// go to others at once, not when it has been missed for long enough.
+    /// Closes the reader and leaves its consumer group, so that its partitions are assigned to
+    /// others at once and not only after the session timeout.
     pub async fn close(self) {
         if let ReaderBackend::Kafka(consumer) = self.0 {
             consumer.close().await;

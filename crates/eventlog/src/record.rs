@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-/// What the log keeps.
+/// The content of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Records of one key stay in one partition, in order.
@@ -11,23 +11,23 @@ pub struct Record {
     pub payload: Bytes,
     /// Names and values beside the content.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// UTC milliseconds.
+    /// The record's time, UTC milliseconds.
     pub timestamp_ms: i64,
 }
 
 impl Record {
-    /// A record without headers.
+    /// Creates a record without headers.
     pub fn new(key: impl Into<String>, payload: impl Into<Bytes>, timestamp_ms: i64) -> Self {
         Self { key: key.into(), payload: payload.into(), headers: Vec::new(), timestamp_ms }
     }
 
-    /// The value of the first header of that name.
+    /// Returns the value of the first header with that name.
     #[must_use]
     pub fn header_value(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_slice())
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_slice())
     }
 
-    /// Bytes of content, without framing.
+    /// Size of the content without framing, bytes.
     pub(crate) fn content_bytes(&self) -> usize {
         let headers: usize =
             self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -35,17 +35,17 @@ impl Record {
     }
 }
 
-/// A record and where it is.
+/// A record and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRecord {
     /// The partition; always 0 in the embedded log.
     pub partition: i32,
-    /// Counts the partition's records from 0.
+    /// The record's offset; the partition's records are counted from 0.
     pub offset: i64,
     /// The record.
     pub record: Record,
 }
 
-/// Partition → offset of the next record to read. A partition that is not in
-/// it is read from its oldest record.
+/// The offset of the next record to read, by partition. A missing partition is read from its
+/// oldest record.
 pub type PartitionOffsets = BTreeMap<i32, i64>;

@@ -33,13 +33,12 @@ impl TopicWriter {
         Self(WriterBackend::Spool(spool))
     }
 
-    /// Queues a record; waits while the queue is full. Records are in the log
-    /// in the order of these calls. The receipt says when it is durable; who
-    /// drops it does not take the record back.
+    /// Queues a record, and waits while the queue is full. Records are in the log in the order of
+    /// these calls. The receipt resolves when the record is durable. Dropping it does not
+    /// withdraw the record.
     ///
     /// # Errors
-    /// [`LogError::TooLarge`], [`LogError::Poisoned`], [`LogError::Closed`],
-    /// [`LogError::Kafka`].
+    /// [`LogError::TooLarge`], [`LogError::Poisoned`], [`LogError::Closed`], [`LogError::Kafka`].
     pub async fn append(&self, record: Record) -> Result<AppendReceipt, LogError> {
         match &self.0 {
             WriterBackend::Embedded(topic) => topic.append(record).await,
@@ -49,12 +48,12 @@ impl TopicWriter {
     }
 }
 
-/// The answer to a receipt's question.
+/// The result of a receipt: partition and offset, or the error.
 pub(crate) type AppendResult = Result<(i32, i64), LogError>;
 
-/// Resolves to the record's partition and offset once it is durable: synced to
-/// the local disk, or acknowledged by all of Kafka's in-sync replicas. Where it
-/// went through the spool, the offset is that in the spool.
+/// Resolves to the record's partition and offset once it is durable: synced to the local disk, or
+/// acknowledged by all of Kafka's in-sync replicas. If the record went through the spool, the
+/// offset is that in the spool.
 #[derive(Debug)]
 pub struct AppendReceipt {
     topic: Arc<str>,

@@ -1,4 +1,4 @@
-//! kill -9 of a process that writes: every receipt it saw is in the log.
+//! kill -9 of a writing process: every receipt that it saw is in the log.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -10,10 +10,10 @@ use std::{
 use microclimate_eventlog::{EventLog, EventLogConfig, PartitionOffsets, Record};
 
 const TOPIC: &str = "sensor.readings";
-/// Set where this test binary runs as the process to be killed.
+/// Set when this test binary runs as the process to be killed.
 const CHILD: &str = "EVENTLOG_CRASH_TEST_DIR";
 
-/// Appends without end; prints each offset once it is durable.
+/// Appends without end. Prints each offset once it is durable.
 #[tokio::test]
 #[ignore = "the child of `every_receipt_seen_before_a_kill_is_in_the_log`, not a test"]
 async fn child() {
@@ -28,7 +28,7 @@ async fn child() {
     });
     while let Some((n, receipt)) = receipts.recv().await {
         let (_, offset) = receipt.await.unwrap();
-        // One write a line: the kill comes between lines.
+        // One write for each line, so that the kill comes between lines.
         std::io::stderr().write_all(format!("durable {offset} {n}\n").as_bytes()).unwrap();
     }
 }
@@ -54,7 +54,7 @@ async fn every_receipt_seen_before_a_kill_is_in_the_log() {
             seen.push((offset.parse::<i64>().unwrap(), n.to_owned()));
         }
         if seen.len() == 20_000 {
-            child.kill().unwrap(); // SIGKILL; what it wrote after is seen too
+            child.kill().unwrap(); // SIGKILL; lines written after it are seen too
         }
     }
     child.wait().unwrap();
@@ -62,17 +62,17 @@ async fn every_receipt_seen_before_a_kill_is_in_the_log() {
 
     let log = EventLog::open(&settings(dir.path())).unwrap();
     let mut reader = log.open_reader(TOPIC, &PartitionOffsets::new()).unwrap();
-    let mut kept = Vec::new();
+    let mut logged = Vec::new();
     loop {
         let batch = reader.next_batch(10_000, Duration::ZERO).await.unwrap();
         if batch.is_empty() {
             break;
         }
-        kept.extend(
+        logged.extend(
             batch
                 .into_iter()
                 .map(|e| (e.offset, String::from_utf8(e.record.payload.to_vec()).unwrap())),
         );
     }
-    assert_eq!(kept[..seen.len()], seen[..]);
+    assert_eq!(logged[..seen.len()], seen[..]);
 }

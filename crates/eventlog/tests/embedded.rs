@@ -106,14 +106,14 @@ async fn a_reader_that_waits_is_woken_and_a_dropped_wait_loses_nothing() {
     let (batch, ()) = tokio::join!(reader.next_batch(10, SOON), append(&log, 0, 1));
     assert_eq!(batch.unwrap().len(), 1);
     append(&log, 1, 20).await;
-    // Polled once, which starts the reading, then dropped; a reading that was
-    // quick enough has given its records instead.
+    // The call is polled once, which starts the read, and then dropped. A read that was quick
+    // enough has returned its records instead.
     let polled = futures_util::poll!(std::pin::pin!(reader.next_batch(5, SOON)));
-    let given = match polled {
+    let returned = match polled {
         Poll::Ready(batch) => batch.unwrap().len(),
         Poll::Pending => 0,
     };
-    assert_eq!(read(&mut reader, 19 - given).await, (1 + given..20).collect::<Vec<_>>());
+    assert_eq!(read(&mut reader, 19 - returned).await, (1 + returned..20).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn a_torn_tail_is_cut_off_and_written_over() {
     }
 }
 
-/// Flips a bit of the payload `reading <n>`, and says where.
+/// Flips a bit of the payload `reading <n>`. Returns its position.
 fn damage(path: &Path, n: usize) -> u64 {
     let bytes = fs::read(path).unwrap();
     let text = format!("reading {n}");
@@ -219,12 +219,12 @@ async fn a_flipped_bit_in_an_old_segment_stops_the_reader_there() {
     }
 }
 
-/// Retention of a topic that is large and young, or small and old.
+/// A retention of a topic that is large and young, or small and old.
 fn retention(age_days: f64, bytes_max: u64) -> RetentionConfig {
     RetentionConfig { age_days, bytes_max, ..RetentionConfig::default() }
 }
 
-/// The oldest offset after retention.
+/// Returns the oldest offset after retention.
 fn first_left(log: &EventLog) -> i64 {
     log.apply_retention().unwrap();
     log.offset_bounds(TOPIC).unwrap()[&0].start
@@ -256,8 +256,8 @@ async fn retention_by_bytes_keeps_what_readers_and_consumers_need() {
     assert!(first > 40 && storage.bytes <= bytes_max && !storage.is_held_back, "{storage:?}");
     assert_eq!(storage.removed_records, u64::try_from(first).unwrap());
     check(&log, None, usize::try_from(first).unwrap()..100).await;
-    let gone = log.open_reader(TOPIC, &PartitionOffsets::from([(0, 0)])).unwrap_err();
-    assert!(matches!(gone, LogError::OutOfRange { offset: 0, .. }), "{gone}");
+    let refused = log.open_reader(TOPIC, &PartitionOffsets::from([(0, 0)])).unwrap_err();
+    assert!(matches!(refused, LogError::OutOfRange { offset: 0, .. }), "{refused}");
     let beyond = log.open_reader(TOPIC, &PartitionOffsets::from([(0, 101)])).unwrap_err();
     assert!(matches!(beyond, LogError::OutOfRange { offset: 101, .. }), "{beyond}");
 }
@@ -287,7 +287,7 @@ async fn a_topic_that_nobody_reads_keeps_to_its_retention_as_it_grows() {
     let log = EventLog::open(&settings).unwrap();
     for n in 0..1_000 {
         append(&log, n, n + 1).await;
-        // Whole segments go: there may be one more.
+        // Whole segments are removed, so there may be one more.
         let bytes = log.topic_storage().unwrap()[TOPIC].bytes;
         assert!(bytes <= bytes_max + settings.segment_bytes_max + 512, "{bytes} after {n}");
     }

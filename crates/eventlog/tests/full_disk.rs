@@ -1,5 +1,5 @@
-//! The embedded log on a real, small file system that is full, and then not. Needs the right to
-//! mount one (root); elsewhere it says that it was skipped.
+//! The embedded log on a real, small file system that is full, and then has room again. Needs the
+//! right to mount one (root). Elsewhere the test reports that it was skipped.
 
 use std::{
     fs,
@@ -47,7 +47,7 @@ async fn a_full_disk_holds_acknowledgements_and_recovers_by_itself() {
     let writer = log.open_writer(TOPIC).unwrap();
     let other = dir.path().join("other");
     fs::write(&other, vec![1; 3 << 20]).unwrap();
-    // More than there is room for.
+    // More records than there is room for.
     let appending = tokio::spawn(async move {
         let mut receipts = Vec::new();
         for n in 0..1_000 {
@@ -68,21 +68,21 @@ async fn a_full_disk_holds_acknowledgements_and_recovers_by_itself() {
     until("full", &|| log.is_disk_full()).await;
     let durable = log.topic_storage().unwrap()[TOPIC].next_offset;
     assert!(durable > 0 && !appending.is_finished());
-    // What is there can be read meanwhile.
+    // The stored records can be read meanwhile.
     let mut reader = log.open_reader(TOPIC, &PartitionOffsets::new()).unwrap();
     assert!(!reader.next_batch(10, AGES).await.unwrap().is_empty());
     // Others have some room left, a twentieth of the disk.
     let rest = dir.path().join("rest");
     fs::write(&rest, vec![1; 300 << 10]).unwrap();
     fs::remove_file(rest).unwrap();
-    // A little room comes back, and is full again; then enough.
+    // A little room becomes free and is used up; then there is enough.
     fs::write(&other, vec![1; 2 << 20]).unwrap();
     until("a little room", &|| log.topic_storage().unwrap()[TOPIC].next_offset > durable).await;
     until("full again", &|| log.is_disk_full()).await;
     fs::remove_file(other).unwrap();
     let storage = log.topic_storage().unwrap()[TOPIC].clone();
     assert!(storage.next_offset < 1_000);
-    // Retention makes room too: nobody needs the oldest.
+    // Retention makes room too, because nobody needs the oldest records.
     drop(reader);
     log.commit_offsets(TOPIC, "feature-store", &PartitionOffsets::from([(0, storage.next_offset)]))
         .unwrap();

@@ -1,4 +1,4 @@
-//! A real Apache Kafka that wants TLS, and users with passwords over it.
+//! A real Apache Kafka with TLS, and with users and passwords over TLS.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use microclimate_eventlog::{
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 const SOON: Duration = Duration::from_secs(30);
-/// What `scripts/kafka` says where Java, Maven or Kafka's jars are missing.
+/// Exit status of `scripts/kafka` if Java, Maven or Kafka's jars are missing.
 const EXIT_MISSING: i32 = 3;
 
-/// The broker of one test; dropping it stops it.
+/// The broker of one test. Dropping it stops it.
 struct Broker {
     script: PathBuf,
     dir: PathBuf,
@@ -25,10 +25,11 @@ struct Broker {
 }
 
 impl Broker {
-    /// None where `scripts/kafka` says what it lacks; in CI that is a failure.
+    /// Starts a broker; `None` if `scripts/kafka` reports that something is missing. In CI that
+    /// is a failure.
     fn start(dir: &Path) -> Option<Self> {
         let port = free_port();
-        // KRaft's controller listens one port above; ours after that.
+        // KRaft's controller listens one port above; our listeners are after that.
         let (tls, sasl) = (free_port(), free_port());
         certificates(dir, "localhost");
         let keystore = dir.join("localhost.both");
@@ -76,7 +77,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // Its process may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.command("stop").status();
     }
 }
@@ -85,7 +86,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// An authority, and certificates by it for the broker and for a client.
+/// Creates an authority, and certificates by it for the broker and for a client.
 fn certificates(dir: &Path, server: &str) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,7 +1,6 @@
-//! The slabs of the Autonomous Greenhouse Challenge 2: a folder a team with
-//! `GrodanSens.csv`, every 5 minutes, `NA` where a sensor said nothing. Clock
-//! times are taken as UTC. The daily `Resources.csv` holds no readings of
-//! sensors and is left alone.
+//! Slab sensors of the Autonomous Greenhouse Challenge 2: one folder per team with
+//! `GrodanSens.csv`, a row every 5 minutes, `NA` where a sensor gave no value. Clock times are
+//! interpreted as UTC. The daily `Resources.csv` holds no sensor readings and is not read.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +14,7 @@ use crate::{
     number,
 };
 
-pub(crate) const HINT: &str = "`--layout agc2` wants `<team>/GrodanSens.csv` in it";
+pub(crate) const HINT: &str = "`--layout agc2` needs a folder with `<team>/GrodanSens.csv`";
 const FILE: &str = "GrodanSens.csv";
 const DATE: &str = "Date";
 /// Column, device, metric.
@@ -69,16 +68,16 @@ pub(crate) fn read_rows(
             mapped.push((at, Arc::new(sensor)));
         }
     }
-    let date = names.iter().position(|name| name == DATE).filter(|_| !mapped.is_empty());
-    let date = date.ok_or_else(|| RecordingError::Header {
+    let date_position = names.iter().position(|name| name == DATE).filter(|_| !mapped.is_empty());
+    let date = date_position.ok_or_else(|| RecordingError::Header {
         path: path.to_owned(),
         line: 1,
         column: 1,
         found: format!("the columns {}", names.iter().take(20).collect::<Vec<_>>().join(", ")),
-        expected: "`Date`, and `WC_slab1` or its like".to_owned(),
+        expected: "`Date`, and `WC_slab1` or a similar column".to_owned(),
         hint: HINT,
     })?;
-    let path: Arc<Path> = path.into();
+    let shared_path: Arc<Path> = path.into();
     let times = TimeParser::new(TimeUsage::Recorded).with_format(TimeFormat::DayFirst);
     Ok(Box::new(reader.into_byte_records().flat_map(move |record| {
         let Ok(record) = record else { return Vec::new() };
@@ -87,7 +86,7 @@ pub(crate) fn read_rows(
         let parsed = std::str::from_utf8(text).ok().map(|text| times.parse_text(text, None));
         let Some(Ok(ParsedTime::Instant(event_ms))) = parsed else {
             return vec![Err(RejectedLine::new(
-                &path,
+                &shared_path,
                 line,
                 1,
                 text,
@@ -106,7 +105,7 @@ pub(crate) fn read_rows(
                     value,
                     line: u32::try_from(line).unwrap_or(u32::MAX),
                 }),
-                None => Err(RejectedLine::new(&path, line, 1, field, "a number or NA")),
+                None => Err(RejectedLine::new(&shared_path, line, 1, field, "a number or NA")),
             })
             .collect()
     })))

@@ -1,6 +1,6 @@
-//! Fields of a file → rows: the one way for CSV, JSON lines and Parquet, with
-//! the rules of the gateway's own payloads, so that the same readings are the
-//! same in the store whichever way they came.
+//! Makes rows of the fields of a file, the same way for CSV, JSON lines and Parquet. The rules are
+//! those of the gateway's own payloads, so that equal readings are stored equally, whatever their
+//! file format.
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -13,81 +13,81 @@ use telemetry::{
 
 use crate::{RecordedRow, RecordingOptions, SensorKey, number::DecimalMark};
 
-/// The device where none is named.
+/// Device of readings for which none is named.
 pub const DEFAULT_DEVICE: &str = "file";
-/// Sensors that one file may name.
+/// Largest number of sensors in one file.
 const SENSORS_MAX: usize = 100_000;
 
 const EXPECTED_NUMBER: &str = "a number, true, false or null";
 
-/// A field as a file holds it.
+/// Field as a file holds it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RawValue<'a> {
-    /// Null, or nothing.
+    /// Null or empty.
     Missing,
     /// A whole number.
     Integer(i128),
-    /// A number; NaN is none.
+    /// A number; NaN is not a number.
     Number(f64),
     /// True or false.
     Flag(bool),
-    /// A text, which may say a number or a time.
+    /// A text, which may contain a number or a time.
     Text(&'a str),
-    /// A time of known unit and zone, UTC microseconds.
+    /// Time of known unit and zone, UTC microseconds.
     InstantUs(i64),
-    /// A local time, as microseconds since 1970-01-01T00:00:00 of its clock.
+    /// Local time, microseconds since 1970-01-01T00:00:00 of its clock.
     LocalUs(i64),
-    /// What can be neither number nor time, as a text for people.
+    /// Anything that can be neither number nor time, as a text to show.
     Other(&'a str),
 }
 
-/// What several readings have in common: a line of a file.
+/// Fields that several readings share: a line of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct RawRow<'a> {
-    /// When it was measured.
+    /// Event time.
     pub time: RawValue<'a>,
-    /// When it was known, if that is recorded.
+    /// Arrival time, if it is recorded.
     pub arrival: RawValue<'a>,
-    /// The site; empty where none is named.
+    /// Site; empty where none is named.
     pub site: &'a str,
-    /// The zone, or `site/zone`.
+    /// Zone, or `site/zone`.
     pub zone: &'a str,
-    /// The device; empty where none is named.
+    /// Device; empty where none is named.
     pub device: &'a str,
-    /// Where it stands in its file, from 1.
+    /// Line number in the file, from 1.
     pub line: u32,
 }
 
 /// One value of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct RawReading<'a> {
-    /// The metric, as the file calls it.
+    /// Metric, as the file names it.
     pub metric: &'a str,
-    /// What was measured.
+    /// Measured value.
     pub value: RawValue<'a>,
-    /// The value's unit; empty for the metric's own.
+    /// Unit of the value; empty for the metric's own unit.
     pub unit: &'a str,
 }
 
-/// A field of a row.
+/// Field of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowField {
-    /// When it was measured.
+    /// Event time.
     Time,
-    /// When it was known.
+    /// Arrival time.
     Arrival,
     /// Site, zone or device.
     Place,
-    /// The metric of the reading with this number, from 0.
+    /// Metric of the reading with this number, from 0.
     Metric(usize),
-    /// The value of the reading with this number.
+    /// Value of the reading with this number, from 0.
     Value(usize),
-    /// The unit of the reading with this number.
+    /// Unit of the reading with this number, from 0.
     Unit(usize),
 }
 
 impl RowField {
-    /// What people call it.
+    /// Name of the field in messages to users.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -101,21 +101,21 @@ impl RowField {
     }
 }
 
-/// Why a field makes no reading.
+/// Reason why a field makes no reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// Which field.
+    /// The field.
     pub field: RowField,
-    /// What it holds.
+    /// Content of the field.
     pub found: String,
-    /// What it should hold.
+    /// Content that was expected.
     pub expected: Cow<'static, str>,
 }
 
-/// A sensor, and the unit of its metric where the table knows it.
+/// A sensor, and the unit of its metric where the metric table has it.
 type KnownSensor = (Arc<SensorKey>, Option<SmolStr>);
 
-/// Makes rows of one file.
+/// Makes the rows of one file.
 #[derive(Debug)]
 pub struct RowAssembler {
     site: SmolStr,
@@ -123,12 +123,12 @@ pub struct RowAssembler {
     takes_unknown_metrics: bool,
     times: TimeParser,
     decimal_mark: DecimalMark,
-    /// By site, zone, device and metric as the file writes them.
+    /// Sensors by site, zone, device and metric as the file writes them.
     sensors: HashMap<[SmolStr; 4], KnownSensor>,
 }
 
 impl RowAssembler {
-    /// For a file that writes its decimals in this way.
+    /// Creates an assembler for a file with this decimal mark.
     #[must_use]
     pub fn new(options: &RecordingOptions, decimal_mark: DecimalMark) -> Self {
         Self {
@@ -141,8 +141,8 @@ impl RowAssembler {
         }
     }
 
-    /// Makes the rows of a line: one for each reading, or why there is none. A
-    /// line without a time or a place has one problem, however many readings.
+    /// Makes the rows of a line: one for each reading, or the problem that prevents it. A line
+    /// without a time or a zone has one problem, however many readings it has.
     pub fn assemble_rows<'a>(
         &mut self,
         row: &RawRow<'a>,
@@ -199,7 +199,7 @@ impl RowAssembler {
         number: usize,
         reading: &RawReading<'_>,
     ) -> Result<(Arc<SensorKey>, f64), FieldProblem> {
-        let (sensor, own_unit) = self.find_sensor(row, number, reading.metric)?;
+        let (sensor, known_unit) = self.find_sensor(row, number, reading.metric)?;
         let value = parse_value(reading.value, self.decimal_mark).map_err(|expected| {
             let found = format_field(reading.value);
             FieldProblem { field: RowField::Value(number), found, expected: expected.into() }
@@ -209,11 +209,16 @@ impl RowAssembler {
             found: reading.unit.to_owned(),
             expected: expected.into(),
         };
-        let value = match (reading.unit.trim(), own_unit) {
+        let value = match (reading.unit.trim(), known_unit) {
             ("", _) => value,
-            (given, Some(own)) => unit::convert_unit(value, given, &own).map_err(|_| {
-                wrong_unit(format!("a unit that converts to {own}, that of {}", sensor.metric))
-            })?,
+            (given, Some(metric_unit)) => {
+                unit::convert_unit(value, given, &metric_unit).map_err(|_| {
+                    wrong_unit(format!(
+                        "a unit that converts to {metric_unit}, that of {}",
+                        sensor.metric
+                    ))
+                })?
+            }
             (_, None) => {
                 return Err(wrong_unit(format!("no unit: {} is not known", sensor.metric)));
             }
@@ -221,7 +226,7 @@ impl RowAssembler {
         Ok((sensor, value))
     }
 
-    /// The sensor of a reading; each is made and checked once.
+    /// Finds the sensor of a reading; each is created and checked once.
     fn find_sensor(
         &mut self,
         row: &RawRow<'_>,
@@ -251,7 +256,7 @@ impl RowAssembler {
         Ok(known)
     }
 
-    /// Zone and device of a row; `zone` may hold the site too.
+    /// Checks the zone and device of a row; `zone` may contain the site too.
     fn check_place(&self, row: &RawRow<'_>) -> Result<(ZoneId, SmolStr), FieldProblem> {
         let problem = |found: &str, expected: &'static str| FieldProblem {
             field: RowField::Place,
@@ -278,7 +283,7 @@ impl RowAssembler {
 }
 
 impl RecordingOptions {
-    /// Reads times of recordings as these options say.
+    /// Parser of recorded times with the time zone and format of these options.
     #[must_use]
     pub fn time_parser(&self) -> TimeParser {
         TimeParser::new(TimeUsage::Recorded)
@@ -287,7 +292,7 @@ impl RecordingOptions {
     }
 }
 
-/// What is expected in place of a name of no metric.
+/// Text of what is expected in place of an unknown metric name.
 pub(crate) fn expected_metric(metrics: &MetricTable, name: &str) -> Cow<'static, str> {
     format!("a metric of the table: {}", metrics.explain_unknown(name)).into()
 }
@@ -310,8 +315,8 @@ fn parse_time(
     }
 }
 
-/// A value as the gateway's own payloads have it: a number, true and false as 1
-/// and 0, and what is no finite number as NaN, which is stored and flagged.
+/// Parses a value as the gateway's own payloads define it: a number; true and false as 1 and 0; and
+/// NaN for anything that is not a finite number, which is stored and flagged.
 fn parse_value(value: RawValue<'_>, decimal_mark: DecimalMark) -> Result<f64, &'static str> {
     match value {
         RawValue::Missing => Ok(f64::NAN),
@@ -323,7 +328,7 @@ fn parse_value(value: RawValue<'_>, decimal_mark: DecimalMark) -> Result<f64, &'
     }
 }
 
-/// A field, for people.
+/// Shows a field to users.
 fn format_field(value: RawValue<'_>) -> String {
     match value {
         RawValue::Missing => "null".to_owned(),

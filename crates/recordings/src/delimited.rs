@@ -1,5 +1,4 @@
-//! How a delimited text is written: what is between its fields, and where its
-//! lines are.
+//! Delimiters and lines of delimited text files.
 
 use std::{
     collections::VecDeque,
@@ -11,12 +10,12 @@ use std::{
 
 use crate::RecordingError;
 
-/// Characters between fields, the usual one first.
+/// Known delimiters; the first is the default.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
-/// A longer first line is no header.
+/// Longest first line that is read as a header, bytes.
 const HEADER_BYTES_MAX: u64 = 1 << 20;
 
-/// The text of a file, or of its first `bytes`.
+/// Opens the text of a file, or its first `bytes`.
 pub(crate) fn open_text(
     path: &Path,
     bytes: Option<u64>,
@@ -25,8 +24,7 @@ pub(crate) fn open_text(
     Ok(file.take(bytes.unwrap_or(u64::MAX)))
 }
 
-/// What stands between the fields of a header: of what may, that which is there
-/// the most often outside of quotes.
+/// Detects the delimiter of a header: the known one that occurs most often outside quotes.
 pub(crate) fn detect_delimiter(path: &Path, bytes: Option<u64>) -> Result<u8, RecordingError> {
     let mut header = Vec::new();
     BufReader::new(open_text(path, bytes)?)
@@ -47,37 +45,38 @@ pub(crate) fn detect_delimiter(path: &Path, bytes: Option<u64>) -> Result<u8, Re
     let mut is_quoted = false;
     for byte in header {
         is_quoted ^= byte == b'"';
-        if !is_quoted && let Some(own) = DELIMITERS.iter().position(|known| *known == byte) {
-            counts[own] += 1;
+        if !is_quoted && let Some(index) = DELIMITERS.iter().position(|known| *known == byte) {
+            counts[index] += 1;
         }
     }
     let mut best = 0;
-    for own in 1..counts.len() {
-        if counts[own] > counts[best] {
-            best = own;
+    for index in 1..counts.len() {
+        if counts[index] > counts[best] {
+            best = index;
         }
     }
     Ok(DELIMITERS[best])
 }
 
-/// A text whose lines end with a line feed alone. Records of [`csv::CsvReader`] are said
-/// to begin where the one before ended: with the blank lines between them, which are
-/// noted here.
+/// Reader of a text that ends every line with a line feed alone.
+///
+/// [`csv::Reader`] reports that a record begins where the previous one ended, before the blank
+/// lines between them. This reader records the blank lines, so that line numbers can be corrected.
 pub(crate) struct LineFeedReader<R> {
     inner: R,
     chunk: Vec<u8>,
     ready: Vec<u8>,
-    /// Bytes of `ready` that were given out.
+    /// Number of bytes of `ready` that were handed out.
     given: usize,
-    /// Bytes that were made ready before those of `ready`.
+    /// Number of bytes before those of `ready`.
     offset: u64,
-    /// Whether what was read last ended with a carriage return.
+    /// Whether the last chunk ended with a carriage return.
     is_return_pending: bool,
     is_line_start: bool,
     blank_lines: BlankLines,
 }
 
-/// Runs of blank lines: where each begins, and how many lines it has.
+/// Runs of blank lines: the byte offset at which each begins, and its number of lines.
 #[derive(Clone, Default)]
 pub(crate) struct BlankLines(Arc<Mutex<VecDeque<(u64, u64)>>>);
 
@@ -90,7 +89,7 @@ impl BlankLines {
         }
     }
 
-    /// The line that a record stands on, from 1; records are asked for in order.
+    /// Line number of a record, from 1. Must be called in the order of the records.
     pub(crate) fn line_number(&self, position: &csv::Position) -> u64 {
         let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = position.byte();
@@ -107,7 +106,7 @@ impl BlankLines {
 impl<R: Read> LineFeedReader<R> {
     pub(crate) fn new(inner: R) -> (Self, BlankLines) {
         let blank_lines = BlankLines::default();
-        let own = Self {
+        let reader = Self {
             inner,
             chunk: vec![0; 1 << 16],
             ready: Vec::new(),
@@ -117,7 +116,7 @@ impl<R: Read> LineFeedReader<R> {
             is_line_start: true,
             blank_lines: blank_lines.clone(),
         };
-        (own, blank_lines)
+        (reader, blank_lines)
     }
 
     fn push(&mut self, part: &[u8]) {
@@ -158,7 +157,7 @@ impl<R: Read> Read for LineFeedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.given == self.ready.len() {
             self.fill_buffer()?;
-            // A carriage return alone may be all that was read.
+            // The chunk may have been a single carriage return.
             if self.ready.is_empty() && self.is_return_pending {
                 self.fill_buffer()?;
             }
@@ -176,7 +175,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Reads some bytes at a time.
+    /// Reader that returns a few bytes at a time.
     struct Slowly<'a>(&'a [u8], usize);
 
     impl Read for Slowly<'_> {

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// Why a path cannot be read as a recording.
+/// Error: a path cannot be read as a recording.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
     /// A file or folder cannot be read.
@@ -8,40 +8,40 @@ pub enum RecordingError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A path has nothing of the layout.
+    /// A path holds no file of the layout.
     #[error("{path}: {what}\nhint: {hint}")]
     Nothing {
         /// The file or folder.
         path: PathBuf,
-        /// What was found.
+        /// Description of the problem.
         what: String,
-        /// What is expected.
+        /// Files that were expected.
         hint: &'static str,
     },
-    /// A file is not of the layout.
+    /// A file does not have the layout.
     #[error("{path}:{line}:{column}: found {found}, expected {expected}\nhint: {hint}")]
     Header {
         /// The file.
         path: PathBuf,
-        /// From 1.
+        /// Line number, from 1.
         line: u64,
-        /// The byte, from 1.
+        /// Byte within the line, from 1.
         column: u64,
-        /// What stands there.
+        /// Content found there.
         found: String,
-        /// What should stand there.
+        /// Content expected there.
         expected: String,
-        /// How to mend it.
+        /// Way to fix it.
         hint: &'static str,
     },
 }
 
 impl RecordingError {
     pub(crate) fn with_path(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
-        let path = path.to_owned();
-        move |source| Self::Io { path, source }
+        let owned_path = path.to_owned();
+        move |source| Self::Io { path: owned_path, source }
     }
 }

@@ -1,19 +1,19 @@
-//! The readings behind a series that was published interpolated.
+//! Recovers the measured readings of a series that was published interpolated.
 //!
-//! The soil series of the Wazihub challenge is a straight line between whole
-//! percents some 3 h apart, so that a value between two of them knows the next
-//! one already. Only the knots were measured.
+//! The soil series of the Wazihub challenge is a straight line between whole percents about 3 h
+//! apart. So a value between two readings already depends on the next one. Only the knots, at
+//! which the line may bend, were measured.
 
-/// First guess of the rows between two knots: 3 h 7 min of 5-minute rows.
+/// First guess of the number of rows between two knots: 3 h 7 min of 5-minute rows.
 const INTERVAL_ROWS: f64 = 37.5;
-/// How many rows a gap between knots can have at most.
+/// Largest number of rows in a gap between knots.
 const GAP_ROWS_MAX: usize = 1200;
-/// Published with two decimals.
+/// Largest rounding error of the series, which is published with two decimals.
 const ROUNDING: f64 = 0.0101;
 
-/// Rows that were measured, in order, and the mean number of rows between two:
-/// a walk from knot to knot, first with a guess of the interval, then with the
-/// mean of those that a bend makes certain.
+/// Returns the rows that were measured, in order, and the mean number of rows between two of them.
+/// It walks from knot to knot, first with a guess of the interval, then with the mean of the
+/// intervals whose ends a bend confirms.
 #[must_use]
 pub fn recover_measured(series: &[Option<f64>]) -> (Vec<usize>, f64) {
     let guess = walk_knots(series, INTERVAL_ROWS);
@@ -39,7 +39,8 @@ fn walk_knots(series: &[Option<f64>], interval_rows: f64) -> Vec<usize> {
         let (near, far) = (knot + interval_rows as usize - 1, knot + interval_rows as usize + 3);
         let off = |end: &usize| (((end - knot) as f64 - interval_rows).abs() * 100.0) as u64;
         let next = (near..(far + 1).min(rows)).filter(joins).min_by_key(off).or_else(|| {
-            // Readings are missing: as far as the line goes; or the series is.
+            // Readings are missing: go as far as the line does. Or rows of the series are missing:
+            // go to the next whole value.
             (knot + 1..rows.min(knot + GAP_ROWS_MAX))
                 .take_while(|end| series[*end].is_some())
                 .filter(joins)
@@ -54,8 +55,7 @@ fn walk_knots(series: &[Option<f64>], interval_rows: f64) -> Vec<usize> {
     knots
 }
 
-/// Whether the rows between two knots are on the line between them, to the two
-/// published decimals.
+/// Whether the rows between two knots lie on the line between them, to the two published decimals.
 fn is_straight(series: &[Option<f64>], from: usize, to: usize) -> bool {
     let (Some(a), Some(b)) = (series[from], series[to]) else { return false };
     (from..=to).all(|row| {
@@ -68,7 +68,7 @@ fn is_straight(series: &[Option<f64>], from: usize, to: usize) -> bool {
 mod tests {
     use super::*;
 
-    /// A series as it is published, from (row, value) of the knots.
+    /// Builds a published series from the (row, value) of its knots.
     fn published(knots: &[(usize, f64)]) -> Vec<Option<f64>> {
         let mut series = Vec::new();
         for pair in knots.windows(2) {

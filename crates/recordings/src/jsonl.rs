@@ -1,5 +1,5 @@
-//! Lines `{"zone": "site/zone", "device", "metric", "ts", "value"}`, lines with
-//! a member for each metric, or reports in the form of the log.
+//! JSON lines `{"zone": "site/zone", "device", "metric", "ts", "value"}`, lines with a member for
+//! each metric, or reports in the form of the log.
 
 use std::{
     collections::VecDeque,
@@ -19,17 +19,17 @@ use crate::{
 };
 
 pub(crate) const HINT: &str =
-    "`--layout jsonl` wants lines {\"zone\",\"device\",\"metric\",\"ts\",\"value\"}";
+    "`--layout jsonl` needs lines {\"zone\",\"device\",\"metric\",\"ts\",\"value\"}";
 const EXPECTED: &str = "{\"zone\":\"site/zone\",\"device\",\"metric\",\"ts\",\"value\"}";
-/// A line longer than this is no reading.
+/// Longest line, bytes.
 const LINE_BYTES_MAX: usize = 1 << 20;
-/// Readings in one report at most.
+/// Largest number of readings in one report.
 const READINGS_MAX: usize = 10_000;
 
 const TIME: [&str; 4] = ["ts", "time", "timestamp", "datetime"];
 const ARRIVAL: [&str; 2] = ["arrival", "arrival_ms"];
 const ZONE: [&str; 2] = ["zone", "room"];
-/// Members that are no metrics, beside those above.
+/// Members that are not metrics, in addition to those above.
 const OTHERS: [&str; 6] = ["site", "device", "seq", "boot", "source", "unit"];
 
 pub(crate) fn read_rows(
@@ -38,7 +38,7 @@ pub(crate) fn read_rows(
 ) -> Result<RecordedRows, RecordingError> {
     let mut reader = BufReader::with_capacity(1 << 16, delimited::open_text(path, options.bytes)?);
     let mut assembler = RowAssembler::new(options, DecimalMark::Point);
-    let path: Arc<Path> = path.into();
+    let shared_path: Arc<Path> = path.into();
     let (mut number, mut bytes) = (0_u32, Vec::new());
     let mut waiting: VecDeque<Result<RecordedRow, RejectedLine>> = VecDeque::new();
     Ok(Box::new(std::iter::from_fn(move || {
@@ -51,17 +51,17 @@ pub(crate) fn read_rows(
             match reader.read_until(b'\n', &mut bytes) {
                 Ok(0) => return None,
                 Ok(_) => {
-                    let line = bytes.trim_ascii();
+                    let trimmed = bytes.trim_ascii();
                     let line = if number == 1 {
-                        line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line).trim_ascii()
+                        trimmed.strip_prefix("\u{feff}".as_bytes()).unwrap_or(trimmed).trim_ascii()
                     } else {
-                        line
+                        trimmed
                     };
                     if line.is_empty() {
                         continue;
                     }
                     let reject = |found: &[u8], expected: std::borrow::Cow<'static, str>| {
-                        RejectedLine::new(&path, u64::from(number), 1, found, expected)
+                        RejectedLine::new(&shared_path, u64::from(number), 1, found, expected)
                     };
                     match parse_rows(line, number, &mut assembler) {
                         Some(rows) => waiting.extend(rows.into_iter().map(|row| {
@@ -75,7 +75,7 @@ pub(crate) fn read_rows(
                     }
                 }
                 Err(error) => {
-                    let path = path.display();
+                    let path = shared_path.display();
                     tracing::error!(%path, number, %error, "the rest of the file cannot be read");
                     return None;
                 }
@@ -84,8 +84,7 @@ pub(crate) fn read_rows(
     })))
 }
 
-/// The rows of a line, or why a field is none; `None` where the line is of
-/// another kind.
+/// Parses the rows of a line, or the problem of a field. `None` where the line has another form.
 fn parse_rows(
     bytes: &[u8],
     line: u32,
@@ -117,27 +116,27 @@ fn parse_rows(
     }
     let is_metric = |name: &str| {
         let known = TIME.iter().chain(&ARRIVAL).chain(&ZONE).chain(&OTHERS);
-        !known.into_iter().any(|own| own.eq_ignore_ascii_case(name))
+        !known.into_iter().any(|member| member.eq_ignore_ascii_case(name))
     };
-    let readings = fields.iter().filter(|(name, _)| is_metric(name));
-    let readings: Vec<RawReading<'_>> = readings
+    let members = fields.iter().filter(|(name, _)| is_metric(name));
+    let readings: Vec<RawReading<'_>> = members
         .map(|(metric, value)| RawReading { metric, value: raw_value(value), unit: "" })
         .collect();
     (!readings.is_empty()).then(|| assembler.assemble_rows(&row, readings))
 }
 
-/// A report has a time for each of its readings.
+/// Parses the rows of a report, which has a time for each of its readings.
 fn parse_report_rows(
     row: RawRow<'_>,
     readings: &Value,
     assembler: &mut RowAssembler,
 ) -> Option<Vec<Result<RecordedRow, FieldProblem>>> {
-    let readings = readings.as_array()?;
-    if readings.is_empty() || readings.len() > READINGS_MAX {
+    let entries = readings.as_array()?;
+    if entries.is_empty() || entries.len() > READINGS_MAX {
         return None;
     }
     let mut rows = Vec::new();
-    for reading in readings {
+    for reading in entries {
         let fields = reading.as_object()?;
         let row = RawRow { time: raw_field(find_member(fields, &TIME)?), ..row };
         let reading = RawReading {
@@ -150,15 +149,15 @@ fn parse_report_rows(
     Some(rows)
 }
 
-/// A member by its names, whatever their case.
+/// Finds a member by one of its names, ignoring case.
 fn find_member<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v Value> {
     names.iter().find_map(|name| fields.get(*name)).or_else(|| {
-        let is_wanted = |own: &str| names.iter().any(|name| own.eq_ignore_ascii_case(name));
-        fields.iter().find(|(own, _)| is_wanted(own)).map(|(_, value)| value)
+        let is_wanted = |member: &str| names.iter().any(|name| member.eq_ignore_ascii_case(name));
+        fields.iter().find(|(member, _)| is_wanted(member)).map(|(_, value)| value)
     })
 }
 
-/// A text that may be left out or null; `None` where it is something else.
+/// Finds a text member, "" where it is missing or null. `None` where it is something else.
 fn text_member<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v str> {
     match find_member(fields, names) {
         None | Some(Value::Null) => Some(""),
@@ -182,7 +181,7 @@ fn raw_field(value: &Value) -> RawValue<'_> {
     }
 }
 
-/// A measured value is a JSON number; a text is none, as in MQTT payloads.
+/// Takes a measured value, which must be a JSON number: a text is not a value, as in MQTT payloads.
 fn raw_value(value: &Value) -> RawValue<'_> {
     match value {
         Value::String(text) => RawValue::Other(text),

@@ -1,5 +1,4 @@
-//! The building data of KETI: a folder a room, a file a sensor, lines `epoch
-//! seconds, value`.
+//! KETI building data: one folder per room, one file per sensor, lines `epoch seconds, value`.
 
 use std::{
     io::{BufRead, BufReader},
@@ -15,52 +14,52 @@ use crate::{
     number,
 };
 
-/// The data's names of sensors, where they are not metrics' names.
+/// Sensor names of the data set that differ from metric names.
 const RENAMED: [(&str, &str); 1] = [("pir", "motion")];
 const EXPECTED: &str = "`epoch seconds, value`";
-/// Seconds of ten digits that the parser of times takes for no others: 2001 to 2099.
+/// Range in which a number of ten digits can only be seconds to the time parser: 2001 to 2099.
 const SECONDS: std::ops::Range<i64> = 1_000_000_000..4_102_444_800;
-const HINT: &str = "`--layout keti` wants `<room>/<sensor>.csv` in it, as in `413/temperature.csv`";
+const HINT: &str = "`--layout keti` needs `<room>/<sensor>.csv` in it, as in `413/temperature.csv`";
 
 /// All readings of one file, as columns.
 #[derive(Debug, Default, PartialEq)]
 pub struct KetiColumn {
-    /// UTC ms.
+    /// Event times, UTC ms.
     pub event_ms: Vec<i64>,
-    /// In the metric's unit.
+    /// Values in the metric's unit.
     pub value: Vec<f64>,
-    /// From 1.
+    /// Line numbers, from 1.
     pub line: Vec<u32>,
-    /// Lines that are no readings.
+    /// Lines that are not readings.
     pub rejects: Vec<RejectedLine>,
 }
 
-/// The files of these rooms; of all where none is named.
+/// Opens the files of the rooms in the options; of all rooms where none is named.
 pub(crate) fn open_sources(
     dir: &Path,
     options: &RecordingOptions,
 ) -> Result<Vec<RecordingSource>, RecordingError> {
     let inner = dir.join("KETI");
     let dir = if inner.is_dir() { inner } else { dir.to_owned() };
-    let mut there = Vec::new();
-    for entry in std::fs::read_dir(&dir).map_err(RecordingError::with_path(&dir))? {
-        let entry = entry.map_err(RecordingError::with_path(&dir))?;
+    let mut found_rooms = Vec::new();
+    for found in std::fs::read_dir(&dir).map_err(RecordingError::with_path(&dir))? {
+        let entry = found.map_err(RecordingError::with_path(&dir))?;
         if entry.path().is_dir() {
-            there.push(entry.file_name().to_string_lossy().into_owned());
+            found_rooms.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
-    there.sort();
+    found_rooms.sort();
     let nothing = |what| RecordingError::Nothing { path: dir.clone(), what, hint: HINT };
     let rooms = &options.zones;
-    if let Some(room) = rooms.iter().find(|room| !there.contains(room)) {
-        return Err(nothing(format!("there is no room `{room}`, only {}", there.join(", "))));
+    if let Some(room) = rooms.iter().find(|room| !found_rooms.contains(room)) {
+        return Err(nothing(format!("there is no room `{room}`, only {}", found_rooms.join(", "))));
     }
-    let wanted = there.iter().filter(|room| rooms.is_empty() || rooms.contains(room));
+    let wanted = found_rooms.iter().filter(|room| rooms.is_empty() || rooms.contains(room));
     let mut all = Vec::new();
     for room in wanted {
         for path in find_files(&dir.join(room), "csv")? {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let renamed = RENAMED.iter().find(|(own, _)| *own == name);
+            let renamed = RENAMED.iter().find(|(known, _)| *known == name);
             let metric = renamed.map_or(name.as_str(), |(_, metric)| metric);
             let metric = match options.metrics.resolve_name(metric) {
                 Some((metric, _)) => metric.clone(),
@@ -78,7 +77,7 @@ pub(crate) fn open_sources(
     if all.is_empty() { Err(nothing("no CSV file".to_owned())) } else { Ok(all) }
 }
 
-/// The rows of one file, one at a time.
+/// Reads the rows of one file, one at a time.
 pub(crate) fn read_rows(
     path: &Path,
     sensor: &Arc<SensorKey>,
@@ -93,26 +92,34 @@ pub(crate) fn read_rows(
         match reader.read_until(b'\n', &mut bytes) {
             Ok(0) => None,
             Ok(_) => Some(match parse_line(bytes.trim_ascii_end()) {
-                Ok((event_ms, value)) => {
-                    let sensor = sensor.clone();
-                    Ok(RecordedRow { sensor, event_ms, arrival_ms: event_ms, value, line: number })
-                }
+                Ok((event_ms, value)) => Ok(RecordedRow {
+                    sensor: sensor.clone(),
+                    event_ms,
+                    arrival_ms: event_ms,
+                    value,
+                    line: number,
+                }),
                 Err(column) => Err(reject_line(&path, number, column, &bytes)),
             }),
-            // A disk that fails would fail for ever: the file ends here.
+            // A failing disk would fail forever: stop reading the file.
             Err(error) => {
-                let path = path.display();
-                tracing::error!(%path, number, %error, "the rest of the file cannot be read");
+                let shown_path = path.display();
+                tracing::error!(
+                    path = %shown_path,
+                    number,
+                    %error,
+                    "the rest of the file cannot be read"
+                );
                 None
             }
         }
     })))
 }
 
-/// All readings of a file of which these are the bytes.
+/// Parses all readings of a file with these bytes.
 #[must_use]
 pub fn parse_column(path: &Path, bytes: &[u8]) -> KetiColumn {
-    // Lines are 18 bytes long at least where a reading has its decimals.
+    // A line with a reading has 18 bytes or more.
     let lines = bytes.len() / 18 + 1;
     let mut column = KetiColumn {
         event_ms: Vec::with_capacity(lines),
@@ -120,7 +127,7 @@ pub fn parse_column(path: &Path, bytes: &[u8]) -> KetiColumn {
         line: Vec::with_capacity(lines),
         rejects: Vec::new(),
     };
-    let path: Arc<Path> = path.into();
+    let shared_path: Arc<Path> = path.into();
     let (mut rest, mut number) = (bytes, 0_u32);
     while !rest.is_empty() {
         let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
@@ -133,7 +140,7 @@ pub fn parse_column(path: &Path, bytes: &[u8]) -> KetiColumn {
                 column.value.push(value);
                 column.line.push(number);
             }
-            Err(at) => column.rejects.push(reject_line(&path, number, at, line)),
+            Err(at) => column.rejects.push(reject_line(&shared_path, number, at, line)),
         }
     }
     column
@@ -144,8 +151,8 @@ fn reject_line(path: &Arc<Path>, line: u32, column: usize, text: &[u8]) -> Rejec
     RejectedLine::new(path, u64::from(line), column as u64 + 1, found, EXPECTED)
 }
 
-/// UTC ms and value of a line without its end; else the byte, from 0, from
-/// which on it is none.
+/// Parses a line without its end to UTC ms and a value. The error is the byte, from 0, at which the
+/// line stops being valid.
 fn parse_line(line: &[u8]) -> Result<(i64, f64), usize> {
     let comma = memchr::memchr(b',', line).ok_or(0_usize)?;
     let event_ms = epoch_ms(&line[..comma]).ok_or(0_usize)?;
@@ -155,7 +162,7 @@ fn parse_line(line: &[u8]) -> Result<(i64, f64), usize> {
     number::parse_decimal(value).map(|value| (event_ms, value)).ok_or(at)
 }
 
-/// Whole seconds in most files; with decimals in some.
+/// Parses seconds: whole ones in most files, with decimals in some.
 fn epoch_ms(text: &[u8]) -> Option<i64> {
     if text.len() == 10 && text.iter().all(u8::is_ascii_digit) {
         let seconds = text.iter().fold(0_i64, |all, digit| all * 10 + i64::from(digit - b'0'));
@@ -206,11 +213,13 @@ mod tests {
         assert_eq!(all[0].0, "motion");
         assert_eq!(all[0].1, [1_377_299_108_500]);
         assert_eq!(all[1].1, [1_377_299_108_000, 1_377_299_113_000]);
-        let said: Vec<String> = all[1].2.iter().map(ToString::to_string).collect();
-        assert!(said[0].ends_with("csv:2:1: found `nonsense`, expected `epoch seconds, value`"));
+        let messages: Vec<String> = all[1].2.iter().map(ToString::to_string).collect();
         assert!(
-            said[1].ends_with("csv:4:12: found ``, expected `epoch seconds, value`"),
-            "{said:?}"
+            messages[0].ends_with("csv:2:1: found `nonsense`, expected `epoch seconds, value`")
+        );
+        assert!(
+            messages[1].ends_with("csv:4:12: found ``, expected `epoch seconds, value`"),
+            "{messages:?}"
         );
         options.zones = vec!["9".to_owned()];
         let error = crate::open_recording(dir.path(), RecordingLayout::Keti, &options)

@@ -1,4 +1,4 @@
-//! What layouts there are, and the files that a path has of one.
+//! Layouts of recorded files, and the files that a path has of one.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use crate::{
     RecordedRows, RecordingError, SensorKey, agc2, jsonl, keti, long_csv, wazihub, wide_csv,
 };
 
-/// How recorded files are laid out.
+/// Layout of recorded files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RecordingLayout {
     /// `<room>/<sensor>.csv` or `KETI/<room>/<sensor>.csv`, lines `epoch seconds, value`.
@@ -23,40 +23,41 @@ pub enum RecordingLayout {
     Wazihub,
     /// `<team>/GrodanSens.csv`: the slabs of the Autonomous Greenhouse Challenge 2.
     Agc2,
-    /// CSV with a header: time, [site,] zone, [device,] then metric, value, or a column a metric.
+    /// CSV with a header: time, [site,] zone, [device,] then metric and value, or one column per
+    /// metric.
     Csv,
     /// CSV files with a time column; configuration maps the others to topics.
     WideCsv,
-    /// Lines `{"zone","device","metric","ts","value"}`, or with a member a metric, or reports
+    /// Lines `{"zone","device","metric","ts","value"}`, or with one member per metric, or reports
     /// as the log holds them.
     Jsonl,
 }
 
-/// What a layout does not say by itself.
+/// Options for what a layout does not determine.
 #[derive(Clone, Debug)]
 pub struct RecordingOptions {
     /// Site of layouts that name none.
     pub site: String,
-    /// Only these zones, as `zone` or `site/zone`; all where there are none.
+    /// Zones to read, as `zone` or `site/zone`; all zones if empty.
     pub zones: Vec<String>,
-    /// Column → topic with a metric (`wide-csv`).
+    /// Maps a column to a topic with a metric (`wide-csv`).
     pub columns: BTreeMap<String, String>,
     /// Name of the column that holds the time (`wide-csv`).
     pub time_column: String,
-    /// The metrics that there are.
+    /// Known metrics.
     pub metrics: Arc<MetricTable>,
-    /// Whether names of no metric are taken as they are, for somebody else to
-    /// judge, in place of being rejects.
+    /// Whether unknown metric names are accepted as they are, for the caller to check, instead of
+    /// being rejected.
     pub takes_unknown_metrics: bool,
-    /// Of times that say neither offset nor zone.
+    /// Time zone of times that state neither offset nor zone.
     pub time_zone: TimeZone,
-    /// How times are written.
+    /// Format of times.
     pub time_format: TimeFormat,
-    /// Only so many bytes of each text file, from its start; all without it.
+    /// Number of bytes to read of each text file, from its start; all if `None`.
     pub bytes: Option<u64>,
-    /// Between fields (`wide-csv`).
+    /// Delimiter between fields (`wide-csv`).
     pub delimiter: u8,
-    /// Whether interpolated series are reduced to what was measured (`wazihub`).
+    /// Whether interpolated series are reduced to the measured values (`wazihub`).
     pub knots: bool,
 }
 
@@ -78,29 +79,29 @@ impl Default for RecordingOptions {
     }
 }
 
-/// One file.
+/// One recorded file.
 #[derive(Clone, Debug)]
 pub enum RecordingSource {
-    /// Of one sensor, known by its path.
+    /// File of one sensor, which its path names.
     Keti {
         /// The file.
         path: PathBuf,
-        /// Whose readings are in it.
+        /// The sensor.
         sensor: Arc<SensorKey>,
     },
-    /// Of any number of sensors, named in it.
+    /// File of any number of sensors, which it names.
     File {
         /// The file.
         path: PathBuf,
-        /// How it is laid out.
+        /// Layout of the file.
         layout: RecordingLayout,
-        /// What the layout does not say.
+        /// Options for what the layout does not determine.
         options: Arc<RecordingOptions>,
     },
 }
 
 impl RecordingSource {
-    /// The file.
+    /// Path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -108,7 +109,7 @@ impl RecordingSource {
         }
     }
 
-    /// The zone of all its rows, where the path says so.
+    /// Zone of all rows, where the path names it.
     #[must_use]
     pub fn zone(&self) -> Option<&ZoneId> {
         match self {
@@ -117,10 +118,10 @@ impl RecordingSource {
         }
     }
 
-    /// Its rows, in the order of the file.
+    /// Reads the rows, in the order of the file.
     ///
     /// # Errors
-    /// Where it cannot be read, or its header is not of the layout.
+    /// The file cannot be read, or its header does not have the layout.
     pub fn read_rows(&self) -> Result<RecordedRows, RecordingError> {
         let (path, layout, options) = match self {
             Self::Keti { path, sensor } => return keti::read_rows(path, sensor),
@@ -137,23 +138,25 @@ impl RecordingSource {
         if options.zones.is_empty() {
             return Ok(rows);
         }
-        let options = options.clone();
+        let owned_options = options.clone();
         Ok(Box::new(rows.filter(move |row| {
-            row.as_ref().map_or(true, |row| is_wanted(&row.sensor.zone, &options.zones))
+            row.as_ref().map_or(true, |row| is_wanted(&row.sensor.zone, &owned_options.zones))
         })))
     }
 }
 
-/// Whether a zone is one of these, of which each is `zone` or `site/zone`.
+/// Whether a zone is selected. Each entry is `zone` or `site/zone`; an empty list selects all
+/// zones.
 #[must_use]
 pub fn is_wanted(zone: &ZoneId, wanted: &[String]) -> bool {
-    wanted.is_empty() || wanted.iter().any(|own| *own == zone.zone || *own == zone.to_string())
+    wanted.is_empty()
+        || wanted.iter().any(|entry| *entry == zone.zone || *entry == zone.to_string())
 }
 
-/// The files of a layout below a path, by name.
+/// Opens the files of a layout below a path, by name.
 ///
 /// # Errors
-/// Where there are none, or one of them has another header.
+/// There are no such files, or one of them has another header.
 pub fn open_recording(
     path: &Path,
     layout: RecordingLayout,
@@ -174,14 +177,14 @@ pub fn open_recording(
         let what = "no file of this layout".to_owned();
         return Err(RecordingError::Nothing { path: path.to_owned(), what, hint });
     }
-    // A wrong header is said before anything is taken in.
+    // A wrong header is reported before anything is ingested.
     for source in &all {
         drop(source.read_rows()?);
     }
     Ok(all)
 }
 
-/// The files of a folder with this extension, or the file itself, by name.
+/// Files of a folder with this extension, by name; or the file itself.
 pub(crate) fn find_files(path: &Path, extension: &str) -> Result<Vec<PathBuf>, RecordingError> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
@@ -189,7 +192,7 @@ pub(crate) fn find_files(path: &Path, extension: &str) -> Result<Vec<PathBuf>, R
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(RecordingError::with_path(path))? {
         let path = entry.map_err(RecordingError::with_path(path))?.path();
-        if path.extension().is_some_and(|own| own == extension) {
+        if path.extension().is_some_and(|found| found == extension) {
             files.push(path);
         }
     }

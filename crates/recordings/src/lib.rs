@@ -1,19 +1,19 @@
-//! Recorded readings, as files lay them out. Both who plays them again
-//! (`firmware-sim replay`) and who takes them in (`feature-store backfill`, a
-//! watched folder) read them here.
+//! Recorded readings as files lay them out. Programs that replay them (`firmware-sim replay`) and
+//! programs that load them (`feature-store backfill`, a watched folder) read them here.
 //!
 //! # Layout
 //! In the order in which a file meets them:
-//! - [`layout`]: what layouts there are, and the files that a path has of one
+//! - [`layout`]: the layouts, and the files that a path has of one
 //! - `keti`, `wazihub`, `agc2`: published data sets
-//! - `long_csv`, `wide_csv`, `jsonl`: one's own files
-//! - `delimited`: what is between fields
-//! - [`table_header`]: which column is what
-//! - [`assembler`]: fields → rows, the one way for all of one's own files
-//! - [`knots`]: the readings behind an interpolated series
-//! - [`number`]: how numbers are written
-//! - [`row`]: one recorded value, or why a line is none
-//! - [`merge`]: many files, each in the order of time, as one
+//! - `long_csv`, `wide_csv`, `jsonl`: files of your own
+//! - `delimited`: delimiters and lines
+//! - [`table_header`]: the meaning of each column
+//! - [`assembler`]: makes rows of fields, the same way for all files of your own
+//! - [`interpolation`]: recovers the measured readings of an interpolated series
+//! - [`number`]: number formats
+//! - [`row`]: one recorded value, or the reason why a line has none
+//! - [`merge`]: merges many files, each in the order of time, into one sequence
+//! - `error`: [`RecordingError`]
 
 mod agc2;
 pub mod assembler;

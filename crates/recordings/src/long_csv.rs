@@ -1,5 +1,5 @@
-//! CSV with a header that names time, zone and either metric and value, or a
-//! column for each metric; as spreadsheets of any country write it.
+//! CSV with a header that names time, zone and either metric and value, or a column for each
+//! metric, as spreadsheets of any country write it.
 
 use std::{path::Path, sync::Arc};
 
@@ -38,20 +38,21 @@ pub(crate) fn read_rows(
         _ => detect_decimal_mark(path, options, delimiter, &header)?,
     };
     let mut assembler = RowAssembler::new(options, decimal_mark);
-    let path: Arc<Path> = path.into();
-    let of_columns: Vec<_> = header
+    let shared_path: Arc<Path> = path.into();
+    let column_rejects: Vec<_> = header
         .problems
         .iter()
         .map(|problem| {
             let column = field_byte(&names, problem.column);
             let found = problem.found.as_bytes();
-            Err(RejectedLine::new(&path, 1, column, found, problem.expected.clone()).for_column())
+            Err(RejectedLine::new(&shared_path, 1, column, found, problem.expected.clone())
+                .for_column())
         })
         .collect();
-    let rows = reader
-        .into_records()
-        .flat_map(move |record| parse_rows(record, &path, &header, &blank_lines, &mut assembler));
-    Ok(Box::new(of_columns.into_iter().chain(rows)))
+    let rows = reader.into_records().flat_map(move |record| {
+        parse_rows(record, &shared_path, &header, &blank_lines, &mut assembler)
+    });
+    Ok(Box::new(column_rejects.into_iter().chain(rows)))
 }
 
 type CsvReader = csv::Reader<Box<dyn std::io::Read + Send>>;
@@ -73,7 +74,7 @@ fn unreadable_error(path: &Path, error: &csv::Error) -> RecordingError {
     RecordingError::Nothing { path: path.to_owned(), what, hint: HINT }
 }
 
-/// What is before the decimals of a file's values: known only once all are seen.
+/// Detects the decimal mark of a file's values, which is known only after all of them were read.
 fn detect_decimal_mark(
     path: &Path,
     options: &RecordingOptions,
@@ -97,12 +98,12 @@ fn detect_decimal_mark(
     Ok(mark)
 }
 
-/// A field; an empty one is missing.
+/// Makes a value of a field; an empty field is missing.
 fn raw_text(text: &str) -> RawValue<'_> {
     if text.is_empty() { RawValue::Missing } else { RawValue::Text(text) }
 }
 
-/// The byte that a field starts at, from 1.
+/// Byte at which a field starts, from 1.
 fn field_byte(record: &csv::StringRecord, column: usize) -> u64 {
     record.iter().take(column).map(|field| field.len() as u64 + 1).sum::<u64>() + 1
 }
@@ -123,7 +124,7 @@ fn parse_rows(
         }
     };
     let line = record.position().map_or(0, |at| blank_lines.line_number(at));
-    // What spreadsheets write below a table.
+    // Spreadsheets write empty rows below a table.
     if record.iter().all(str::is_empty) {
         return Vec::new();
     }
@@ -137,7 +138,7 @@ fn parse_rows(
         device: maybe(header.device),
         line: u32::try_from(line).unwrap_or(u32::MAX),
     };
-    // The column of each reading, so that a problem has its place.
+    // The column of each reading, which gives a problem its position.
     let mut columns: Vec<usize> = Vec::new();
     let rows = match &header.values {
         ValueColumns::Long { metric, value: column, unit } => {
@@ -146,18 +147,18 @@ fn parse_rows(
             assembler
                 .assemble_rows(&row, [RawReading { metric, value: raw_text(field(*column)), unit }])
         }
-        // A sensor that said nothing then has an empty field.
+        // An empty field means that the sensor gave no value then.
         ValueColumns::Wide(metrics) => {
-            let said: Vec<RawReading<'_>> = metrics
+            let readings: Vec<RawReading<'_>> = metrics
                 .iter()
-                .filter(|own| !field(own.column).is_empty())
-                .map(|own| {
-                    columns.push(own.column);
-                    let value = RawValue::Text(field(own.column));
-                    RawReading { metric: &own.metric, value, unit: &own.unit }
+                .filter(|metric| !field(metric.column).is_empty())
+                .map(|metric| {
+                    columns.push(metric.column);
+                    let value = RawValue::Text(field(metric.column));
+                    RawReading { metric: &metric.metric, value, unit: &metric.unit }
                 })
                 .collect();
-            assembler.assemble_rows(&row, said)
+            assembler.assemble_rows(&row, readings)
         }
     };
     let place = |problem: &FieldProblem| match (problem.field, &header.values) {

@@ -1,11 +1,11 @@
-//! Many files, each in the order in which things were known, as one.
+//! Merges many files, each in the order of arrival, into one sequence.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::{RecordedRow, RecordedRows, RejectedLine};
 
-/// All rows in the order of arrival, as far as each file is; rejects come when
-/// their turn in the file does. Holds one row a file.
+/// Merges all rows in the order of arrival, as far as each file is ordered. A reject comes at its
+/// turn in its file. Holds one row per file in memory.
 pub fn merge_in_order(
     mut files: Vec<RecordedRows>,
 ) -> impl Iterator<Item = Result<RecordedRow, RejectedLine>> {

@@ -1,19 +1,19 @@
-//! Numbers as files write them.
+//! Number formats in files.
 
 /// Powers of ten that `f64` holds exactly.
 const TENS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
-/// Every whole number of so many digits has an exact `f64`.
+/// Largest number of digits with which every whole number has an exact `f64`.
 const DIGITS_MAX: usize = 15;
 
-/// A decimal number, with or without a sign and an exponent; the nearest `f64`,
-/// as `str::parse` finds it. `inf` and `nan` are none.
+/// Parses a decimal number, with an optional sign and exponent, to the nearest `f64`, as
+/// `str::parse` does. `inf` and `nan` give `None`.
 ///
-/// Numbers of at most 15 digits without an exponent are one division of two
-/// exact numbers, which IEEE 754 rounds to nearest: W. D. Clinger, "How to read
-/// floating point numbers accurately", PLDI 1990, §2.
+/// A number of at most 15 digits without an exponent is one division of two exact numbers, which
+/// IEEE 754 rounds to nearest: W. D. Clinger, "How to read floating point numbers accurately", PLDI
+/// 1990, §2.
 #[must_use]
 pub fn parse_decimal(text: &[u8]) -> Option<f64> {
     let (negative, digits) = match text {
@@ -43,28 +43,27 @@ fn parse_with_std(text: &[u8]) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// What a file puts between whole numbers and decimals.
+/// Mark between the whole part and the decimals of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecimalMark {
-    /// `21.5`
+    /// Point: `21.5`.
     Point,
-    /// `21,5`, perhaps with points between thousands: `1.013,2`
+    /// Comma, perhaps with points between thousands: `21,5`, `1.013,2`.
     Comma,
-    /// A point, as far as it cannot stand between thousands: of a file between
-    /// whose fields are semicolons and in which no number tells.
+    /// A point, unless it could stand between thousands. Used for a file with semicolons between
+    /// its fields in which no number decides.
     Undecided,
 }
 
-/// Texts of no number, which are kept as NaN: what a sensor says that gives none.
+/// Texts that are stored as NaN: what sensors report in place of a number.
 const NOT_A_NUMBER: [&str; 9] = ["", "nan", "-nan", "inf", "-inf", "null", "none", "na", "n/a"];
 
 impl DecimalMark {
-    /// The mark that is in use where numbers are written like these, in a file
-    /// whose fields commas do not separate.
+    /// Detects the decimal mark of these numbers, in a file whose delimiter is not a comma.
     pub fn detect_mark<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut mark = Self::Undecided;
-        for text in texts {
-            let text = text.trim().trim_start_matches('-');
+        for raw_text in texts {
+            let text = raw_text.trim().trim_start_matches('-');
             let is_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',');
             if text.is_empty() || !text.chars().all(is_number) {
                 continue;
@@ -79,12 +78,12 @@ impl DecimalMark {
         mark
     }
 
-    /// A text as a value: a number, or true and false as 1 and 0, or NaN.
+    /// Parses a text to a value: a number, true and false as 1 and 0, or NaN.
     ///
     /// # Errors
-    /// What was expected.
-    pub fn parse_value(self, text: &str) -> Result<f64, &'static str> {
-        let text = text.trim();
+    /// The format that was expected.
+    pub fn parse_value(self, field: &str) -> Result<f64, &'static str> {
+        let text = field.trim();
         let number = match self {
             Self::Point => parse_decimal(text.as_bytes()),
             Self::Comma if text.contains(',') => {
@@ -112,13 +111,13 @@ impl DecimalMark {
                 Self::Comma => {
                     "a number, with a comma before its decimals as elsewhere in the file"
                 }
-                Self::Undecided => "a number of which one can tell thousands from decimals",
+                Self::Undecided => "a number in which thousands and decimals can be distinguished",
             }),
         }
     }
 }
 
-/// Whether a point in it may stand between thousands, as in `1.013`.
+/// Whether a point in the text may stand between thousands, as in `1.013`.
 fn has_thousands(text: &str) -> bool {
     let mut groups = text.split('.');
     let is_group = |group: &str| group.len() == 3 && group.bytes().all(|b| b.is_ascii_digit());

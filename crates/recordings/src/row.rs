@@ -1,43 +1,43 @@
-//! One recorded value, or why a line is none.
+//! One recorded value, or the reason why a line has none.
 
 use std::{borrow::Cow, fmt, path::Path, sync::Arc};
 
 use telemetry::{SmolStr, ZoneId};
 
-/// Who measured what.
+/// Sensor: a metric of a device in a zone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SensorKey {
     /// Site and zone.
     pub zone: ZoneId,
-    /// The device within the zone.
+    /// Device within the zone.
     pub device: SmolStr,
-    /// What it measured.
+    /// Measured metric.
     pub metric: SmolStr,
 }
 
 /// One recorded value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordedRow {
-    /// Who measured what.
+    /// Sensor that measured the value.
     pub sensor: Arc<SensorKey>,
-    /// When it was measured, UTC ms.
+    /// Event time, UTC ms.
     pub event_ms: i64,
-    /// When it was known, UTC ms: as recorded, else when it was measured.
+    /// Arrival time, UTC ms: as recorded, else the event time.
     pub arrival_ms: i64,
-    /// In the metric's unit.
+    /// Value in the metric's unit.
     pub value: f64,
-    /// Where it stands in its file, from 1.
+    /// Line number in the file, from 1.
     pub line: u32,
 }
 
-/// Where in a file.
+/// Position in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePosition {
     /// The file.
     pub path: Arc<Path>,
-    /// From 1.
+    /// Line number, from 1.
     pub line: u64,
-    /// The byte, from 1.
+    /// Byte within the line, from 1.
     pub column: u64,
 }
 
@@ -47,16 +47,16 @@ impl fmt::Display for FilePosition {
     }
 }
 
-/// A line, or a field of one, that is no reading.
+/// A line, or a field of one, that is not a reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedLine {
-    /// Where.
+    /// Position of the line or field.
     pub place: FilePosition,
-    /// What stands there, shortened.
+    /// Content found there, shortened.
     pub found: String,
-    /// What should stand there.
+    /// Content expected there.
     pub expected: Cow<'static, str>,
-    /// Whether it is a whole column, of which no value can be read.
+    /// Whether the reject concerns a whole column, of which no value can be read.
     pub is_column: bool,
 }
 
@@ -66,13 +66,13 @@ impl fmt::Display for RejectedLine {
     }
 }
 
-/// The rows of one file, in its order.
+/// Rows of one file, in its order.
 pub type RecordedRows = Box<dyn Iterator<Item = Result<RecordedRow, RejectedLine>> + Send>;
 
 const FOUND_CHARS_MAX: usize = 60;
 
 impl RejectedLine {
-    /// What stands at a place of a file, and what should.
+    /// Creates a reject from a position, the content found there and the content expected.
     pub fn new(
         path: &Arc<Path>,
         line: u64,
@@ -86,7 +86,7 @@ impl RejectedLine {
         Self { place, found: shown.collect(), expected: expected.into(), is_column: false }
     }
 
-    /// The same, of a whole column.
+    /// Marks the reject as concerning a whole column.
     #[must_use]
     pub fn for_column(self) -> Self {
         Self { is_column: true, ..self }
@@ -97,7 +97,7 @@ impl RejectedLine {
 pub(crate) mod tests {
     use super::*;
 
-    /// By kind.
+    /// Splits rows into readings and rejects.
     pub(crate) fn split(rows: RecordedRows) -> (Vec<RecordedRow>, Vec<RejectedLine>) {
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for row in rows {

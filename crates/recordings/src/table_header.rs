@@ -1,4 +1,4 @@
-//! Which column of a table is what, by its name: the same for CSV and Parquet.
+//! Meaning of the columns of a table, by their names, the same for CSV and Parquet.
 
 use std::borrow::Cow;
 
@@ -6,93 +6,93 @@ use telemetry::{MetricTable, SmolStr, topic::check_level, unit};
 
 use crate::{RecordingOptions, assembler::expected_metric};
 
-/// How to write a table.
+/// Hint on how to write a table.
 pub const HINT: &str = "a table has the columns `time,zone,device,metric,value`, or `time,zone,device` and \
-                        a column for each metric; `site`, `arrival` and `unit` may be there too";
+                        a column for each metric; `site`, `arrival` and `unit` are optional";
 
-/// Names of the column that holds the event time; the first is the usual one.
+/// Names of the event-time column; the first is the usual one.
 const TIME: [&str; 4] = ["time", "timestamp", "ts", "datetime"];
 const ARRIVAL: [&str; 2] = ["arrival", "arrival_ms"];
 const ZONE: [&str; 2] = ["zone", "room"];
-/// Names that writers of tables give the number of a row: no reading.
+/// Names that tools give to a column of row numbers, which are not readings.
 const ROW_NUMBERS: [&str; 3] = ["", "index", "__index_level_0__"];
-/// How pandas calls a column without a name.
+/// Start of the name that pandas gives to a column without one.
 const UNNAMED: &str = "unnamed:";
-/// Columns that are named in an error.
+/// Largest number of columns that an error message lists.
 const SHOWN_MAX: usize = 20;
 
-/// Which column is what; numbers count from 0.
+/// Position of each column, from 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableHeader {
-    /// The event time.
+    /// Event time.
     pub time: usize,
-    /// The arrival, where it is recorded.
+    /// Arrival time, where it is recorded.
     pub arrival: Option<usize>,
-    /// The site.
+    /// Site.
     pub site: Option<usize>,
-    /// The zone.
+    /// Zone.
     pub zone: usize,
-    /// The device.
+    /// Device.
     pub device: Option<usize>,
-    /// Where metrics and values are.
+    /// Columns of metrics and values.
     pub values: ValueColumns,
-    /// Columns that are nothing: none of their values can be read.
+    /// Unknown columns, none of whose values can be read.
     pub problems: Vec<ColumnProblem>,
 }
 
-/// Where the metrics and values of a table are.
+/// Columns that hold the metrics and values of a table.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ValueColumns {
-    /// A reading a row.
+    /// One reading per row.
     Long {
-        /// Names of metrics.
+        /// Column of metric names.
         metric: usize,
-        /// Values.
+        /// Column of values.
         value: usize,
-        /// Units.
+        /// Column of units.
         unit: Option<usize>,
     },
-    /// A column a metric.
+    /// One column per metric.
     Wide(Vec<MetricColumn>),
 }
 
-/// A column of one metric.
+/// Column of one metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricColumn {
-    /// Which column.
+    /// Position of the column, from 0.
     pub column: usize,
-    /// The metric.
+    /// Metric of the column.
     pub metric: SmolStr,
-    /// The unit that the header says, or "".
+    /// Unit that the header states, or "".
     pub unit: SmolStr,
 }
 
-/// A column that is neither a metric nor anything else that is known.
+/// Column that is neither a metric nor anything else that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnProblem {
-    /// Which column.
+    /// Position of the column, from 0.
     pub column: usize,
-    /// Its name.
+    /// Name of the column.
     pub found: String,
-    /// What was expected.
+    /// Name that was expected.
     pub expected: Cow<'static, str>,
 }
 
-/// Why a table is none of readings.
+/// Reason why a table is not a table of readings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderProblem {
-    /// The columns that there are.
+    /// Columns found.
     pub found: String,
-    /// What is missing.
+    /// Column that is missing.
     pub expected: String,
 }
 
 impl TableHeader {
-    /// Reads the names of columns, whatever their case; `separator` is what
-    /// stands between them in the file.
+    /// Interprets the names of columns, ignoring case. `separator` stands between them in messages,
+    /// as in the file.
     ///
     /// # Errors
-    /// Where a table has no time, no zone or no metric, or two of one.
+    /// The table has no time, no zone or no metric, or two columns of one of them.
     pub fn from_names(
         names: &[&str],
         separator: &str,
@@ -106,7 +106,8 @@ impl TableHeader {
             expected,
         };
         let find = |wanted: &[&str]| -> Result<Option<usize>, HeaderProblem> {
-            let is_wanted = |name: &str| wanted.iter().any(|own| name.eq_ignore_ascii_case(own));
+            let is_wanted =
+                |name: &str| wanted.iter().any(|known| name.eq_ignore_ascii_case(known));
             let mut found = names.iter().enumerate().filter(|(_, name)| is_wanted(name));
             match (found.next(), found.next()) {
                 (Some((_, one)), Some((_, other))) => {
@@ -136,7 +137,7 @@ impl TableHeader {
         let taken = [Some(time), Some(zone), arrival, site, device];
         let mut metrics: Vec<MetricColumn> = Vec::new();
         for (column, name) in names.iter().enumerate() {
-            let is_row_number = ROW_NUMBERS.iter().any(|own| name.eq_ignore_ascii_case(own))
+            let is_row_number = ROW_NUMBERS.iter().any(|known| name.eq_ignore_ascii_case(known))
                 || name.to_ascii_lowercase().starts_with(UNNAMED);
             if taken.contains(&Some(column)) || is_row_number {
                 continue;
@@ -160,7 +161,7 @@ impl TableHeader {
         if metrics.is_empty() {
             let expected = match header.problems.first() {
                 Some(first) => format!("`metric` and `value`, or {}", first.expected),
-                None => "one named `metric`, or one of a metric".to_owned(),
+                None => "one named `metric`, or one with the name of a metric".to_owned(),
             };
             return Err(problem(expected));
         }
@@ -169,7 +170,7 @@ impl TableHeader {
     }
 }
 
-/// The metric of a column and its unit: `Temperature`, `temperature (°F)`,
+/// Parses a column's name to a metric and its unit: `Temperature`, `temperature (°F)`,
 /// `temperature [°F]`.
 fn parse_metric_column(
     name: &str,
@@ -211,15 +212,18 @@ mod tests {
         match (got, expect) {
             (Ok(header), Ok((metrics, problems))) => {
                 let ValueColumns::Wide(found) = &header.values else { panic!("{header:?}") };
-                let found: Vec<_> =
-                    found.iter().map(|own| (own.column, &*own.metric, &*own.unit)).collect();
+                let found: Vec<_> = found
+                    .iter()
+                    .map(|column| (column.column, &*column.metric, &*column.unit))
+                    .collect();
                 assert_eq!(found, metrics, "{names:?}");
-                let columns: Vec<usize> = header.problems.iter().map(|own| own.column).collect();
+                let columns: Vec<usize> =
+                    header.problems.iter().map(|problem| problem.column).collect();
                 assert_eq!(columns, problems, "{names:?}");
             }
             (Err(problem), Err(part)) => {
-                let said = format!("{}: {}", problem.found, problem.expected);
-                assert!(said.contains(part), "{said}");
+                let message = format!("{}: {}", problem.found, problem.expected);
+                assert!(message.contains(part), "{message}");
             }
             (got, expect) => panic!("{names:?}: {got:?} is not {expect:?}"),
         }

@@ -1,11 +1,11 @@
-//! `Train.csv` of the Wazihub soil moisture challenge (Zindi, 2019): four
-//! irrigated fields in Senegal, and the weather over them.
+//! `Train.csv` of the Wazihub soil moisture challenge (Zindi, 2019): four irrigated fields in
+//! Senegal, and their weather.
 //!
-//! As published it sees the future: soil moisture is interpolated between
-//! readings 3 h apart, the irrigation flag is set back to the reading before
-//! the rise that it explains, and 10-minute weather is interpolated to 5. With
-//! `knots`, soil moisture is what was measured, a flag arrives with the reading
-//! that shows the rise, and every second row of weather is left out.
+//! The published file contains information from the future. Soil moisture is interpolated between
+//! readings 3 h apart. The irrigation flag is set back to the reading before the rise that it
+//! explains. The 10-minute weather is interpolated to 5 minutes. With `knots`, soil moisture is
+//! reduced to the measured values, a flag arrives with the reading that shows the rise, and every
+//! second row of weather is omitted.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use crate::{
     layout::RecordingOptions, number,
 };
 
-pub(crate) const HINT: &str = "`--layout wazihub` wants `Train.csv` with the columns `timestamp`, \
+pub(crate) const HINT: &str = "`--layout wazihub` needs `Train.csv` with the columns `timestamp`, \
                                `Soil humidity 1` and `Irrigation field 1`";
 const FIELDS: usize = 4;
 /// Column, metric, factor to the metric's unit (kPa → hPa, km/h → m/s).
@@ -41,7 +41,7 @@ pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>, RecordingError> {
     Ok(within.into_iter().filter(|file| file.is_file()).take(1).collect())
 }
 
-/// The file as columns: times, and a value or nothing a cell.
+/// The file as columns: event times, and an optional value per cell.
 struct WazihubTable {
     names: csv::StringRecord,
     at_ms: Vec<i64>,
@@ -131,8 +131,8 @@ impl WazihubTable {
             });
         }
         let times = TimeParser::new(TimeUsage::Recorded);
-        for record in reader.records() {
-            let record = record.map_err(nothing)?;
+        for result in reader.records() {
+            let record = result.map_err(nothing)?;
             let line = record.position().map_or(0, csv::Position::line);
             let text = record.get(0).unwrap_or_default();
             let Ok(ParsedTime::Instant(at_ms)) = times.parse_text(text, None) else {
@@ -155,7 +155,7 @@ impl WazihubTable {
     }
 
     fn find_column(&self, name: &str) -> Option<&[Option<f64>]> {
-        let at = self.names.iter().position(|own| own == name)?;
+        let at = self.names.iter().position(|column| column == name)?;
         Some(&self.cells[at])
     }
 
@@ -187,7 +187,7 @@ mod tests {
         let mut text =
             "timestamp,Soil humidity 1,Irrigation field 1,Air temperature (C)\n".to_owned();
         for row in 0..=76_u32 {
-            // 40 % at row 0, 38 % at row 38, 57 % at row 76, watered since row 38
+            // 40 % at row 0, 38 % at row 38, 57 % at row 76, watered since row 38.
             let soil = if row <= 38 {
                 40.0 - 2.0 * f64::from(row) / 38.0
             } else {

@@ -1,4 +1,4 @@
-//! CSV files with a time column and a column for each sensor, mapped to topics.
+//! CSV files with a time column and one column per sensor, mapped to topics.
 
 use std::{path::Path, sync::Arc};
 
@@ -9,8 +9,8 @@ use crate::{
     number::DecimalMark,
 };
 
-pub(crate) const HINT: &str = "`--layout wide-csv` wants a header with replay.wide_csv.time_column, and a topic \
-                    under [replay.columns] for each column to be played";
+pub(crate) const HINT: &str = "`--layout wide-csv` needs a header with replay.wide_csv.time_column, and a topic \
+                    under [replay.columns] for each column to replay";
 
 pub(crate) fn read_rows(
     path: &Path,
@@ -26,8 +26,8 @@ pub(crate) fn read_rows(
         .map_err(|error| nothing(error.to_string()))?;
     let header = reader.headers().map_err(|error| nothing(error.to_string()))?.clone();
     let time_column = &options.time_column;
-    let time = header.iter().position(|name| name == time_column);
-    let time = time.ok_or_else(|| {
+    let time_position = header.iter().position(|name| name == time_column);
+    let time = time_position.ok_or_else(|| {
         let names: Vec<&str> = header.iter().take(20).collect();
         nothing(format!("no column `{time_column}` among {}", names.join(", ")))
     })?;
@@ -49,12 +49,12 @@ pub(crate) fn read_rows(
     if mapped.is_empty() {
         return Err(nothing("no column is mapped to a topic".to_owned()));
     }
-    let path: Arc<Path> = path.into();
+    let shared_path: Arc<Path> = path.into();
     let times = options.time_parser();
     Ok(Box::new(
         reader
             .into_records()
-            .flat_map(move |record| parse_rows(record, &path, (time, &times), &mapped)),
+            .flat_map(move |record| parse_rows(record, &shared_path, (time, &times), &mapped)),
     ))
 }
 
@@ -88,7 +88,7 @@ fn parse_rows(
     let mut rows = Vec::new();
     for (column, sensor) in mapped {
         let field = record.get(*column).unwrap_or_default();
-        // A sensor that said nothing then.
+        // An empty field means that the sensor gave no value then.
         if field.is_empty() {
             continue;
         }

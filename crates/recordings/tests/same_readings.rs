@@ -1,4 +1,4 @@
-//! The same readings are the same, whichever file or message they come in.
+//! Checks that equal readings are stored equally, whichever file or message they arrive in.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -13,7 +13,7 @@ type Found = BTreeSet<(String, String, String, i64, Option<u64>)>;
 
 const ZONES: [&str; 2] = ["farm/bay-1", "farm/bay-2"];
 const DEVICES: [&str; 2] = ["probe-1", "probe 2"];
-/// The metric, other ways to write its name, and a unit that it may be given in.
+/// A metric, other ways to write its name, and a unit in which it may be given.
 const METRICS: [(&str, [&str; 2], &str); 3] = [
     ("temperature", ["Temperature", "TEMPERATURE"], "°C"),
     ("soil_moisture", ["Soil Moisture", "soil-moisture"], "%"),
@@ -37,7 +37,7 @@ impl Reading {
         [name, others[0], others[1]][self.spelling]
     }
 
-    /// Its time, in one of the forms that mean it in every door.
+    /// Event time, in one of the forms that mean it in every file and message.
     fn time(&self) -> Value {
         let at = Timestamp::from_millisecond(self.event_ms).unwrap();
         let berlin = at.to_zoned(TimeZone::get("Europe/Berlin").unwrap());
@@ -71,16 +71,18 @@ fn reading() -> impl Strategy<Value = Reading> {
     })
 }
 
-/// One value for each sensor and time: what a device says twice is another matter.
+/// One value for each sensor and time; repeated values of a device are another matter.
 fn readings() -> impl Strategy<Value = Vec<Reading>> {
     prop::collection::vec(reading(), 1..40).prop_map(|mut all| {
-        all.sort_by_key(|own| (own.zone, own.device, own.metric, own.event_ms));
-        all.dedup_by_key(|own| (own.zone, own.device, own.metric, own.event_ms));
+        all.sort_by_key(|reading| (reading.zone, reading.device, reading.metric, reading.event_ms));
+        all.dedup_by_key(|reading| {
+            (reading.zone, reading.device, reading.metric, reading.event_ms)
+        });
         all
     })
 }
 
-/// Of a file: its readings, and how many rejects it has.
+/// Reads a file: its readings, and the number of its rejects.
 fn of_file(dir: &Path, name: &str, text: &str, layout: RecordingLayout) -> (Found, usize) {
     let path = dir.join(name);
     std::fs::write(&path, text).unwrap();
@@ -102,7 +104,7 @@ fn of_file(dir: &Path, name: &str, text: &str, layout: RecordingLayout) -> (Foun
     (found, rejects)
 }
 
-/// Of MQTT messages.
+/// Decodes MQTT messages.
 fn of_messages(messages: &[(String, Value)]) -> (Found, usize) {
     let (mut found, mut rejects) = (Found::new(), 0);
     for (topic, payload) in messages {
@@ -121,10 +123,10 @@ fn of_messages(messages: &[(String, Value)]) -> (Found, usize) {
         };
         rejects += decoded.rejected_readings.len();
         let report = decoded.report;
-        for own in report.readings {
-            let value = Some(own.value.to_bits()).filter(|_| !own.value.is_nan());
+        for reading in report.readings {
+            let value = Some(reading.value.to_bits()).filter(|_| !reading.value.is_nan());
             let (zone, device) = (report.zone.to_string(), report.device.to_string());
-            found.insert((zone, device, own.metric.to_string(), own.event_ms, value));
+            found.insert((zone, device, reading.metric.to_string(), reading.event_ms, value));
         }
     }
     (found, rejects)
@@ -138,38 +140,38 @@ proptest! {
         let dir = tempfile::TempDir::new().unwrap();
         let expected: Found = readings
             .iter()
-            .map(|own| {
-                let metric = METRICS[own.metric].0.to_owned();
-                let value = Some(own.value.to_bits());
-                (ZONES[own.zone].to_owned(), DEVICES[own.device].to_owned(), metric, own.event_ms, value)
+            .map(|reading| {
+                let metric = METRICS[reading.metric].0.to_owned();
+                let value = Some(reading.value.to_bits());
+                (ZONES[reading.zone].to_owned(), DEVICES[reading.device].to_owned(), metric, reading.event_ms, value)
             })
             .collect();
         let mut long = "Time,Zone,Device,Metric,Value,Unit\n".to_owned();
         let mut semicolons = "\u{feff}ts;room;device;metric;value\r\n".to_owned();
         let mut wide = ",timestamp,site,zone,device,Temperature (°C),soil moisture,PRESSURE [hPa]\n".to_owned();
         let (mut lines, mut wide_lines, mut messages) = (String::new(), String::new(), Vec::new());
-        for (i, own) in readings.iter().enumerate() {
-            let Reading { value, .. } = own;
-            let (zone, device, name, text) = (ZONES[own.zone], DEVICES[own.device], own.name(), own.time_text());
-            let unit = if own.form % 2 == 0 { METRICS[own.metric].2 } else { "" };
+        for (i, reading) in readings.iter().enumerate() {
+            let Reading { value, .. } = reading;
+            let (zone, device, name, text) = (ZONES[reading.zone], DEVICES[reading.device], reading.name(), reading.time_text());
+            let unit = if reading.form % 2 == 0 { METRICS[reading.metric].2 } else { "" };
             long += &format!("{text},{zone},{device},{name},{value},{unit}\n");
             semicolons += &format!("{text};{zone};{device};{name};{}\r\n", value.to_string().replace('.', ","));
             let mut cells = ["", "", ""].map(str::to_owned);
-            cells[own.metric] = value.to_string();
+            cells[reading.metric] = value.to_string();
             let (site, bay) = zone.split_once('/').unwrap();
             wide += &format!("{i},{text},{site},{bay},{device},{}\n", cells.join(","));
-            let line = json!({"zone": zone, "device": device, "metric": name, "ts": own.time(), "value": value, "unit": unit});
+            let line = json!({"zone": zone, "device": device, "metric": name, "ts": reading.time(), "value": value, "unit": unit});
             lines += &format!("{line}\n");
-            let mut line = Map::from_iter([("Zone".to_owned(), json!(zone)), ("device".to_owned(), json!(device)), ("Time".to_owned(), own.time())]);
+            let mut line = Map::from_iter([("Zone".to_owned(), json!(zone)), ("device".to_owned(), json!(device)), ("Time".to_owned(), reading.time())]);
             line.insert(name.to_owned(), json!(value));
             wide_lines += &format!("{}\n", Value::Object(line));
             messages.push(if i % 2 == 0 {
-                (format!("sensors/{zone}/{device}/{name}"), json!({"value": value, "ts": own.time(), "unit": unit}))
+                (format!("sensors/{zone}/{device}/{name}"), json!({"value": value, "ts": reading.time(), "unit": unit}))
             } else {
-                (format!("sensors/{zone}/{device}"), json!({name: value, "ts": own.time()}))
+                (format!("sensors/{zone}/{device}"), json!({name: value, "ts": reading.time()}))
             });
         }
-        // Whole numbers have no decimals that would tell a comma from a point.
+        // Whole numbers have no decimals that would distinguish a comma from a point.
         prop_assert_eq!(of_file(dir.path(), "long.csv", &long, RecordingLayout::Csv), (expected.clone(), 0));
         prop_assert_eq!(of_file(dir.path(), "semicolons.csv", &semicolons, RecordingLayout::Csv), (expected.clone(), 0));
         prop_assert_eq!(of_file(dir.path(), "wide.csv", &wide, RecordingLayout::Csv), (expected.clone(), 0));
@@ -179,7 +181,7 @@ proptest! {
     }
 }
 
-/// What one door refuses every door refuses, and what one takes every one takes.
+/// What one input refuses, every input refuses; what one accepts, every one accepts.
 #[test]
 fn what_is_no_reading_is_none_in_every_door() {
     let dir = tempfile::TempDir::new().unwrap();
@@ -195,7 +197,7 @@ fn what_is_no_reading_is_none_in_every_door() {
             text(&value)
         );
         let line = json!({"zone": zone, "device": "d", "metric": metric, "ts": ts, "value": value, "unit": unit});
-        // Of a recording: a live message whose device has no clock has its arrival.
+        // A recording: a live message whose device has no clock has its arrival time.
         let message = json!({"ts": ts, "value": value, "unit": unit, "source": "replay"});
         let topic = format!("sensors/{zone}/d/{metric}");
         let csv = of_file(dir.path(), "a.csv", &csv, RecordingLayout::Csv);

@@ -1,7 +1,7 @@
-//! Slows down who guesses passwords or tokens.
+//! Slows down clients that guess passwords or tokens.
 //!
-//! Each *different* wrong secret counts, so that a client with an outdated password,
-//! which sends the same one again and again, is no guesser and slows nobody down.
+//! Only *different* wrong secrets count. A client with an outdated password, which sends the same
+//! one again and again, is not guessing and is not slowed down.
 
 use std::{
     collections::HashMap,
@@ -14,21 +14,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Wait after the first guess that is one too many; each further one doubles it.
+/// Wait after the first guess beyond the free ones. Each further guess doubles it.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// Guesses of one key that are known again; older ones count once more.
+/// Number of the latest guesses of a key that are recognised. A repeated older guess counts
+/// again.
 const GUESSES_KNOWN: usize = 4;
-/// A key whose last guess is older is forgotten.
+/// Age of the last guess after which a key is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(15);
 
-/// Wrong guesses, by key (an address, or an address with a user), and how long each key
-/// has to wait. Bounded: a full table forgets the key that guessed longest ago.
+/// Counts wrong guesses by key (an address, or an address with a user) and how long each key has
+/// to wait. The table is bounded: a full one forgets the key that guessed longest ago.
 #[derive(Debug)]
 pub struct AttemptLimiter<K> {
     entries: Mutex<HashMap<K, AttemptEntry>>,
     entries_max: usize,
-    /// Different wrong guesses without a wait.
+    /// Number of different wrong guesses without a wait.
     free: u32,
     hasher: RandomState,
     evicted: AtomicU64,
@@ -38,14 +39,14 @@ pub struct AttemptLimiter<K> {
 #[derive(Debug)]
 struct AttemptEntry {
     guesses: u32,
-    /// Hashes of the last ones, the newest first.
+    /// Hashes of the latest guesses, newest first.
     known: [u64; GUESSES_KNOWN],
     last: Instant,
     wait: Duration,
 }
 
 impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
-    /// A limiter that lets a key guess `free` times without a wait and knows at most
+    /// Creates a limiter that allows each key `free` guesses without a wait and remembers at most
     /// `entries_max` keys.
     #[must_use]
     pub fn new(free: u32, entries_max: usize) -> Self {
@@ -59,10 +60,10 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
         }
     }
 
-    /// Whether `key` may try now.
+    /// Checks whether `key` may try now.
     ///
     /// # Errors
-    /// How long it has to wait. The attempt is to be refused without looking at the secret.
+    /// Returns how long the key has to wait. Refuse the attempt without checking its secret.
     pub fn check_allowed(&self, key: &K, now: Instant) -> Result<(), Duration> {
         let wait = self.lock_entries().get(key).map_or(Duration::ZERO, |entry| {
             entry.wait.saturating_sub(now.saturating_duration_since(entry.last))
@@ -74,8 +75,8 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
         Err(wait)
     }
 
-    /// Whether this secret is one of the last wrong ones of `key`. What it costs to look at
-    /// it can be saved.
+    /// Whether this secret is one of the latest wrong ones of `key`, so that the cost of
+    /// verifying it can be saved.
     pub fn is_known_wrong(&self, key: &K, secret: impl Hash, now: Instant) -> bool {
         let guess = self.hasher.hash_one(secret);
         self.lock_entries().get(key).is_some_and(|entry| {
@@ -84,7 +85,7 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
         })
     }
 
-    /// Counts a wrong secret; the same one as just before counts once.
+    /// Counts a wrong secret, unless it is one of the key's latest guesses.
     pub fn note_failure(&self, key: &K, secret: impl Hash, now: Instant) {
         let guess = self.hasher.hash_one(secret);
         let mut entries = self.lock_entries();
@@ -113,18 +114,18 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
         }
     }
 
-    /// Forgets the wrong guesses of a key that has shown the right secret.
+    /// Forgets the wrong guesses of a key that has sent the right secret.
     pub fn note_success(&self, key: &K) {
         self.lock_entries().remove(key);
     }
 
-    /// Attempts that were refused without looking at their secret.
+    /// Number of attempts that were refused without checking their secret.
     #[must_use]
     pub fn refused_total(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Keys that were forgotten because the table was full.
+    /// Number of keys that were forgotten because the table was full.
     #[must_use]
     pub fn evicted_total(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
@@ -145,8 +146,8 @@ impl AttemptEntry {
     }
 }
 
-/// What counts as one client address: an IPv4 address, or the /64 network of an IPv6
-/// address, since one host has all of that.
+/// Returns the part of an address that identifies one client: an IPv4 address, or the /64 network
+/// of an IPv6 address, since one host has all of that network.
 #[must_use]
 pub fn address_block(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -162,7 +163,7 @@ pub fn address_block(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    /// Guesses, a second apart each → the wait in seconds after the last one.
+    /// Makes guesses one second apart and checks the wait in seconds after the last one.
     fn check(guesses: &[&str], expect: u64) {
         let limiter = AttemptLimiter::new(2, 8);
         let began = Instant::now();

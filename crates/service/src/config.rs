@@ -1,9 +1,8 @@
-//! Configuration: the compiled-in, commented `default.toml` of a service,
-//! overlaid by a file, then by the environment, then by flags.
+//! Configuration in layers: the compiled-in, commented `default.toml` of a service, overridden by
+//! a file, then by the environment, then by flags.
 //!
-//! `default.toml` names every key there is, so it is the schema too: a key
-//! that it does not have, or a value of another type, is refused with its
-//! file and line. All mistakes are reported at once.
+//! `default.toml` contains every key, so it is the schema too. An unknown key, or a value of
+//! another type, is refused with its file and line. All mistakes are reported at once.
 
 use std::{fmt, path::Path};
 
@@ -13,22 +12,22 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// Where a service's configuration comes from.
+/// The sources of a service's configuration.
 #[derive(Clone, Debug)]
 pub struct ConfigSources<'a> {
-    /// The text of its `default.toml`.
+    /// The text of the service's `default.toml`.
     pub defaults: &'a str,
-    /// Tables of it whose keys are the user's own, as in `metrics`.
+    /// Tables of it whose keys the user chooses, such as `metrics`.
     pub open_tables: &'a [&'a str],
-    /// The user's file, if there is one.
+    /// The user's file, if any.
     pub file: Option<&'a Path>,
-    /// Environment variables `<PREFIX>__<TABLE>__<KEY>` are taken.
+    /// Prefix of the environment variables, which are named `<PREFIX>__<TABLE>__<KEY>`.
     pub env_prefix: &'a str,
-    /// Flags `--set table.key=value`.
+    /// The values of the flag `--set table.key=value`.
     pub set: &'a [String],
 }
 
-/// Everything that is wrong with a configuration.
+/// All mistakes of a configuration.
 #[derive(Debug, thiserror::Error)]
 pub struct ConfigError {
     mistakes: Vec<ConfigDiagnostic>,
@@ -56,7 +55,7 @@ impl fmt::Display for ConfigError {
 }
 
 impl ConfigError {
-    /// One mistake in the meaning of a key, found after loading.
+    /// Builds the error for a value that is invalid although its type is right.
     pub fn invalid(key: &str, what: impl fmt::Display) -> Self {
         let mistake =
             ConfigDiagnostic { place: key.to_owned(), what: what.to_string(), hint: None };
@@ -67,13 +66,13 @@ impl ConfigError {
 /// Loads a configuration.
 ///
 /// # Errors
-/// [`ConfigError`] with every mistake found, each with its place and a hint.
+/// Returns a [`ConfigError`] with every mistake, each with its place and a hint.
 ///
 /// # Panics
-/// Where the compiled-in defaults are not TOML: a mistake of the programmer.
+/// Panics if the compiled-in defaults are not TOML, which is a programming mistake.
 ///
 /// ```
-/// # use microclimate_service::config::{load, ConfigSources};
+/// # use microclimate_service::config::{ConfigSources, load_config};
 /// #[derive(serde::Deserialize)]
 /// struct Settings { rest: Rest }
 /// #[derive(serde::Deserialize)]
@@ -84,7 +83,7 @@ impl ConfigError {
 ///     open_tables: &[], file: None, env_prefix: "EXAMPLE",
 ///     set: &["rest.listen=127.0.0.1:9090".to_owned()],
 /// };
-/// assert_eq!(load::<Settings>(&sources).unwrap().rest.listen.port(), 9090);
+/// assert_eq!(load_config::<Settings>(&sources).unwrap().rest.listen.port(), 9090);
 /// ```
 pub fn load_config<T: DeserializeOwned>(sources: &ConfigSources<'_>) -> Result<T, ConfigError> {
     let mut table: Table = sources.defaults.parse().expect("the compiled-in defaults are TOML");
@@ -100,7 +99,7 @@ pub fn load_config<T: DeserializeOwned>(sources: &ConfigSources<'_>) -> Result<T
     }
     if mistakes.is_empty() {
         return serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-            // TOML's own text repeats the path on further lines.
+            // TOML's own message repeats the path on further lines.
             let what = error.inner().to_string();
             ConfigError::invalid(&error.path().to_string(), what.lines().next().unwrap_or(&what))
         });
@@ -124,10 +123,10 @@ fn overlay_file(
         }
     };
     match (DeTable::parse(&text), text.parse::<Table>()) {
-        (Ok(spans), Ok(own)) => {
+        (Ok(spans), Ok(overlay)) => {
             let mut walk = ConfigWalker { path, text: &text, open_tables, mistakes };
             walk.check_table("", spans.get_ref(), defaults);
-            merge_tables(table, own);
+            merge_tables(table, overlay);
         }
         (Err(error), _) | (_, Err(error)) => {
             let line = error.span().map_or(1, |span| line_number(&text, span.start));
@@ -145,8 +144,8 @@ struct ConfigWalker<'a> {
 }
 
 impl ConfigWalker<'_> {
-    fn check_table(&mut self, prefix: &str, own: &DeTable<'_>, defaults: &Table) {
-        for (key, value) in own {
+    fn check_table(&mut self, prefix: &str, overlay: &DeTable<'_>, defaults: &Table) {
+        for (key, value) in overlay {
             let full = join_key(prefix, key.get_ref());
             let place =
                 format!("{}:{}", self.path.display(), line_number(self.text, key.span().start));
@@ -155,8 +154,8 @@ impl ConfigWalker<'_> {
             }
             match (defaults.get(key.get_ref().as_ref()), value.get_ref()) {
                 (None, _) => self.mistakes.push(unknown_key(place, &full, key.get_ref(), defaults)),
-                (Some(Value::Table(inner)), DeValue::Table(own)) => {
-                    self.check_table(&full, own, inner);
+                (Some(Value::Table(inner)), DeValue::Table(inner_overlay)) => {
+                    self.check_table(&full, inner_overlay, inner);
                 }
                 (Some(default), found) if !is_same_type(default.type_str(), found.type_str()) => {
                     let what = format!(
@@ -173,8 +172,8 @@ impl ConfigWalker<'_> {
     }
 }
 
-/// The environment's and the flags' settings as (place, dotted key, text), in
-/// the order in which they apply.
+/// Collects the overrides of the environment and of flags as (place, dotted key, text), in the
+/// order in which they apply.
 fn override_texts(
     sources: &ConfigSources<'_>,
     mistakes: &mut Vec<ConfigDiagnostic>,
@@ -214,14 +213,14 @@ fn overlay_text(
     let (last, parents) = levels.split_last().expect("split gives at least one part");
     let is_open =
         (1..=parents.len()).any(|n| sources.open_tables.contains(&parents[..n].join(".").as_str()));
-    let (mut own, mut schema) = (table, Some(defaults));
+    let (mut target, mut schema) = (table, Some(defaults));
     for level in parents {
         let unknown = || unknown_key(place.to_owned(), key, level, schema.unwrap_or(&Table::new()));
         let next = schema.and_then(|schema| schema.get(*level)).and_then(Value::as_table);
         if next.is_none() && !is_open {
             return Err(unknown());
         }
-        own = own
+        target = target
             .entry(*level)
             .or_insert_with(|| Value::Table(Table::new()))
             .as_table_mut()
@@ -249,13 +248,13 @@ fn overlay_text(
             })
         }
         _ => {
-            own.insert((*last).to_owned(), value);
+            target.insert((*last).to_owned(), value);
             Ok(())
         }
     }
 }
 
-/// `true`, `8`, `["a"]` as TOML reads them; anything else is a string.
+/// Parses `true`, `8` and `["a"]` as TOML. Any other text is a string.
 fn parse_value(text: &str) -> Value {
     let read = format!("x = {text}").parse::<Table>().ok().and_then(|mut t| t.remove("x"));
     read.unwrap_or_else(|| Value::String(text.to_owned()))
@@ -279,10 +278,10 @@ fn is_same_type(default: &str, found: &str) -> bool {
     default == found || (default == "float" && found == "integer")
 }
 
-fn merge_tables(base: &mut Table, own: Table) {
-    for (key, value) in own {
+fn merge_tables(base: &mut Table, overlay: Table) {
+    for (key, value) in overlay {
         match (base.get_mut(&key), value) {
-            (Some(Value::Table(base)), Value::Table(own)) => merge_tables(base, own),
+            (Some(Value::Table(base)), Value::Table(overlay)) => merge_tables(base, overlay),
             (_, value) => {
                 base.insert(key, value);
             }

@@ -1,5 +1,5 @@
-//! File descriptors: how many this process may have, and how many of them it
-//! keeps back from network clients.
+//! File descriptors: the limit of this process, and the reserve that is not given to network
+//! clients.
 
 use std::io;
 
@@ -8,19 +8,19 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
 };
 
-/// More than this is not asked for, even where the hard limit is higher.
+/// The limit that is requested at most, even where the hard limit is higher.
 const WANTED: u64 = 65_536;
-/// Descriptors that network clients never get: log segments, databases, connections
-/// to brokers, certificates that are read again.
+/// Descriptors that network clients never get. They are for log segments, databases, connections
+/// to brokers, and certificates that are read again.
 const RESERVED: u64 = 128;
-/// A process whose limit is very low still lets in this many clients.
+/// Clients that a process with a very low limit still accepts.
 const CLIENTS_MIN: usize = 16;
 
-/// Raises the soft limit of open files as far as the hard limit allows, and returns
-/// the limit that is in force then.
+/// Raises the soft limit of open files as far as the hard limit allows, and returns the limit
+/// then in force.
 ///
 /// # Errors
-/// Where the system refuses to tell or to change the limit.
+/// Returns an error if the system refuses to report or to change the limit.
 pub fn raise_limit() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let wanted = hard.min(WANTED);
@@ -31,21 +31,22 @@ pub fn raise_limit() -> io::Result<u64> {
     Ok(wanted)
 }
 
-/// The limit of open files that is in force; `u64::MAX` where the system does not tell.
+/// Returns the limit of open files that is in force, or `u64::MAX` where the system does not
+/// report it.
 #[must_use]
 pub fn current_limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
-/// Whether something failed because this process, or the system, has too many open files: it
-/// is to be tried again, for clients come and go.
+/// Whether an operation failed because this process or the system has too many open files. It
+/// should be tried again, because clients come and go.
 #[must_use]
 pub fn is_exhausted(error: &io::Error) -> bool {
     [Errno::EMFILE, Errno::ENFILE].iter().any(|none| error.raw_os_error() == Some(*none as i32))
 }
 
-/// The number of clients, at most `wanted`, that can be connected under `limit` so that
-/// a reserve, and `others` connections of other servers in this process, remain.
+/// Returns how many clients, at most `wanted`, may connect under `limit`, so that the reserve and
+/// `others` connections of other servers in this process remain.
 #[must_use]
 pub fn clients_max(wanted: usize, others: usize, limit: u64) -> usize {
     let kept_back = RESERVED.saturating_add(others as u64);

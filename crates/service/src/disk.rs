@@ -1,29 +1,29 @@
-//! The room on a disk.
+//! Free space on a disk.
 
 use std::{io, path::Path};
 
 use nix::sys::statvfs::statvfs;
 
-/// No more than this part of a disk is left to others.
+/// On a small disk, at most one part in this many stays free for others.
 const FREE_SHARE_MAX: u64 = 20;
 
-/// The room on a disk, for a process without privileges.
+/// Free space on a disk, for a process without privileges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSpace {
-    /// Bytes that can be written.
+    /// Free space, bytes.
     pub free_bytes: u64,
     /// The size of the disk, bytes.
     pub total_bytes: u64,
 }
 
 impl DiskSpace {
-    /// The room on the disk that holds `path`, a file or folder that exists.
+    /// Reads the space of the disk that holds `path`, an existing file or folder.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns the system's error.
     ///
     /// ```
-    /// let space = microclimate_service::disk::DiskSpace::at(".".as_ref())?;
+    /// let space = microclimate_service::disk::DiskSpace::at_path(".".as_ref())?;
     /// assert!(space.free_bytes <= space.total_bytes);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -36,8 +36,8 @@ impl DiskSpace {
         })
     }
 
-    /// Bytes that can be written while `free_bytes_min`, or a twentieth of a small disk, stay
-    /// free for others.
+    /// Returns how many bytes can be written while `free_bytes_min`, or a twentieth of a small
+    /// disk, stay free for others.
     #[must_use]
     pub fn usable_bytes(&self, free_bytes_min: u64) -> u64 {
         let left_bytes = free_bytes_min.min(self.total_bytes / FREE_SHARE_MAX);

@@ -1,18 +1,19 @@
-//! What every service shares, so that each says only what is its own.
+//! The parts that all services share.
 //!
 //! # Layout
-//! - [`config`]: defaults < file < environment < flags, unknown keys refused
-//! - [`disk`]: the room on a disk
-//! - [`secret`]: a text that no log shows
-//! - [`log`]: where log lines go and in which form
-//! - [`shutdown`]: SIGINT and SIGTERM become a token; draining under a limit
-//! - [`descriptors`]: how many files and sockets the process may have
-//! - [`listen`]: sockets that are free, and on loopback unless there is a token
+//! - [`config`]: layered configuration: defaults < file < environment < flags; unknown keys are
+//!   refused
+//! - [`disk`]: free space on a disk
+//! - [`secret`]: a text that is never logged
+//! - [`log`]: where log lines go, and their format
+//! - [`shutdown`]: SIGINT and SIGTERM cancel a token; draining has a time limit
+//! - [`descriptors`]: the limit of open files and sockets
+//! - [`listen`]: sockets, on loopback unless a token is set
 //! - [`tls`]: certificates and keys of servers, read again at SIGHUP
-//! - [`attempts`]: slows down who guesses passwords or tokens
+//! - [`attempts`]: slows down clients that guess passwords or tokens
 //! - [`rest`]: the HTTP server: connections, tokens, limits, errors with a stable code
-//! - [`openapi`]: the description of an interface, for programs and people
-//! - [`prometheus`]: a page of metrics
+//! - [`openapi`]: the description of a REST interface, for programs and people
+//! - [`prometheus`]: metrics in Prometheus' text format
 
 pub mod attempts;
 pub mod config;

@@ -1,5 +1,5 @@
-//! Sockets that are free, and on loopback unless there is a token that nobody on the
-//! way can read.
+//! Listening sockets. An address that other machines can reach needs a token that nobody on the
+//! network can read.
 
 use std::{
     io::ErrorKind,
@@ -8,10 +8,10 @@ use std::{
 
 use crate::Secret;
 
-/// Why there is no socket.
+/// The reasons why no socket could be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Another program has the port.
+    /// Another program uses the port.
     #[error(
         "{key} = {address}: the port is in use by another program\n\
          hint: end that program (`ss -ltnp 'sport = :{port}'` names it) or choose another port with `--set {key}={ip}:0` (0 takes any free one)",
@@ -20,10 +20,10 @@ pub enum ListenError {
     InUse {
         /// The configuration key.
         key: String,
-        /// The address that was asked for.
+        /// The requested address.
         address: SocketAddr,
     },
-    /// The address would be reachable from other machines and there is no token.
+    /// Other machines could reach the address, and no token is set.
     #[error(
         "{key} = {address} is reachable from other machines, and no token is set\n\
          hint: set one, as in `{token_key}` = the output of `openssl rand -hex 24`, or listen on 127.0.0.1"
@@ -31,12 +31,12 @@ pub enum ListenError {
     MissingToken {
         /// The configuration key.
         key: String,
-        /// The address that was asked for.
+        /// The requested address.
         address: SocketAddr,
         /// The configuration key of the token.
         token_key: String,
     },
-    /// A password or token would cross the network readable by everyone on the way.
+    /// A password or token would cross the network in plain text.
     #[error(
         "{key} = {address} is reachable from other machines, and {secret_key} would cross the network without encryption\n\
          hint: set {tls_key}, or listen on 127.0.0.1 behind a proxy that speaks TLS, or, where the network itself is trusted, set {allow_key} = true"
@@ -44,32 +44,32 @@ pub enum ListenError {
     Plaintext {
         /// The configuration key.
         key: String,
-        /// The address that was asked for.
+        /// The requested address.
         address: SocketAddr,
         /// The configuration key of the password or token.
         secret_key: &'static str,
         /// The configuration key that would encrypt it.
         tls_key: &'static str,
-        /// The configuration key that permits it all the same.
+        /// The configuration key that permits it nevertheless.
         allow_key: &'static str,
     },
-    /// Anything else that the system says.
+    /// Any other error of the system.
     #[error("{key} = {address}: cannot listen: {source}")]
     Io {
         /// The configuration key.
         key: String,
-        /// The address that was asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
-/// Binds `address`, configured as `key`; refuses one that other machines can
-/// reach where `token`, configured as `token_key`, is not set.
+/// Binds `address`, configured as `key`. Refuses an address that other machines can reach if
+/// `token`, configured as `token_key`, is not set.
 ///
 /// # Errors
-/// See [`ListenError`]; each says what to change.
+/// See [`ListenError`]; each error states what to change.
 pub fn bind_guarded(
     key: &str,
     address: SocketAddr,
@@ -83,8 +83,8 @@ pub fn bind_guarded(
     bind_unguarded(key, address)
 }
 
-/// Binds `address`, configured as `key`, whoever can reach it: for a caller that has
-/// checked by itself who will be let in.
+/// Binds `address`, configured as `key`, whoever can reach it. The caller has already checked who
+/// is admitted.
 ///
 /// # Errors
 /// [`ListenError::InUse`] or [`ListenError::Io`].

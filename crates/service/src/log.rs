@@ -1,11 +1,11 @@
-//! Where log lines go, and in which form.
+//! Destination and format of log lines.
 
 use std::io::{IsTerminal, stderr};
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-/// The form of log lines.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -16,12 +16,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends log lines to stderr, filtered by `RUST_LOG` or else by `default`
-/// (as in `info` or `gateway=debug,info`). A second call changes nothing.
+/// Sends log lines to stderr, filtered by `RUST_LOG` or else by `default` (such as `info` or
+/// `gateway=debug,info`). A second call changes nothing.
 pub fn init_logging(format: LogFormat, default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
-    // Fails only where a subscriber is set already, as in tests.
+    // Fails only if a subscriber is already set, as in tests.
     let _ = match format {
         LogFormat::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().try_init(),

@@ -1,11 +1,11 @@
-//! The description of a service's interface, for programs and for people.
+//! The description of a service's REST interface, for programs and for people.
 
 use std::{fmt::Write as _, sync::Arc};
 
 use axum::{Json, Router, extract::State, response::Html, routing::get};
 use utoipa::openapi::{OpenApi, path::Operation};
 
-/// `GET /openapi.json`, and `GET /docs`, the same as a page.
+/// Routes `GET /openapi.json`, and `GET /docs`, the same document as a page.
 pub fn openapi_routes(document: OpenApi) -> Router {
     Router::new()
         .route("/openapi.json", get(serve_document))
@@ -21,7 +21,7 @@ async fn serve_page(State(document): State<Arc<OpenApi>>) -> Html<String> {
     Html(render_html(&document))
 }
 
-/// Every path with its parameters, without a script.
+/// Renders every path with its parameters as a page without scripts.
 fn render_html(document: &OpenApi) -> String {
     let title = escape_html(&document.info.title);
     let mut out = format!(

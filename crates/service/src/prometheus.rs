@@ -1,4 +1,4 @@
-//! Counts in the text format of Prometheus, version 0.0.4.
+//! Metrics in the text format of Prometheus, version 0.0.4.
 
 use std::{
     fmt::{Display, Write as _},
@@ -10,21 +10,22 @@ use axum::{http::header, response::IntoResponse};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// The answer to Prometheus: one [`MetricsPage`] or several after another.
+/// Builds the response to Prometheus from one or several concatenated [`MetricsPage`]s.
 #[must_use]
 pub fn metrics_response(pages: String) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], pages)
 }
 
-/// A page of metrics as it grows.
+/// Builder of a page of metrics.
 ///
 /// ```
-/// use microclimate_service::prometheus::{MetricsPage, label};
+/// use microclimate_service::prometheus::{MetricsPage, format_label};
 ///
 /// let mut page = MetricsPage::new("microclimate_store");
-/// page.one(("zones", "gauge", "Zones seen"), 3);
-/// page.family(("rows_total", "counter", "Rows"), [(label("kind", "final"), 7)]);
-/// assert!(page.finish().ends_with("microclimate_store_rows_total{kind=\"final\"} 7\n"));
+/// page.add_metric(("zones", "gauge", "Zones seen"), 3);
+/// page.add_family(("rows_total", "counter", "Rows"), [(format_label("kind", "final"), 7)]);
+/// assert!(page.into_text().ends_with("microclimate_store_rows_total{kind=\"final\"} 7
+/// "));
 /// ```
 #[derive(Debug)]
 pub struct MetricsPage {
@@ -33,13 +34,13 @@ pub struct MetricsPage {
 }
 
 impl MetricsPage {
-    /// An empty page, all of whose names begin with `prefix`.
+    /// Creates an empty page whose metric names all begin with `prefix`.
     #[must_use]
     pub const fn new(prefix: &'static str) -> Self {
         Self { prefix, text: String::new() }
     }
 
-    /// One metric: its name, kind and help, and its samples, each with labels.
+    /// Adds one metric: its name, kind and help, and its samples, each with labels.
     pub fn add_family<V: Display>(
         &mut self,
         (name, kind, help): (&str, &str, &str),
@@ -53,12 +54,12 @@ impl MetricsPage {
         }
     }
 
-    /// A metric of one sample without labels.
+    /// Adds a metric with one sample and no labels.
     pub fn add_metric(&mut self, about: (&str, &str, &str), value: impl Display) {
         self.add_family(about, [(String::new(), value)]);
     }
 
-    /// Times, each with labels, as cumulative buckets, sum and count.
+    /// Adds histograms, each with labels, as cumulative buckets, sum and count.
     pub fn add_histogram<'a>(
         &mut self,
         (name, help): (&str, &str),
@@ -68,44 +69,44 @@ impl MetricsPage {
         self.add_family((name, "histogram", help), samples);
     }
 
-    /// The page as text.
+    /// Returns the page as text.
     #[must_use]
     pub fn into_text(self) -> String {
         self.text
     }
 }
 
-/// How long something took, each time: counted by upper bounds.
+/// Histogram of durations, counted by upper bounds.
 ///
 /// ```
 /// use std::time::Duration;
-/// use microclimate_service::prometheus::{TimeHistogram, MetricsPage, label};
+/// use microclimate_service::prometheus::{MetricsPage, TimeHistogram, format_label};
 ///
 /// let times = TimeHistogram::new(&[0.001, 0.01]);
-/// times.note(Duration::from_millis(5));
+/// times.observe_duration(Duration::from_millis(5));
 /// let mut page = MetricsPage::new("microclimate_store");
-/// page.histogram(("read_seconds", "Time of a read"), [(label("of", "rows"), &times)]);
-/// let text = page.finish();
+/// page.add_histogram(("read_seconds", "Time of a read"), [(format_label("of", "rows"), &times)]);
+/// let text = page.into_text();
 /// assert!(text.contains("microclimate_store_read_seconds_bucket{of=\"rows\",le=\"0.01\"} 1\n"));
 /// assert!(text.contains("microclimate_store_read_seconds_count{of=\"rows\"} 1\n"));
 /// ```
 #[derive(Debug)]
 pub struct TimeHistogram {
     bounds_s: &'static [f64],
-    /// Of each bound, and one more that is open.
+    /// One counter for each bound, and one more without an upper bound.
     buckets: Vec<AtomicU64>,
     sum_ns: AtomicU64,
 }
 
 impl TimeHistogram {
-    /// An empty one with these upper bounds, seconds, ascending.
+    /// Creates an empty histogram with these upper bounds, seconds, ascending.
     #[must_use]
     pub fn new(bounds_s: &'static [f64]) -> Self {
         let buckets = (0..=bounds_s.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds_s, buckets, sum_ns: AtomicU64::new(0) }
     }
 
-    /// Counts a time in the first bucket that holds it.
+    /// Counts a duration in the first bucket that holds it.
     pub fn observe_duration(&self, took: Duration) {
         let took_s = took.as_secs_f64();
         self.buckets[self.bounds_s.partition_point(|bound| *bound < took_s)].fetch_add(1, Relaxed);
@@ -113,17 +114,17 @@ impl TimeHistogram {
         self.sum_ns.fetch_add(took_ns, Relaxed);
     }
 
-    /// What follows the name, with its value.
+    /// Returns the samples as the suffix of the name with labels, and the value.
     fn to_samples(&self, labels: &str) -> Vec<(String, String)> {
-        let own = labels.strip_prefix('{').and_then(|labels| labels.strip_suffix('}'));
-        let own = own.map_or(String::new(), |own| format!("{own},"));
+        let inner_labels = labels.strip_prefix('{').and_then(|labels| labels.strip_suffix('}'));
+        let label_prefix = inner_labels.map_or(String::new(), |labels| format!("{labels},"));
         let bounds = self.bounds_s.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
         let mut sum = 0;
         let mut samples: Vec<(String, String)> = bounds
             .zip(&self.buckets)
             .map(|(bound, bucket)| {
                 sum += bucket.load(Relaxed);
-                (format!("_bucket{{{own}le=\"{bound}\"}}"), sum.to_string())
+                (format!("_bucket{{{label_prefix}le=\"{bound}\"}}"), sum.to_string())
             })
             .collect();
         let sum_s = self.sum_ns.load(Relaxed) as f64 / 1e9;
@@ -133,19 +134,19 @@ impl TimeHistogram {
     }
 }
 
-/// One label as samples have it.
+/// Formats one label as it stands in a sample.
 #[must_use]
 pub fn format_label(name: &str, value: impl Display) -> String {
     format_labels([(name, &value)])
 }
 
-/// Several labels as samples have them.
+/// Formats several labels as they stand in a sample.
 #[must_use]
 pub fn format_labels<const N: usize>(all: [(&str, &dyn Display); N]) -> String {
     let each = all.map(|(name, value)| {
-        let value = value.to_string();
-        let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
-        format!("{name}=\"{value}\"")
+        let text = value.to_string();
+        let escaped = text.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+        format!("{name}=\"{escaped}\"")
     });
     format!("{{{}}}", each.join(","))
 }

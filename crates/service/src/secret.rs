@@ -1,24 +1,24 @@
-//! A text that no log shows.
+//! A text that is never logged.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A token or password. `Debug` and serialisation show `***` only; an empty
-/// one means that none is set.
+/// A token or password. `Debug` and serialisation show only `***`. An empty one means that none
+/// is set.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself, for the one place that needs it; `None` if not set.
+    /// Returns the text for the one place that needs it; `None` if it is not set.
     #[must_use]
     pub fn expose_secret(&self) -> Option<&str> {
         (!self.0.is_empty()).then_some(self.0.as_str())
     }
 
-    /// Whether `other` is this secret, in time that does not depend on where
-    /// they differ. Nothing equals a secret that is not set.
+    /// Whether `other` is this secret. The time that this takes does not depend on where they
+    /// differ. Nothing matches a secret that is not set.
     #[must_use]
     pub fn matches(&self, other: &str) -> bool {
         let (mine, theirs) = (self.0.as_bytes(), other.as_bytes());

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM become a token; draining has a limit.
+//! Shutdown: SIGINT and SIGTERM cancel a token, and draining has a time limit.
 
 use std::{future::Future, time::Duration};
 
@@ -6,11 +6,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// A token that SIGINT or SIGTERM cancels. A second signal ends the process
-/// at once, for who does not want to wait for draining.
+/// Returns a token that SIGINT or SIGTERM cancels. A second signal ends the process at once, for
+/// users who do not want to wait for draining.
 ///
 /// # Errors
-/// Where the process may not handle signals.
+/// Returns an error if the process may not handle signals.
 pub fn cancel_on_signal() -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let (mut interrupt, mut terminate) =
@@ -36,8 +36,8 @@ pub fn cancel_on_signal() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Waits for `work` to finish, at most `limit`, and says so when it did not.
-/// Returns whether it did.
+/// Waits for `work` to finish, at most `limit`, and logs a warning if it did not. Returns whether
+/// it did.
 pub async fn drain_within(what: &str, limit: Duration, work: impl Future) -> bool {
     let finished = tokio::time::timeout(limit, work).await.is_ok();
     if !finished {

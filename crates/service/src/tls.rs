@@ -1,4 +1,4 @@
-//! TLS: certificates and keys from PEM files, those of servers read again at SIGHUP.
+//! TLS certificates and keys from PEM files. A server's files are read again at SIGHUP.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,31 +14,31 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
-/// A certificate or key that cannot be used.
+/// The error for a certificate or key that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {what}\nhint: expected a PEM file; `openssl x509 -in FILE -text` shows a certificate", file.display())]
 pub struct TlsError {
     /// The file.
     pub file: PathBuf,
-    /// What is wrong with it.
+    /// The mistake in it.
     pub what: String,
 }
 
 impl TlsError {
-    /// An error about `file`.
+    /// Creates an error about `file`.
     pub fn new(file: &Path, what: impl std::fmt::Display) -> Self {
         Self { file: file.to_owned(), what: what.to_string() }
     }
 }
 
-/// The files that a TLS server is made of.
+/// The files of a TLS server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsServerFiles {
-    /// The certificate that clients are shown, and its chain.
+    /// The certificate that is shown to clients, with its chain.
     pub cert_file: PathBuf,
-    /// Its private key.
+    /// The certificate's private key.
     pub key_file: PathBuf,
-    /// The authority of clients' certificates; empty where clients show none.
+    /// The authority of client certificates; empty if clients need none.
     pub ca_file: PathBuf,
 }
 
@@ -67,37 +67,37 @@ impl TlsServerFiles {
     }
 }
 
-/// The configuration that new connections get; it can be replaced while a server runs.
+/// The configuration of new connections. It can be replaced while a server runs.
 #[derive(Clone, Debug)]
 pub struct CurrentTls(Arc<RwLock<Arc<ServerConfig>>>);
 
 impl CurrentTls {
-    /// Begins with `config`.
+    /// Creates it with a first configuration.
     #[must_use]
     pub fn new(config: Arc<ServerConfig>) -> Self {
         Self(Arc::new(RwLock::new(config)))
     }
 
-    /// The configuration for a new connection.
+    /// Returns the configuration for a new connection.
     #[must_use]
     pub fn get(&self) -> Arc<ServerConfig> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces it; connections that are open keep theirs.
+    /// Replaces the configuration. Open connections keep theirs.
     pub fn replace_config(&self, config: Arc<ServerConfig>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 }
 
-/// The files that a TLS client is made of; empty ones are not given.
+/// The files of a TLS client. An empty path means that the file is not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsClientFiles {
-    /// The authority of the server's certificate; empty for those of the system.
+    /// The authority of the server's certificate; empty for the system's authorities.
     pub ca_file: PathBuf,
-    /// The certificate that the server is shown, and its chain; empty for none.
+    /// The certificate that is shown to the server, with its chain; empty for none.
     pub cert_file: PathBuf,
-    /// Its private key.
+    /// The certificate's private key.
     pub key_file: PathBuf,
 }
 
@@ -105,7 +105,7 @@ impl TlsClientFiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// Names the file that cannot be used, or says that the system knows no authorities.
+    /// Names the file that cannot be used, or states that the system has no authorities.
     pub fn load_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let Self { ca_file, cert_file, key_file } = self;
         let builder = ClientConfig::builder_with_provider(crypto_provider())
@@ -114,21 +114,21 @@ impl TlsClientFiles {
         let is_set = |file: &Path| !file.as_os_str().is_empty();
         let roots =
             if is_set(ca_file) { load_authorities(ca_file)? } else { load_system_authorities()? };
-        let builder = builder.with_root_certificates(roots);
+        let rooted_builder = builder.with_root_certificates(roots);
         let config = if is_set(cert_file) {
             let (chain, key) = load_identity(cert_file, key_file)?;
-            let config = builder.with_client_auth_cert(chain, key);
+            let config = rooted_builder.with_client_auth_cert(chain, key);
             config.map_err(|e| TlsError::new(key_file, e))?
         } else {
-            builder.with_no_client_auth()
+            rooted_builder.with_no_client_auth()
         };
         Ok(Arc::new(config))
     }
 }
 
-/// A client that takes a server for the right one if it shows exactly the certificate of
-/// `cert_file`, whoever signed it and whatever names are in it: for commands that ask a server
-/// of this machine, whose file they can read.
+/// Builds a client that accepts a server only if it shows exactly the certificate of `cert_file`,
+/// whoever signed it and whatever names it contains. It is for commands that query a server of
+/// this machine, whose file they can read.
 ///
 /// # Errors
 /// Names the file that cannot be used.
@@ -147,7 +147,7 @@ pub fn pinned_client(cert_file: &Path) -> Result<ClientConfig, TlsError> {
     Ok(builder.with_no_client_auth())
 }
 
-/// Takes one certificate and no other; that the server has its key is verified as ever.
+/// Accepts one certificate and no other. Whether the server has its key is verified as usual.
 #[derive(Debug)]
 struct PinnedCertificate {
     certificate: CertificateDer<'static>,
@@ -198,7 +198,7 @@ fn load_system_authorities() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        let what = "\"\", and this system knows no authorities; name the server's";
+        let what = "\"\", and this system has no authorities; name the server's";
         return Err(TlsError::new(Path::new("mqtt.tls.ca_file"), what));
     }
     Ok(roots)
@@ -228,8 +228,8 @@ pub fn load_identity(cert_file: &Path, key_file: &Path) -> Result<TlsIdentity, T
 /// Names the file that cannot be used.
 pub fn load_authorities(file: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|e| TlsError::new(file, e))? {
-        let certificate = certificate.map_err(|e| TlsError::new(file, e))?;
+    for parsed in CertificateDer::pem_file_iter(file).map_err(|e| TlsError::new(file, e))? {
+        let certificate = parsed.map_err(|e| TlsError::new(file, e))?;
         roots.add(certificate).map_err(|e| TlsError::new(file, e))?;
     }
     if roots.is_empty() {

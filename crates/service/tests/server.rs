@@ -1,4 +1,4 @@
-//! The HTTP server on real sockets: slow and hostile clients, names, tokens, TLS, the end.
+//! The HTTP server on real sockets: slow and hostile clients, names, tokens, TLS, shutdown.
 
 use std::{
     convert::Infallible,
@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Longer than anything here takes; a test that waits so long has failed.
+/// Time-out that nothing correct reaches. A test that waits for it has failed.
 const AGES: Duration = Duration::from_mins(1);
 
 struct Running {
@@ -41,7 +41,7 @@ fn start(options: ServeOptions) -> Running {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
-    // An event at once, and then never another.
+    // One event at once, and then none.
     let events = async || {
         let first = stream::iter([Ok::<_, Infallible>(Event::default().data("hello"))]);
         Sse::new(futures_util::StreamExt::chain(first, stream::pending()))
@@ -66,14 +66,14 @@ impl Running {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Sends bytes on a connection of their own; returns all that comes back.
+    /// Sends bytes on a connection of their own. Returns all that is received.
     async fn exchange(&self, bytes: &str) -> String {
         let mut stream = self.connect().await;
         stream.write_all(bytes.as_bytes()).await.unwrap();
         rest_of(&mut stream).await
     }
 
-    /// Ends it; returns how long that took.
+    /// Stops the server. Returns how long that took.
     async fn stop(self) -> Duration {
         let began = Instant::now();
         self.shutdown.cancel();
@@ -84,7 +84,7 @@ impl Running {
 
 async fn rest_of(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
-    // A reset is an end too.
+    // A reset ends the response too.
     let _ = timeout(AGES, stream.read_to_end(&mut text)).await.expect("an end");
     String::from_utf8(text).unwrap()
 }
@@ -126,13 +126,14 @@ async fn who_guesses_tokens_waits_and_who_has_an_old_one_does_not() {
         check("old", "401").await;
     }
     check("s3cret", "200").await;
-    // The old one was the first of eleven.
+    // The outdated token was the first of eleven.
     for guess in 0..10 {
         check(&format!("guess-{guess}"), "401").await;
     }
     let answer = check("guess-x", "429").await;
     assert!(answer.to_lowercase().contains("retry-after: "), "{answer}");
-    // Neither who has the right one behind the same address is slowed, nor are supervisors.
+    // Neither a client with the right token behind the same address nor a supervisor is slowed
+    // down.
     check("s3cret", "200").await;
     check("guess-y", "429").await;
     let answer = server.exchange(&request("/healthz", "localhost", "")).await;
@@ -145,7 +146,7 @@ async fn beyond_the_limit_a_client_is_told_and_others_are_served_later() {
     let mut options = options();
     options.connections_max = 4;
     let server = start(options);
-    // One address has three quarters.
+    // One address may have three quarters of the connections.
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut stream = server.connect().await;
@@ -187,7 +188,7 @@ async fn the_end_ends_event_streams_at_once_and_everything_within_its_limit() {
         let n = stream.read(&mut first).await.unwrap();
         text.push_str(std::str::from_utf8(&first[..n]).unwrap());
     }
-    // A page that is kept open between its requests.
+    // A connection that is kept open between its requests.
     let mut idle = server.connect().await;
     idle.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     assert_eq!(idle.read_u8().await.unwrap(), b'H');
@@ -200,14 +201,14 @@ async fn the_end_ends_event_streams_at_once_and_everything_within_its_limit() {
     let server = start(options);
     let mut stream = server.connect().await;
     stream.write_all(request("/forever", "localhost", "").as_bytes()).await.unwrap();
-    // It is under way when another on the same server has been answered.
+    // The request is running when another on the same server has been answered.
     server.exchange(&request("/", "localhost", "")).await;
     let took = server.stop().await;
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(rest_of(&mut stream).await, "");
 }
 
-/// Writes a certificate of its own for localhost, and its key.
+/// Writes a self-signed certificate for localhost, and its key.
 fn certificate(dir: &Path) -> (TlsServerFiles, reqwest::Certificate) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -234,7 +235,7 @@ async fn tls_with_certificates_that_are_taken_again_at_sighup() {
         answer.text().await
     };
     assert_eq!(get(&old).await.unwrap(), "hello");
-    // A command of this machine knows the server by its file, under any name.
+    // A command of this machine recognises the server by its file, under any name.
     let by_address = format!("https://{}/", server.address);
     let get_pinned = async || {
         let pinned =
@@ -246,15 +247,15 @@ async fn tls_with_certificates_that_are_taken_again_at_sighup() {
     assert!(!server.exchange(&request("/", "localhost", "")).await.contains("hello"));
     let (_, new) = certificate(dir.path());
     assert_eq!(get(&old).await.unwrap(), "hello");
-    assert!(get_pinned().await.is_err(), "the file is another by now");
+    assert!(get_pinned().await.is_err(), "the file has changed");
     let hangup = async || {
         nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGHUP).unwrap();
     };
     hangup().await;
-    let taken = async { while get(&new).await.is_err() {} };
-    timeout(AGES, taken).await.unwrap();
+    let reloaded = async { while get(&new).await.is_err() {} };
+    timeout(AGES, reloaded).await.unwrap();
     assert!(get(&old).await.is_err());
-    // A bad one changes nothing.
+    // An invalid certificate changes nothing.
     fs::write(dir.path().join("server.pem"), "no certificate").unwrap();
     hangup().await;
     assert_eq!(get(&new).await.unwrap(), "hello");

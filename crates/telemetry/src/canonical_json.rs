@@ -1,13 +1,13 @@
-//! A report as [`SensorReport::to_json`] writes it, read at several times the speed of a
-//! parser that takes any JSON: nearly all of the log is of this form.
+//! A fast parser for reports exactly as [`SensorReport::to_json`] writes them. Nearly all of the
+//! log has this form, and it is read at several times the speed of a general JSON parser.
 
 use smol_str::SmolStr;
 
 use crate::{ReportSource, SensorReading, SensorReport};
 
-/// The report, if it is written just so: fields in order, no spaces, no escapes in
-/// texts, no exponents in numbers. What is not is for the general parser, which also
-/// says what is wrong with it.
+/// Reads a report in its canonical form: fields in order, no spaces, no escapes in texts, no
+/// exponents in numbers. Anything else returns `None` and is left to the general parser, which
+/// also reports errors.
 pub(crate) fn read_report(json: &[u8]) -> Option<SensorReport> {
     let mut rest = JsonCursor(json);
     rest.skip_prefix(br#"{"zone":""#)?;
@@ -46,10 +46,10 @@ pub(crate) fn read_report(json: &[u8]) -> Option<SensorReport> {
     })
 }
 
-/// A reading of a short name and a short number.
+/// Typical length of a reading in bytes, with a short name and a short number.
 const READING_BYTES: usize = 48;
 
-/// What is left to be read.
+/// The bytes that have not been read yet.
 struct JsonCursor<'a>(&'a [u8]);
 
 impl<'a> JsonCursor<'a> {
@@ -58,15 +58,15 @@ impl<'a> JsonCursor<'a> {
         Some(())
     }
 
-    /// What is before the next byte that is not so.
-    fn take_while(&mut self, is_of: impl Fn(&u8) -> bool) -> Option<&'a [u8]> {
-        let end = self.0.iter().position(|byte| !is_of(byte))?;
-        let (taken, rest) = self.0.split_at(end);
+    /// Takes the bytes up to the first one that `is_accepted` rejects.
+    fn take_while(&mut self, is_accepted: impl Fn(&u8) -> bool) -> Option<&'a [u8]> {
+        let end = self.0.iter().position(|byte| !is_accepted(byte))?;
+        let (accepted, rest) = self.0.split_at(end);
         self.0 = rest;
-        Some(taken)
+        Some(accepted)
     }
 
-    /// Up to the quotation mark, which is taken too.
+    /// Takes a text and the quotation mark that ends it.
     fn read_text(&mut self) -> Option<&'a str> {
         let text = self.take_while(|byte| !matches!(byte, 0..0x20 | b'"' | b'\\'))?;
         self.skip_prefix(b"\"")?;
@@ -88,7 +88,7 @@ impl<'a> JsonCursor<'a> {
         let digits = i64::try_from(self.read_digits()?).ok()?;
         match (is_negative, digits) {
             (false, digits) => Some(digits),
-            // To the general parser this is a number with a fraction.
+            // The general parser reads this as a floating-point number.
             (true, 0) => None,
             (true, digits) => Some(-digits),
         }
@@ -129,7 +129,7 @@ mod tests {
         serde_json::from_slice(json).ok()
     }
 
-    /// Equal to the bit, NaN and −0 too.
+    /// Whether two reports are equal to the bit, including NaN and −0.
     fn same(a: &SensorReport, b: &SensorReport) -> bool {
         let bits = |report: &SensorReport| -> Vec<u64> {
             report.readings.iter().map(|reading| reading.value.to_bits()).collect()

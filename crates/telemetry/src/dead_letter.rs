@@ -1,18 +1,18 @@
-//! What could not become a report, with its reason.
+//! Messages that could not become a report, with the reason.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A message, or a part of one, that could not become a report. Kept with its
-/// raw bytes so that it can be sent again once its cause is mended.
+/// A message, or a part of one, that could not become a report. It is stored with its raw bytes
+/// so that it can be sent again once the cause is fixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Why.
+    /// The reason, for programs.
     pub reason: DeadLetterReason,
-    /// Where, what was found and what was expected, for a person.
+    /// The details for a person: where, what was found and what was expected.
     pub detail: String,
-    /// The MQTT topic it came on.
+    /// The MQTT topic on which it arrived.
     pub topic: String,
     /// The bytes as received.
     pub payload: Vec<u8>,
@@ -20,11 +20,11 @@ pub struct DeadLetter {
     pub received_ms: i64,
 }
 
-/// Why a message is a dead letter.
+/// The reason why a message is a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadLetterReason {
-    /// The topic does not say site, zone and device.
+    /// The topic does not name a site, zone and device.
     BadTopic,
     /// Larger than the limit.
     Oversized,
@@ -34,13 +34,13 @@ pub enum DeadLetterReason {
     Malformed,
     /// Well-formed JSON that is not a reading.
     NotAReading,
-    /// The time stamp cannot be read.
+    /// The timestamp cannot be read.
     BadTime,
     /// The metric is not in the metric table.
     UnknownMetric,
     /// The unit is missing, or not one that converts to the metric's.
     UnknownUnit,
-    /// The log, Apache Kafka, refuses the record for its size or content.
+    /// Kafka refuses the record for its size or content.
     Refused,
 }
 

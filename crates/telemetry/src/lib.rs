@@ -1,20 +1,20 @@
-//! The words that every part of Microclimate shares. Pure data: no I/O, no
-//! clock, no configuration files.
+//! The types and codecs that every part of Microclimate shares. Does no I/O, reads no clock and
+//! no configuration files.
 //!
 //! # Layout
 //! In the order in which a message meets them:
 //! - [`topic`]: MQTT topic → site, zone, device, metric; names of log topics
-//! - [`payload`]: MQTT payload → [`SensorReport`], or a reason why not
+//! - [`payload`]: MQTT payload → [`SensorReport`], or the reason for a dead letter
 //! - [`senml`]: packs of RFC 8428 → names, values, units and times
 //! - [`time`]: a written time → an instant, for payloads, files, requests and commands
-//! - [`report`]: what one device said in one message, and its form in the log, which
-//!   `plain` reads
+//! - [`report`]: what one message decoded to, and its form in the log, which `canonical_json`
+//!   reads quickly
 //! - [`zone`]: the entity that features and predictions are about
 //! - [`metric`]: the table of known quantities, their units and plausible ranges
 //! - [`unit`]: units as other systems write them, and their conversion
-//! - [`sequence`]: copies of a message told from new ones by the sender's counter
+//! - [`sequence`]: copies of a message, distinguished from new messages by the sender's counter
 //! - [`quality`]: `ok`, or why a reading does not enter features
-//! - [`dead_letter`]: what could not become a report, with its reason
+//! - [`dead_letter`]: a message that could not become a report, with its reason
 
 mod canonical_json;
 pub mod dead_letter;

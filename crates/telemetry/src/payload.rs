@@ -1,21 +1,21 @@
 //! MQTT payload → [`SensorReport`].
 //!
-//! Four forms are understood:
+//! Four forms are accepted:
 //! - a bare number: `21.5`, on a topic that names the metric
 //! - one value: `{"value": 21.5, "unit": "°C", "ts": 1700000000000, "seq": 7}`, likewise
 //! - several metrics: `{"temperature": 21.5, "humidity": 40, "ts": …, "seq": …}`,
 //!   on a topic that ends with the device
-//! - a list of these, which is so many messages in one, or a pack of [`crate::senml`]
+//! - a list of these, which is several messages in one, or a SenML pack ([`crate::senml`])
 //!
-//! A number may be written as a text. What stands beside the metrics does not disturb
-//! them: a text, an object or a list of a name that is no metric is passed over. Only a
-//! *number* of such a name is left out with its reason: the name may be misspelt.
+//! A number may be written as a text. Fields beside the metrics do no harm: a text, an object or
+//! a list whose name is no metric is skipped. Only a *number* with such a name is rejected with a
+//! reason, because the name may be misspelt.
 //!
-//! `ts` is the event time, in any form of [`crate::time`]; without it, and where
-//! the device's clock is not set, the arrival is taken. `seq` counts the device's
-//! messages, `boot` names the run of the device that counts them. `source`
-//! (`replay`, `backfill`) and `arrival` mark what is not live. `unit` is that of
-//! `value`, the metric's where none is given. A member that is null is not there.
+//! `ts` is the event time, in any form of [`crate::time`]. Without it, and where the device's
+//! clock is not set, the arrival time is used. `seq` counts the device's messages and `boot`
+//! names the run of the device that counts them. `source` (`replay`, `backfill`) and `arrival`
+//! mark what is not live. `unit` is the unit of `value`, by default the metric's. A member that
+//! is null counts as absent.
 
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
@@ -25,12 +25,12 @@ use crate::{
     SensorReport, TimeParser, TimeUsage, senml, time::EXPECTED_SET, topic::MAX_LEVEL_BYTES, unit,
 };
 
-/// What a message may be at most.
+/// The limits of one message.
 #[derive(Clone, Copy, Debug)]
 pub struct PayloadLimits {
-    /// Bytes of a payload.
+    /// Largest payload, bytes.
     pub payload_bytes_max: usize,
-    /// Metrics in one message.
+    /// Largest number of readings in one message.
     pub readings_max: usize,
 }
 
@@ -43,26 +43,26 @@ impl Default for PayloadLimits {
 /// A message with at least one readable metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecodedPayload {
-    /// The readable part.
+    /// The part that could be read.
     pub report: SensorReport,
-    /// What a list has beside it: messages of other numbers or sources, and readings
-    /// beyond what one report may have.
+    /// Further reports of a list: messages with other numbers or sources, and readings beyond the
+    /// limit of one report.
     pub further_reports: Vec<SensorReport>,
-    /// The metrics that were left out, each with its reason: the message goes
-    /// to the dead letters too when there are any.
+    /// The readings that were rejected, each with its reason. If there are any, the message goes
+    /// to the dead letters as well.
     pub rejected_readings: Vec<(DeadLetterReason, String)>,
 }
 
 /// Decodes one message that was received at `received_ms` (UTC milliseconds).
 ///
 /// # Errors
-/// The reason and, for a person, what was found and what was expected.
+/// Returns the reason, and for a person what was found and what was expected.
 ///
 /// ```
-/// use microclimate_telemetry::{payload::decode, PayloadLimits, MetricTable};
-/// let got = decode(
+/// use microclimate_telemetry::{MetricTable, PayloadLimits, payload::decode_payload};
+/// let got = decode_payload(
 ///     "sensors/farm/bay-1/climate-1", br#"{"ts": 1700000000000, "temperature": 21.5, "humidity": 40}"#,
-///     1_700_000_000_500, &MetricTable::default(), Limits::default(),
+///     1_700_000_000_500, &MetricTable::default(), PayloadLimits::default(),
 /// ).unwrap();
 /// assert_eq!(got.report.readings.len(), 2);
 /// assert_eq!(got.report.arrival_ms, 1_700_000_000_500);
@@ -77,11 +77,11 @@ pub fn decode_payload(
     decode_with_ignored(topic, payload, received_ms, metrics, limits, &|_| false)
 }
 
-/// Decodes one message as [`decode`] does. Fields for whose names `is_ignored` answers true
-/// are no readings, unless they are metrics of the table.
+/// Decodes one message as [`decode_payload`] does, but skips fields for whose names `is_ignored`
+/// returns true. Metrics of the table are never skipped.
 ///
 /// # Errors
-/// The reason and, for a person, what was found and what was expected.
+/// Returns the reason, and for a person what was found and what was expected.
 pub fn decode_with_ignored(
     topic: &str,
     payload: &[u8],
@@ -94,7 +94,7 @@ pub fn decode_with_ignored(
     if payload.len() > limits.payload_bytes_max {
         return Err((
             DeadLetterReason::Oversized,
-            format!("{} bytes, at most {} are taken", payload.len(), limits.payload_bytes_max),
+            format!("{} bytes, expected at most {}", payload.len(), limits.payload_bytes_max),
         ));
     }
     let text = std::str::from_utf8(payload)
@@ -114,7 +114,7 @@ pub fn decode_with_ignored(
     }
 }
 
-/// What decoding needs beside the fields of one object.
+/// The inputs of decoding that are the same for every object of a message.
 struct ObjectDecoder<'a> {
     address: DeviceAddress,
     received_ms: i64,
@@ -124,32 +124,32 @@ struct ObjectDecoder<'a> {
 }
 
 impl ObjectDecoder<'_> {
-    /// One message.
+    /// Decodes one message.
     fn decode_object(
         &self,
         fields: &Map<String, Value>,
     ) -> Result<DecodedPayload, (DeadLetterReason, String)> {
-        let mut left_out = Vec::new();
-        let envelope = MessageEnvelope::read_fields(fields, self.received_ms, &mut left_out)?;
+        let mut rejected = Vec::new();
+        let envelope = MessageEnvelope::read_fields(fields, self.received_ms, &mut rejected)?;
         let event_ms = envelope.event_ms;
         let readings = match &self.address.metric {
             Some(metric) => vec![decode_single_metric(metric, fields, event_ms, self.metrics)?],
-            None => self.decode_metrics(fields, event_ms, &mut left_out)?,
+            None => self.decode_metrics(fields, event_ms, &mut rejected)?,
         };
         let report = self.build_report(envelope, readings);
-        Ok(DecodedPayload { report, further_reports: Vec::new(), rejected_readings: left_out })
+        Ok(DecodedPayload { report, further_reports: Vec::new(), rejected_readings: rejected })
     }
 
-    /// So many messages in one. The readable part of it is taken, as of one message.
+    /// Decodes a list of several messages. Its readable part is used, as with one message.
     fn decode_list(
         &self,
         elements: Vec<Value>,
     ) -> Result<DecodedPayload, (DeadLetterReason, String)> {
-        let (mut reports, mut left_out) = (Vec::<SensorReport>::new(), Vec::new());
+        let (mut reports, mut rejected) = (Vec::<SensorReport>::new(), Vec::new());
         for element in elements {
             let decoded = match &element {
                 Value::Object(fields) => self.decode_object(fields),
-                // Values without times of their own would all be of one moment.
+                // Values without a time of their own would all have the same time.
                 other => {
                     let what = format!(
                         "a list has {}, expected objects with `ts` and values",
@@ -160,21 +160,21 @@ impl ObjectDecoder<'_> {
             };
             match decoded {
                 Ok(decoded) => {
-                    left_out.extend(decoded.rejected_readings);
+                    rejected.extend(decoded.rejected_readings);
                     self.add_report(decoded.report, &mut reports);
                 }
-                Err(why) => left_out.push(why),
+                Err(why) => rejected.push(why),
             }
         }
-        join_reports(reports, left_out)
+        join_reports(reports, rejected)
     }
 
-    /// A pack of SenML. The device is that of the topic, whatever the names begin with.
+    /// Decodes a SenML pack. The device is that of the topic, whatever the names begin with.
     fn decode_pack(
         &self,
         elements: &[Value],
     ) -> Result<DecodedPayload, (DeadLetterReason, String)> {
-        let (mut reports, mut left_out) = (Vec::<SensorReport>::new(), Vec::new());
+        let (mut reports, mut rejected) = (Vec::<SensorReport>::new(), Vec::new());
         for resolved in senml::resolve_records(elements, self.received_ms) {
             let read = resolved.and_then(|record| {
                 let name = self.address.metric.as_deref().unwrap_or_else(|| record.quantity());
@@ -198,24 +198,26 @@ impl ObjectDecoder<'_> {
                     self.add_report(self.build_report(envelope, vec![reading]), &mut reports);
                 }
                 Ok(None) => {}
-                Err(why) => left_out.push(why),
+                Err(why) => rejected.push(why),
             }
         }
-        join_reports(reports, left_out)
+        join_reports(reports, rejected)
     }
 
-    /// Adds a report to those of its kind: what a device did not number is one report.
+    /// Adds a report to an earlier one of the same kind. Unnumbered messages of a device are
+    /// merged into one report.
     fn add_report(&self, report: SensorReport, reports: &mut Vec<SensorReport>) {
-        let same = reports.iter_mut().find(|own| {
-            own.seq.is_none()
+        let same = reports.iter_mut().find(|existing| {
+            existing.seq.is_none()
                 && report.seq.is_none()
-                && own.boot == report.boot
-                && own.source == report.source
-                && (own.source != ReportSource::Replay || own.arrival_ms == report.arrival_ms)
-                && own.readings.len() + report.readings.len() <= self.limits.readings_max
+                && existing.boot == report.boot
+                && existing.source == report.source
+                && (existing.source != ReportSource::Replay
+                    || existing.arrival_ms == report.arrival_ms)
+                && existing.readings.len() + report.readings.len() <= self.limits.readings_max
         });
         match same {
-            Some(own) => own.readings.extend(report.readings),
+            Some(existing) => existing.readings.extend(report.readings),
             None => reports.push(report),
         }
     }
@@ -240,26 +242,26 @@ impl ObjectDecoder<'_> {
         &self,
         fields: &Map<String, Value>,
         event_ms: i64,
-        left_out: &mut Vec<(DeadLetterReason, String)>,
+        rejected: &mut Vec<(DeadLetterReason, String)>,
     ) -> Result<Vec<SensorReading>, (DeadLetterReason, String)> {
         let mut readings: Vec<SensorReading> = Vec::new();
         let readings_max = self.limits.readings_max;
-        // A unit of the whole message is that of the metrics that it can be of.
+        // A unit of the whole message applies to those metrics that can have it.
         let unit =
             fields.get("unit").and_then(Value::as_str).filter(|unit| !unit.trim().is_empty());
         let mut is_unit_used = false;
         for (key, value) in fields.iter().filter(|(key, _)| !ENVELOPE.contains(&key.as_str())) {
             let Some((metric, known)) = self.metrics.resolve_name(key) else {
                 if is_numeric(value) && !(self.is_ignored)(key) {
-                    left_out.push(unknown_metric_error(key, self.metrics));
+                    rejected.push(unknown_metric_error(key, self.metrics));
                 }
                 continue;
             };
-            let reading = if readings.iter().any(|own| own.metric == *metric) {
-                let what = format!("`{key}` is the metric `{metric}`, of which there is a value");
+            let reading = if readings.iter().any(|earlier| earlier.metric == *metric) {
+                let what = format!("`{key}` is the metric `{metric}`, which already has a value");
                 Err((DeadLetterReason::NotAReading, what))
             } else if readings.len() >= readings_max {
-                let what = format!("`{key}`: at most {readings_max} metrics are taken");
+                let what = format!("`{key}`: expected at most {readings_max} metrics");
                 Err((DeadLetterReason::Oversized, what))
             } else {
                 let read = match value.as_str().and_then(parse_quantity) {
@@ -275,16 +277,16 @@ impl ObjectDecoder<'_> {
             };
             match reading {
                 Ok(reading) => readings.push(reading),
-                Err(why) => left_out.push(why),
+                Err(why) => rejected.push(why),
             }
         }
         if let Some(unit) = unit.filter(|_| !is_unit_used && !readings.is_empty()) {
             let what =
                 format!("`unit` is `{}`, which none of the metrics can be in", truncate_text(unit));
-            left_out.push((DeadLetterReason::UnknownUnit, what));
+            rejected.push((DeadLetterReason::UnknownUnit, what));
         }
         if readings.is_empty() {
-            return Err(if left_out.is_empty() { no_metric_error() } else { left_out.remove(0) });
+            return Err(if rejected.is_empty() { no_metric_error() } else { rejected.remove(0) });
         }
         Ok(readings)
     }
@@ -292,13 +294,13 @@ impl ObjectDecoder<'_> {
 
 fn join_reports(
     mut reports: Vec<SensorReport>,
-    left_out: Vec<(DeadLetterReason, String)>,
+    rejected: Vec<(DeadLetterReason, String)>,
 ) -> Result<DecodedPayload, (DeadLetterReason, String)> {
     if reports.is_empty() {
-        return Err(left_out.into_iter().next().unwrap_or_else(no_metric_error));
+        return Err(rejected.into_iter().next().unwrap_or_else(no_metric_error));
     }
     let report = reports.remove(0);
-    Ok(DecodedPayload { report, further_reports: reports, rejected_readings: left_out })
+    Ok(DecodedPayload { report, further_reports: reports, rejected_readings: rejected })
 }
 
 fn no_metric_error() -> (DeadLetterReason, String) {
@@ -306,7 +308,7 @@ fn no_metric_error() -> (DeadLetterReason, String) {
     (DeadLetterReason::NotAReading, what.to_owned())
 }
 
-/// Whether a value is a number, written as one or as a text.
+/// Whether a value is a number, written as a number or as a text.
 fn is_numeric(value: &Value) -> bool {
     match value {
         Value::Number(_) => true,
@@ -327,18 +329,18 @@ struct MessageEnvelope {
 }
 
 impl MessageEnvelope {
-    /// Of a message that says nothing but its values.
+    /// The envelope of a live message that has nothing but its values.
     fn live_at(received_ms: i64) -> Self {
         let (event_ms, arrival_ms) = (received_ms, received_ms);
         Self { event_ms, arrival_ms, seq: None, boot: None, source: ReportSource::Live }
     }
 
-    /// Reads what a message says of itself. A number of it that cannot be read leaves it
-    /// without one, so that its values are not lost, and is left out with its reason.
+    /// Reads the envelope of a message. An unreadable `seq` or `boot` is rejected with its reason
+    /// and then treated as absent, so that the message's values are not lost.
     fn read_fields(
         fields: &Map<String, Value>,
         received_ms: i64,
-        left_out: &mut Vec<(DeadLetterReason, String)>,
+        rejected: &mut Vec<(DeadLetterReason, String)>,
     ) -> Result<Self, (DeadLetterReason, String)> {
         let not = |key: &str, found: &Value, expected: &str| {
             (
@@ -346,23 +348,23 @@ impl MessageEnvelope {
                 format!("`{key}` is {}, expected {expected}", shorten_value(found)),
             )
         };
-        let given = |key: &str| fields.get(key).filter(|value| !value.is_null());
-        let mut seq = given("seq").and_then(parse_count);
-        if let Some(other) = given("seq").filter(|_| seq.is_none()) {
-            left_out.push(not("seq", other, "a count from 0"));
+        let present_field = |key: &str| fields.get(key).filter(|value| !value.is_null());
+        let mut seq = present_field("seq").and_then(parse_count);
+        if let Some(other) = present_field("seq").filter(|_| seq.is_none()) {
+            rejected.push(not("seq", other, "a count from 0"));
         }
-        let boot = match given("boot") {
+        let boot = match present_field("boot") {
             None => None,
             Some(Value::String(s)) if s.len() <= MAX_LEVEL_BYTES => Some(SmolStr::from(s)),
             Some(Value::Number(n)) => Some(SmolStr::from(n.to_string())),
             Some(other) => {
-                left_out.push(not("boot", other, "a short text or a number"));
-                // Numbers of unknown runs are no numbering.
+                rejected.push(not("boot", other, "a short text or a number"));
+                // A number means nothing when its run is not known.
                 seq = None;
                 None
             }
         };
-        let source = match given("source") {
+        let source = match present_field("source") {
             None => ReportSource::Live,
             Some(v) => match v.as_str().map(str::trim) {
                 Some("live") => ReportSource::Live,
@@ -385,7 +387,7 @@ impl MessageEnvelope {
             None => received_ms,
             Some(value) => match (parse_time("ts", value, parser, known_ms)?, source) {
                 (Some(event_ms), _) => event_ms,
-                // What is measured now was measured about when it arrived.
+                // A live value was measured at about the time of its arrival.
                 (None, ReportSource::Live) => received_ms,
                 (None, _) => {
                     let what = format!("`ts` is {}, expected {EXPECTED_SET}", shorten_value(value));
@@ -401,11 +403,11 @@ impl MessageEnvelope {
     }
 }
 
-/// A count from 0, written as a number or as a text; a counter that has passed through a
+/// Parses a count from 0, written as a number or as a text. A counter that has passed through a
 /// script may be `7.0`.
 #[must_use]
 pub fn parse_count(value: &Value) -> Option<u64> {
-    /// Up to here a double counts one by one.
+    /// The largest integer up to which a double represents every integer.
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     match value {
         Value::Number(number) => number.as_u64().or_else(|| {
@@ -448,7 +450,7 @@ fn decode_single_metric(
     Ok(SensorReading { metric: metric.clone(), event_ms, value })
 }
 
-/// A value in the unit of its metric.
+/// Converts a value to the unit of its metric.
 fn convert_to_metric_unit(
     metric: &str,
     value: f64,
@@ -460,20 +462,20 @@ fn convert_to_metric_unit(
     })
 }
 
-/// JSON, or a number as devices print it: with a comma, or what `printf("%f")` writes for
-/// no number, which is kept as a reading that is not a number (`null`) so that it is
-/// counted where people look. The same words within JSON are `null` too, so that the
-/// values beside them are not lost.
+/// Parses JSON, or a bare number as devices print it. A decimal comma is accepted. What
+/// `printf("%f")` writes for no number becomes `null`, a reading that is not a number, so that it
+/// is counted where people look. The same words inside JSON become `null` too, so that the values
+/// beside them are not lost.
 ///
 /// # Errors
-/// [`DeadLetterReason::Malformed`] with where and what was expected.
+/// Returns [`DeadLetterReason::Malformed`] with the position and what was expected.
 pub fn parse_lenient_json(text: &str) -> Result<Value, (DeadLetterReason, String)> {
     let error = match serde_json::from_str(text) {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
     if let Some(number) = parse_number(text) {
-        return Ok(Value::from(number)); // null, where it is none
+        return Ok(Value::from(number)); // `null` for NaN
     }
     if let Some(value) = replace_with_nulls(text).and_then(|text| serde_json::from_str(&text).ok())
     {
@@ -482,14 +484,14 @@ pub fn parse_lenient_json(text: &str) -> Result<Value, (DeadLetterReason, String
     Err((DeadLetterReason::Malformed, format!("neither a number nor JSON: {error}")))
 }
 
-/// Words for a number that is none, in lower case.
+/// The words that `printf` writes for a value that is not a number, in lower case.
 const NO_NUMBER: [&str; 3] = ["nan", "inf", "infinity"];
 
-/// JSON with `null` for the words of `printf` that stand outside of texts; `None` where
-/// there are none.
+/// Replaces the words of `printf` that stand outside of texts by `null`. Returns `None` if there
+/// are none.
 fn replace_with_nulls(text: &str) -> Option<String> {
-    let mut mended = String::with_capacity(text.len() + 8);
-    let (mut is_text, mut is_escaped, mut is_mended) = (false, false, false);
+    let mut replaced = String::with_capacity(text.len() + 8);
+    let (mut is_text, mut is_escaped, mut is_replaced) = (false, false, false);
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let is_word = |c: char| c.is_ascii_alphabetic() || matches!(c, '-' | '+');
@@ -497,8 +499,8 @@ fn replace_with_nulls(text: &str) -> Option<String> {
             let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
             let word = rest[..end].trim_start_matches(['-', '+']);
             let is_none = NO_NUMBER.iter().any(|none| word.eq_ignore_ascii_case(none));
-            mended.push_str(if is_none { "null" } else { &rest[..end] });
-            is_mended |= is_none;
+            replaced.push_str(if is_none { "null" } else { &rest[..end] });
+            is_replaced |= is_none;
             rest = &rest[end..];
             continue;
         }
@@ -506,15 +508,15 @@ fn replace_with_nulls(text: &str) -> Option<String> {
             is_text = !is_text;
         }
         is_escaped = is_text && c == '\\' && !is_escaped;
-        mended.push(c);
+        replaced.push(c);
         rest = &rest[c.len_utf8()..];
     }
-    is_mended.then_some(mended)
+    is_replaced.then_some(replaced)
 }
 
-/// A text as a number: as programs write it, or with a decimal comma (`21,5`). Words for no
-/// number are not a number (NaN). `None` for any other text, and for `1,234`, which may be
-/// either.
+/// Parses a text as a number, as programs write it or with a decimal comma (`21,5`). The words
+/// for no number give NaN. Returns `None` for any other text, and for `1,234`, which is
+/// ambiguous.
 ///
 /// ```
 /// use microclimate_telemetry::payload::parse_number;
@@ -542,7 +544,8 @@ pub fn parse_number(text: &str) -> Option<f64> {
     text.replacen(',', ".", 1).parse().ok()
 }
 
-/// A text as a number and the unit behind it, which is one of [`crate::find_unit`].
+/// Parses a text that is a number followed by a unit that [`is_unit`](crate::unit::is_unit)
+/// accepts.
 ///
 /// ```
 /// use microclimate_telemetry::payload::parse_quantity;
@@ -554,22 +557,23 @@ pub fn parse_number(text: &str) -> Option<f64> {
 #[must_use]
 pub fn parse_quantity(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
-    let is_of_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '-' | '+');
-    let (number, unit) = text.split_at(text.find(|c| !is_of_number(c))?);
+    let is_numeric_char = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '-' | '+');
+    let (number, unit) = text.split_at(text.find(|c| !is_numeric_char(c))?);
     let unit = unit.trim();
     let number = parse_number(number).filter(|_| unit::is_unit(unit))?;
     Some((number, unit))
 }
 
-/// A value as payloads carry it: a number, or true and false as 1 and 0, or
-/// null for no number (NaN), or a text that says one of these.
+/// Reads a value as payloads carry it. True and false are 1 and 0, null is NaN, and a text may
+/// hold any of these.
 ///
 /// # Errors
-/// [`DeadLetterReason::NotAReading`] with what was found.
+/// Returns [`DeadLetterReason::NotAReading`] with what was found.
 ///
 /// ```
-/// assert_eq!(microclimate_telemetry::payload::number("co2", &serde_json::json!(412)), Ok(412.0));
-/// assert_eq!(microclimate_telemetry::payload::number("co2", &serde_json::json!("412")), Ok(412.0));
+/// use microclimate_telemetry::payload::number_from_json;
+/// assert_eq!(number_from_json("co2", &serde_json::json!(412)), Ok(412.0));
+/// assert_eq!(number_from_json("co2", &serde_json::json!("412")), Ok(412.0));
 /// ```
 pub fn number_from_json(key: &str, value: &Value) -> Result<f64, (DeadLetterReason, String)> {
     let read = match value {
@@ -591,8 +595,8 @@ pub fn number_from_json(key: &str, value: &Value) -> Result<f64, (DeadLetterReas
     })
 }
 
-/// A text as a number, or as a switch that is on or off, or as what senders write while a
-/// sensor gives nothing (NaN).
+/// Parses a text as a number, as a switch that is on (1) or off (0), or as what senders write
+/// while a sensor gives no value (NaN).
 #[must_use]
 pub fn number_from_text(text: &str) -> Option<f64> {
     let text = text.trim();
@@ -608,11 +612,11 @@ pub fn number_from_text(text: &str) -> Option<f64> {
     }
 }
 
-/// A time stamp as payloads carry it, UTC milliseconds; `None` where it says no
-/// time. `key` is what the message of a refusal calls it.
+/// Reads a timestamp as payloads carry it, UTC milliseconds. Returns `None` if it states no time.
+/// `key` is the field's name in error messages.
 ///
 /// # Errors
-/// [`DeadLetterReason::BadTime`] with what was found and what was expected.
+/// Returns [`DeadLetterReason::BadTime`] with what was found and what was expected.
 ///
 /// ```
 /// use microclimate_telemetry::{TimeParser, TimeUsage, payload::parse_time};
@@ -640,7 +644,10 @@ pub fn parse_time(
 
 fn unknown_metric_error(name: &str, metrics: &MetricTable) -> (DeadLetterReason, String) {
     let what = metrics.explain_unknown(name);
-    (DeadLetterReason::UnknownMetric, format!("{what}; or name it in `ignore` if it is no reading"))
+    (
+        DeadLetterReason::UnknownMetric,
+        format!("{what}; or name it in `ignore` if it is not a reading"),
+    )
 }
 
 fn truncate_text(text: &str) -> String {
@@ -706,7 +713,7 @@ mod tests {
             &[("humidity", NOW, 2.0), ("temperature", NOW, 1.0)],
         );
         check(MANY, r#"{"irrigation": true, "seq": 3}"#, &[("irrigation", NOW, 1.0)]);
-        // Names as other systems write them, units as the sender has them.
+        // Names and units as other systems write them.
         check(
             MANY,
             r#"{"Temperature": 1, "Soil-Moisture": 2}"#,
@@ -715,7 +722,7 @@ mod tests {
         check("sensors/s/z/d/CO2", "400", &[("co2", NOW, 400.0)]);
         check(ONE, r#"{"value": 212, "unit": "°F"}"#, &[("temperature", NOW, 100.0)]);
         check(ONE, r#"{"value": 21, "unit": null}"#, &[("temperature", NOW, 21.0)]);
-        // Optional members that are null are not there.
+        // Optional members that are null count as absent.
         let nulls = r#"{"value": 1, "ts": null, "seq": null, "boot": null, "source": null, "arrival": null}"#;
         check(ONE, nulls, &[("temperature", NOW, 1.0)]);
     }
@@ -725,7 +732,7 @@ mod tests {
         for stamp in ["null", "0", "\"\"", "75", "75000", "\"1970-01-01T00:01:15Z\"", "946684800"] {
             let payload = format!(r#"{{"value": 20.5, "ts": {stamp}}}"#);
             check(ONE, &payload, &[("temperature", NOW, 20.5)]);
-            // A recording without its time is none.
+            // A recording without a time is refused.
             let payload = format!(r#"{{"value": 20.5, "ts": {stamp}, "source": "replay"}}"#);
             refuse(ONE, payload.as_bytes(), DeadLetterReason::BadTime);
         }
@@ -798,7 +805,7 @@ mod tests {
             &[("ec", NOW, 0.64), ("temperature", NOW, 100.0)],
         );
         check_text(r#"{"value": "212°F"}"#, 100.0);
-        // What printf writes for no number, within JSON; texts keep theirs.
+        // What printf writes for no number is replaced within JSON, but not inside texts.
         for word in ["nan", "NaN", "-nan", "inf", "-Infinity"] {
             let payload =
                 format!(r#"{{"temperature": {word}, "humidity": 40, "x": "a nan\" inf"}}"#);
@@ -822,16 +829,16 @@ mod tests {
         assert_eq!(got.rejected_readings[0].0, DeadLetterReason::UnknownUnit);
     }
 
-    /// Payload → number and run, and how many fields were left out.
+    /// Checks a payload against its number, its run and how many fields were rejected.
     #[test]
     fn a_value_is_not_lost_for_a_number_that_cannot_be_read() {
-        let check = |envelope: &str, seq: Option<u64>, boot: Option<&str>, left_out: usize| {
+        let check = |envelope: &str, seq: Option<u64>, boot: Option<&str>, rejected: usize| {
             let payload = format!(r#"{{"value": 1, {envelope}}}"#);
             let got = run(ONE, payload.as_bytes()).unwrap();
             let numbered = (got.report.seq, got.report.boot.as_deref());
             assert_eq!(
                 (numbered, got.rejected_readings.len()),
-                ((seq, boot), left_out),
+                ((seq, boot), rejected),
                 "{payload}"
             );
         };
@@ -853,7 +860,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(got.report.readings.len(), 1);
-        // Numbers may be metrics misspelt.
+        // Numbers may be misspelt metrics.
         let reasons: Vec<_> = got.rejected_readings.iter().map(|(reason, _)| *reason).collect();
         assert_eq!(reasons, [DeadLetterReason::UnknownMetric; 2]);
         assert!(got.rejected_readings[0].1.contains("`ignore`"), "{:?}", got.rejected_readings);
@@ -866,7 +873,7 @@ mod tests {
             &|name| ["warmth", "humidity"].contains(&name),
         )
         .unwrap();
-        // A metric of the table is one, whatever the list of ignored names says.
+        // A metric of the table is a reading, whatever the list of ignored names contains.
         assert_eq!((got.report.readings.len(), got.rejected_readings.len()), (2, 0));
     }
 
@@ -879,7 +886,7 @@ mod tests {
         )
         .unwrap();
         let times: Vec<_> =
-            got.report.readings.iter().map(|own| (own.event_ms, own.value)).collect();
+            got.report.readings.iter().map(|reading| (reading.event_ms, reading.value)).collect();
         assert_eq!(times, [(1_600_000_000_000, 1.0), (1_600_000_060_000, 2.0)]);
         assert_eq!(got.further_reports.len(), 1);
         assert_eq!(got.further_reports[0].seq, Some(9));
@@ -921,7 +928,7 @@ mod tests {
         let got = decode_payload(MANY, payload, NOW, &MetricTable::default(), limits).unwrap();
         assert_eq!(got.report.readings.len(), 2);
         assert_eq!(got.rejected_readings[0].0, DeadLetterReason::Oversized);
-        // Of a list, they are so many reports.
+        // In a list, each of them is a report.
         let list = br#"[{"co2": 1}, {"co2": 2}, {"co2": 3}]"#;
         let got = decode_payload(MANY, list, NOW, &MetricTable::default(), limits).unwrap();
         assert_eq!((got.report.readings.len(), got.further_reports.len()), (2, 1));
@@ -946,7 +953,7 @@ mod tests {
         assert_eq!(run(ONE, live).unwrap().report.arrival_ms, NOW);
     }
 
-    /// Any JSON that may stand beside metrics.
+    /// Generates JSON values that may stand beside metrics.
     fn junk() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),

@@ -1,9 +1,9 @@
-//! `ok`, or why a reading does not enter features.
+//! The quality flag: `ok`, or why a reading does not enter features.
 
 use serde::{Deserialize, Serialize};
 
-/// `ok`, or why a reading does not enter features. A flagged reading is
-/// stored, counted and visible all the same.
+/// The quality flag: `ok`, or why a reading does not enter features. A flagged reading is still
+/// stored, counted and visible.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
@@ -18,18 +18,18 @@ pub enum QualityFlag {
     Stuck,
     /// A jump away and back that the quantity cannot make.
     Spike,
-    /// Arrived after the retention of the engine's state.
+    /// Arrived after the retention of the engine's state had passed.
     Late,
     /// Stamped further ahead of its arrival than clocks may differ.
     Future,
-    /// The same reading again.
+    /// A reading that was delivered again.
     Duplicate,
     /// Not a finite number.
     NotANumber,
 }
 
 impl QualityFlag {
-    /// Every quality, in the order of declaration.
+    /// Every flag, in the order of declaration.
     pub const ALL: [Self; 8] = [
         Self::Ok,
         Self::OutOfRange,

@@ -1,49 +1,49 @@
-//! What one device said in one message, and its form in the log.
+//! The content of one message of one device, and its form in the log.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 
 use crate::{ZoneId, canonical_json};
 
-/// What one device said in one MQTT message. One report is one record of the
-/// log topic [`READINGS`](crate::topic::READINGS), as JSON, keyed by zone.
+/// The content of one MQTT message of one device. One report is one record of the log topic
+/// [`READINGS`](crate::topic::READINGS), as JSON, keyed by zone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SensorReport {
     /// Site and zone.
     pub zone: ZoneId,
     /// The device within the zone.
     pub device: SmolStr,
-    /// Identifies one run of the device; `seq` starts anew with each.
+    /// Identifies one run of the device. `seq` starts again with each run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<SmolStr>,
-    /// Counts the device's messages within one boot.
+    /// Counts the device's messages within one run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
-    /// When it arrived, UTC milliseconds: at the gateway for a live report; as
-    /// recorded (else its event time) for a replayed one.
+    /// Arrival time, UTC milliseconds. For a live report, when the gateway received it. For a
+    /// replayed one, the recorded arrival, or else the event time.
     pub arrival_ms: i64,
-    /// How it came.
+    /// Whether it was measured now, and if not, where it comes from.
     #[serde(default)]
     pub source: ReportSource,
-    /// What was measured; never empty.
+    /// The measured values; never empty.
     pub readings: Vec<SensorReading>,
 }
 
 /// One measured value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SensorReading {
-    /// The quantity, a name of the metric table.
+    /// The quantity: a name from the metric table.
     pub metric: SmolStr,
     /// When it was measured, UTC milliseconds.
     #[serde(rename = "ts")]
     pub event_ms: i64,
-    /// In the metric's unit. NaN and infinities are `null` in JSON.
+    /// The value in the metric's unit. NaN and infinities are `null` in JSON.
     #[serde(serialize_with = "finite_or_null", deserialize_with = "null_as_nan")]
     pub value: f64,
 }
 
-/// How a report came. The sender marks everything that is not live, so that
-/// no wall clock leaks into recorded time.
+/// Where a report comes from. The sender marks everything that is not live, so that no wall clock
+/// leaks into recorded time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportSource {
@@ -54,12 +54,12 @@ pub enum ReportSource {
     Replay,
     /// Sent late by the device itself, from its own buffer.
     Backfill,
-    /// A retained MQTT message: the last value, not a new one.
+    /// A retained MQTT message: the last value, repeated by the broker.
     Retained,
 }
 
 impl ReportSource {
-    /// All of them, in the order of the numbers that storage has for them.
+    /// All sources, in the order of their numbers in storage.
     pub const ALL: [Self; 4] = [Self::Live, Self::Replay, Self::Backfill, Self::Retained];
 
     /// The name used on the wire and in storage.
@@ -75,7 +75,7 @@ impl ReportSource {
 }
 
 impl SensorReport {
-    /// The form in the log.
+    /// Returns the report's form in the log.
     ///
     /// # Panics
     /// Never: every field has a JSON form.
@@ -84,16 +84,16 @@ impl SensorReport {
         serde_json::to_vec(self).expect("a report has only string keys and finite numbers")
     }
 
-    /// Reads the form in the log back.
+    /// Reads a report back from its form in the log.
     ///
     /// # Errors
-    /// Where the bytes are not the JSON of a report.
+    /// Returns an error if the bytes are not the JSON of a report.
     pub fn from_json(bytes: &[u8]) -> serde_json::Result<Self> {
         canonical_json::read_report(bytes).map_or_else(|| serde_json::from_slice(bytes), Ok)
     }
 }
 
-// `serialize_with` hands the field over by reference.
+// Serde requires that `serialize_with` takes the field by reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn finite_or_null<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
     if value.is_finite() { to.serialize_f64(*value) } else { to.serialize_none() }

@@ -1,22 +1,22 @@
 //! SenML, Sensor Measurement Lists in JSON (RFC 8428): a pack → its resolved records.
 //!
-//! Base name, base time, base unit, base value and base version of a record hold for all
-//! that follow it (section 4.1); a name is the base name and the record's own (4.5.1). A time
-//! of less than 2²⁸ seconds is relative to now (4.5.3).
+//! Base name, base time, base unit, base value and base version hold for their record and all
+//! that follow it (section 4.1). A full name is the base name followed by the record's name
+//! (4.5.1). A time below 2²⁸ seconds is relative to now (4.5.3).
 
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
 use crate::{DeadLetterReason, payload};
 
-/// One resolved record with a value that is a number.
+/// One resolved record with a numeric value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SenmlRecord {
     /// The full name: base name and name.
     pub name: SmolStr,
-    /// The name of the record without its base name, where it has one of its own.
+    /// The record's name without the base name; empty if the record has none.
     own_name: SmolStr,
-    /// The unit, as the record or the base says it.
+    /// The unit of the record, or else the base unit.
     pub unit: Option<SmolStr>,
     /// When it was measured, UTC milliseconds.
     pub event_ms: i64,
@@ -26,23 +26,23 @@ pub struct SenmlRecord {
 
 /// Times below this are relative to now, seconds (section 4.5.3).
 const RELATIVE_BELOW_S: f64 = 268_435_456.0;
-/// Times before this are of a clock that was never set: 2016-01-01.
+/// Times before 2016-01-01 come from a clock that was never set.
 const CLOCK_SET_MS: i64 = 1_451_606_400_000;
-/// The version that this is (section 4.4).
+/// The newest supported version of SenML (section 4.4).
 const VERSION_MAX: u64 = 10;
-/// Longest name that is kept, bytes.
+/// Longest accepted name, bytes.
 const NAME_BYTES_MAX: usize = 512;
-/// What separates the levels of names (section 4.5.1 allows them all).
+/// Separators of the levels of a name. Section 4.5.1 allows all of them.
 const SEPARATORS: [char; 5] = ['/', ':', '.', '_', '-'];
 
 impl SenmlRecord {
-    /// The name of what is measured: the record's own name, or the last level of the full one
-    /// where that is all in the base name.
+    /// The name of the measured quantity: the record's own name, or the last level of the full
+    /// name if the base name holds all of it.
     ///
     /// ```
     /// use serde_json::json;
     /// let pack = json!([{"bn": "urn:dev:mac:0024befffe804ff1/", "n": "temperature", "v": 21.5}]);
-    /// let records = microclimate_telemetry::senml::resolve(pack.as_array().unwrap(), 1_700_000_000_000);
+    /// let records = microclimate_telemetry::senml::resolve_records(pack.as_array().unwrap(), 1_700_000_000_000);
     /// assert_eq!(records[0].as_ref().unwrap().quantity(), "temperature");
     /// assert_eq!(records[0].as_ref().unwrap().device(), "urn:dev:mac:0024befffe804ff1");
     /// ```
@@ -56,14 +56,14 @@ impl SenmlRecord {
         }
     }
 
-    /// When it was measured, of a device that sends what it measures now, UTC milliseconds: the
-    /// arrival, where its clock was not set yet, as everywhere.
+    /// The event time for a device that sends its values at once, UTC milliseconds. It is the
+    /// arrival time if the device's clock was not set yet.
     #[must_use]
     pub fn live_event_ms(&self, received_ms: i64) -> i64 {
         if self.event_ms < CLOCK_SET_MS { received_ms } else { self.event_ms }
     }
 
-    /// The name of what measures: the full name without that of the quantity.
+    /// The name of the device: the full name without that of the quantity.
     #[must_use]
     pub fn device(&self) -> &str {
         let device = self.name.strip_suffix(self.quantity()).unwrap_or(&self.name);
@@ -71,7 +71,7 @@ impl SenmlRecord {
     }
 }
 
-/// Whether a list is a pack: its first record has a base, or a name and a value.
+/// Whether a list is a SenML pack: its first record has a base, or a name and a value.
 #[must_use]
 pub fn is_pack(elements: &[Value]) -> bool {
     let Some(Value::Object(first)) = elements.first() else { return false };
@@ -79,8 +79,8 @@ pub fn is_pack(elements: &[Value]) -> bool {
     has(&["bn", "bt", "bu", "bv", "bver"]) || (has(&["n"]) && has(&["v", "vb", "vs", "vd", "s"]))
 }
 
-/// The records of a pack that have a number, and what is wrong with others. Texts, data and
-/// sums are no readings.
+/// Resolves the records of a pack that have a number, and describes the invalid ones. Texts, data
+/// and sums are skipped.
 #[must_use]
 pub fn resolve_records(
     elements: &[Value],
@@ -95,7 +95,7 @@ pub fn resolve_records(
             continue;
         };
         if let Err(what) = base.update_from(fields) {
-            // What follows cannot be understood without its base.
+            // The following records cannot be understood without this base.
             records.push(Err((DeadLetterReason::NotAReading, what)));
             return records;
         }
@@ -104,7 +104,7 @@ pub fn resolve_records(
     records
 }
 
-/// What holds for all records that follow.
+/// The base fields, which hold for all records that follow.
 #[derive(Debug, Default)]
 struct SenmlBase {
     name: SmolStr,
@@ -116,8 +116,8 @@ struct SenmlBase {
 impl SenmlBase {
     fn update_from(&mut self, fields: &Map<String, Value>) -> Result<(), String> {
         if let Some(name) = fields.get("bn") {
-            let name = name.as_str().filter(|name| name.len() <= NAME_BYTES_MAX);
-            self.name = name.ok_or("`bn` is not a name")?.into();
+            let base_name = name.as_str().filter(|name| name.len() <= NAME_BYTES_MAX);
+            self.name = base_name.ok_or("`bn` is not a name")?.into();
         }
         if let Some(unit) = fields.get("bu") {
             self.unit = Some(unit.as_str().ok_or("`bu` is not a unit")?.into());
@@ -133,7 +133,7 @@ impl SenmlBase {
         match fields.get("bver").map(Value::as_u64) {
             None => Ok(()),
             Some(Some(version)) if version <= VERSION_MAX => Ok(()),
-            // Section 4.4: a pack of a later version is not to be read.
+            // Section 4.4: a pack of a later version must not be processed.
             Some(_) => Err(format!("`bver` is over {VERSION_MAX}, the version of RFC 8428")),
         }
     }
@@ -152,7 +152,8 @@ impl SenmlBase {
         let value = match (fields.get("v"), fields.get("vb")) {
             (Some(value), _) => payload::number_from_json(&name, value)? + self.value,
             (None, Some(value)) => payload::number_from_json(&name, value)?,
-            // A text, data, a sum, or a base alone. A base value alone is a value too.
+            // The record is a text, data, a sum, or a base alone. A base value alone is a value
+            // too.
             (None, None) if fields.contains_key("bv") && fields.contains_key("n") => self.value,
             (None, None) => return Ok(None),
         };
@@ -164,15 +165,15 @@ impl SenmlBase {
             received_ms.saturating_add((time_s * 1000.0).round() as i64)
         } else {
             let ms = (time_s * 1000.0).round();
-            // Up to the year 9999.
+            // Times up to the year 9999 are accepted.
             if !(0.0..253_402_300_800_000.0).contains(&ms) {
                 let what = format!("`t` is {time_s}, expected seconds since 1970");
                 return Err((DeadLetterReason::BadTime, what));
             }
             ms as i64
         };
-        let unit = fields.get("u").and_then(Value::as_str).map(SmolStr::from);
-        let unit = unit.or_else(|| self.unit.clone());
+        let own_unit = fields.get("u").and_then(Value::as_str).map(SmolStr::from);
+        let unit = own_unit.or_else(|| self.unit.clone());
         Ok(Some(SenmlRecord { name, own_name: own_name.into(), unit, event_ms, value }))
     }
 }
@@ -183,7 +184,8 @@ mod tests {
 
     const NOW: i64 = 1_700_000_000_000;
 
-    /// A pack → device, quantity, value, unit, time, each record a line.
+    /// Checks a pack against lines of device, quantity, value, unit and time, one for each
+    /// record.
     fn check(pack: &str, expect: &[&str]) {
         let elements: Vec<Value> = serde_json::from_str(pack).unwrap();
         let got: Vec<String> = resolve_records(&elements, NOW)

@@ -1,108 +1,107 @@
-//! Tells copies of a message from new messages by the sender's own counter, whose
-//! width, start and reliability are unknown.
+//! Distinguishes copies of a message from new messages by the sender's counter, whose width,
+//! start and reliability are unknown.
 //!
-//! MQTT delivers at least once, so a message may come again: after a reconnection, after a
-//! crash, hours later from a broker that kept a session. Firmware counts its messages so that
-//! copies can be told. But counters wrap (8, 16 or 32 bits, modulo 10,000), begin again at
-//! each start, stand still, and the name of the run (`boot`) may be the firmware's version and
-//! never change. A repeated number alone therefore proves nothing.
+//! MQTT delivers at least once, so a message may be delivered again: after a reconnection, after
+//! a crash, or hours later from a broker that kept a session. Firmware numbers its messages so
+//! that copies can be recognised. But counters wrap (8, 16 or 32 bits, modulo 10,000), restart
+//! with the device, or stand still. The name of the run (`boot`) may be the firmware's version
+//! and never change. A repeated number alone therefore proves nothing.
 //!
-//! A **copy** has the same run, the same number and the same content as a message of the last
-//! [`SPAN_MS`] and of the last messages that are remembered, and one of these holds:
+//! A **copy** has the same run, the same number and the same content as a remembered message of
+//! the last [`SPAN_MS`], and one of these conditions holds:
 //!
-//! - the content has a time of its own ([`NumberedMessage::is_stamped`]): the very same
-//!   measurement,
-//! - the transport says that it sends again ([`NumberedMessage::is_redelivery`]),
-//! - the message before was a copy, and this one followed it the first time too,
-//! - sending again the messages since the original is more plausible than a new cycle of the
-//!   counter. A redelivery goes back to what was not acknowledged, anywhere in the run; a
-//!   restart or a wrap goes back to the beginning of the run. So a number within the first
-//!   ninth of what has been counted begins a new cycle; any other repeats,
-//! - it follows its original within [`SAME_MOMENT_MS`], [`FEW_MESSAGES`] or fewer back: no
-//!   device restarts so soon.
+//! - The content has a time of its own ([`NumberedMessage::is_stamped`]), so it is the same
+//!   measurement.
+//! - The transport flags the message as sent again ([`NumberedMessage::is_redelivery`]).
+//! - The previous message was a copy, and this one followed it the first time too.
+//! - A redelivery of the messages since the original is more plausible than a new cycle of the
+//!   counter. A redelivery goes back to what was not acknowledged, anywhere in the run. A restart
+//!   or a wrap goes back to the beginning of the run. So a number within the first ninth of what
+//!   has been counted begins a new cycle, and any other number is a repeat.
+//! - It follows its original within [`SAME_MOMENT_MS`] and at most [`FEW_MESSAGES`] messages
+//!   later. No device restarts so soon.
 //!
-//! In doubt a message is new, since a measurement that is lost cannot be had again. Two things
-//! remain undecidable without a time in the payload: everything since the first message of a
-//! run, sent again, looks like a restart with the same values and is kept; and a device that
-//! restarts within a second after at most eight messages, with the same values, looks like a
+//! In doubt a message counts as new, because a lost measurement cannot be recovered. Two cases
+//! remain undecidable without a time in the payload. If every message since the first of a run is
+//! sent again, it looks like a restart with the same values and is kept. If a device restarts
+//! within a second after at most eight messages, with the same values, it looks like a
 //! redelivery.
 //!
-//! Sources: serial-number arithmetic, RFC 1982; wraps, restarts and reordering of RTP's
-//! sequence numbers, RFC 3550, appendix A.1; the DUP flag, MQTT 5, 3.3.1.1.
+//! Sources: serial-number arithmetic, RFC 1982; wraps, restarts and reordering of RTP's sequence
+//! numbers, RFC 3550, appendix A.1; the DUP flag, MQTT 5, 3.3.1.1.
 
 use std::collections::VecDeque;
 
 use smol_str::SmolStr;
 
-/// Originals are remembered for this long behind the newest message, ms. A copy may come any
-/// time later, as long as nothing newer has come in between.
+/// How far the remembered originals reach back from the newest message, ms. A copy is recognised
+/// at any later time if nothing newer has arrived in between.
 pub const SPAN_MS: i64 = 15 * 60 * 1000;
-/// So many of the newest messages are remembered however old they are.
+/// Number of newest messages that are remembered regardless of their age.
 pub const MESSAGES_MIN: usize = 32;
-/// A copy without a time of its own comes within this time of its original, ms: brokers are
-/// asked to keep a session for so long.
+/// Largest age of a copy without a time of its own, ms. Brokers are asked to keep a session for
+/// this long.
 pub const COPY_AGE_MAX_MS: i64 = 7 * 24 * 60 * 60 * 1000;
-/// Within this time no device restarts, ms.
+/// No device restarts within this time, ms.
 pub const SAME_MOMENT_MS: i64 = 1000;
-/// How far back a copy of the same moment may be, messages.
+/// Largest distance between a copy and its original within [`SAME_MOMENT_MS`], messages.
 pub const FEW_MESSAGES: u64 = 8;
-/// A message that comes more often than this and one is none that is sent again: its counter
-/// stands still.
+/// Largest number of copies of one message. If it repeats more often, its counter stands still.
 const COPIES_MAX: u16 = 1000;
-/// A number within the first 1/(1 + this) of a run is near its beginning.
+/// A number within the first 1/(1 + this) of a run is near the run's beginning.
 const NEAR_BEGINNING: u64 = 8;
-/// Runs that are remembered.
+/// Largest number of remembered runs.
 const RUNS_MAX: usize = 32;
 
-/// One message as its sender numbered it.
+/// One message with its sender's number.
 #[derive(Clone, Copy, Debug)]
 pub struct NumberedMessage<'a> {
-    /// The run of the device that the number belongs to, where the device names it.
+    /// The run of the device that the number belongs to, if the device names it.
     pub boot: Option<&'a SmolStr>,
     /// The number.
     pub number: u64,
-    /// A hash of what the message says, with its time where it has one.
+    /// A hash of the message's content, including its time if it has one.
     pub content: u64,
-    /// When it arrived, UTC ms.
+    /// Arrival time, UTC ms.
     pub arrival_ms: i64,
-    /// Whether the content has a time of its own.
+    /// Whether the content has its own time.
     pub is_stamped: bool,
-    /// Whether the transport says that it has sent the message before (MQTT's DUP).
+    /// Whether the transport flags the message as sent before (MQTT's DUP).
     pub is_redelivery: bool,
 }
 
-/// What the numbers say about a message.
+/// The result of checking a message's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SequenceCheck {
-    /// It was not there before.
+    /// The message is new.
     New {
-        /// Whether the device began to count again, by a restart or by a wrap.
+        /// Whether the device started to count again, because of a restart or a wrap.
         begins_run: bool,
     },
-    /// It came before.
+    /// The message is a copy of an earlier one.
     Copy {
-        /// What shows it.
+        /// The evidence.
         evidence: CopyEvidence,
-        /// When the original arrived, UTC ms.
+        /// Arrival time of the original, UTC ms.
         original_ms: i64,
     },
 }
 
-/// What shows that a message is a copy.
+/// The evidence that a message is a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyEvidence {
-    /// The same measurement: number, content and the content's own time.
+    /// The same measurement: number, content and the content's own time are equal.
     EventTime,
-    /// The same number and content, and the transport says that it sends again.
+    /// The same number and content, and the transport's redelivery flag.
     RedeliveryFlag,
-    /// The same numbers and contents in the same order as before.
+    /// The same numbers and contents in the same order as earlier.
     Redelivery,
-    /// The same number and content a moment before.
+    /// The same number and content within a moment.
     SameMoment,
 }
 
 impl CopyEvidence {
-    /// The evidence for a person.
+    /// The evidence in words, for people.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -117,26 +116,26 @@ impl CopyEvidence {
 }
 
 impl SequenceCheck {
-    /// Whether the message came before.
+    /// Whether the message is a copy.
     #[must_use]
     pub const fn is_copy(self) -> bool {
         matches!(self, Self::Copy { .. })
     }
 }
 
-/// The newest numbers of one sender: of one device's topic, or of one metric of a device.
+/// The newest numbers of one sender: a device's topic, or one metric of a device.
 #[derive(Clone, Debug, Default)]
 pub struct SequenceHistory {
-    /// Messages that were new, oldest first.
+    /// New messages, oldest first.
     entries: VecDeque<SequenceEntry>,
-    /// Entries that were forgotten: the position of the first that is not.
+    /// Number of forgotten entries, which is the position of the first remembered one.
     forgotten: u64,
-    /// In the order in which they began.
+    /// The remembered runs, in the order in which they began.
     runs: VecDeque<NumberingRun>,
     runs_begun: u32,
-    /// The position of the original, where the message before was a copy.
+    /// The position of the original, if the previous message was a copy.
     copied: Option<u64>,
-    /// When the message before arrived.
+    /// Arrival time of the previous message, UTC ms.
     arrival_ms: i64,
 }
 
@@ -156,13 +155,13 @@ struct NumberingRun {
     boot: Option<SmolStr>,
     first: u64,
     highest: u64,
-    /// Whether the number says nothing, because it does not change.
+    /// Whether the number does not change and therefore identifies nothing.
     stands_still: bool,
 }
 
 impl SequenceHistory {
-    /// Judges the next message in the order of arrival, and remembers it among at most
-    /// `messages_max`.
+    /// Checks the next message in the order of arrival, and remembers it if it is new. At most
+    /// `messages_max` messages are remembered.
     pub fn check_message(
         &mut self,
         message: &NumberedMessage<'_>,
@@ -178,8 +177,8 @@ impl SequenceHistory {
         };
         let (highest, is_only) = (self.runs[run].highest, self.is_only_run(run));
         if message.number > highest {
-            // Nothing was there before; or the next number, which needs no other message to
-            // have been lost.
+            // Either no run of this name existed before, or this is the next number, so no other
+            // message has to be lost to explain it.
             let is_plain = !message.is_stamped && !message.is_redelivery && copied.is_none();
             if is_only || (is_plain && message.number - highest == 1) {
                 self.runs[run].highest = message.number;
@@ -212,7 +211,7 @@ impl SequenceHistory {
         }
     }
 
-    /// Messages that are remembered.
+    /// Number of remembered messages.
     #[must_use]
     pub fn remembered_messages(&self) -> usize {
         self.entries.len()
@@ -258,11 +257,13 @@ impl SequenceHistory {
                 CopyJudgement::NewRun
             };
         }
-        // What is sent again comes as fast as the line takes it, not as it was measured.
+        // Redelivered messages arrive as fast as the connection allows, not at the pace of
+        // measurement.
         let gap_ms = message.arrival_ms.saturating_sub(arrival_before_ms);
-        let before = (position - self.forgotten).checked_sub(1);
-        let before = before.and_then(|at| self.entries.get(at as usize));
-        let first_gap_ms = before.map_or(0, |of| original.arrival_ms.saturating_sub(of.arrival_ms));
+        let index_before = (position - self.forgotten).checked_sub(1);
+        let before = index_before.and_then(|at| self.entries.get(at as usize));
+        let first_gap_ms =
+            before.map_or(0, |earlier| original.arrival_ms.saturating_sub(earlier.arrival_ms));
         let is_paced = gap_ms >= SAME_MOMENT_MS && gap_ms.saturating_mul(2) >= first_gap_ms;
         match copied {
             Some(copied) if copied + 1 == position => {
@@ -277,8 +278,8 @@ impl SequenceHistory {
         }
         let messages_back = self.forgotten + self.entries.len() as u64 - position;
         if original.run != id {
-            // Of a cycle before. Either numbers were lost on the way up to it, or as many
-            // messages are sent again as have come since.
+            // The original is from an earlier cycle. Either numbers were lost on the way up to
+            // it, or as many messages are sent again as have arrived since.
             let is_ahead = message.number > highest;
             return if is_ahead && message.number - highest > messages_back {
                 CopyJudgement::Copy(Redelivery)
@@ -288,7 +289,7 @@ impl SequenceHistory {
         }
         let is_same_moment = messages_back <= FEW_MESSAGES && age_ms <= SAME_MOMENT_MS;
         if first == highest {
-            // A counter that has not counted yet.
+            // The counter has not counted yet.
             let is_still = self.entries.iter().any(|entry| {
                 entry.run == id
                     && entry.number == original.number
@@ -309,7 +310,7 @@ impl SequenceHistory {
         }
     }
 
-    /// Remembers a message that is no copy.
+    /// Remembers a message that is not a copy.
     fn accept_new(
         &mut self,
         message: &NumberedMessage<'_>,
@@ -319,10 +320,10 @@ impl SequenceHistory {
         let number = message.number;
         let NumberingRun { id, highest, .. } = self.runs[run];
         if number < highest {
-            // Late is what was skipped among what is remembered of the run.
-            let of_run = || self.entries.iter().filter(|entry| entry.run == id);
-            let is_known = of_run().any(|entry| entry.number == number);
-            let lowest = of_run().map(|entry| entry.number).min();
+            // A late number was skipped among the remembered messages of its run.
+            let entries_of_run = || self.entries.iter().filter(|entry| entry.run == id);
+            let is_known = entries_of_run().any(|entry| entry.number == number);
+            let lowest = entries_of_run().map(|entry| entry.number).min();
             let is_late = !is_known && lowest.is_some_and(|lowest| lowest < number);
             if !is_late {
                 self.begin_run(message, messages_max);
@@ -379,7 +380,7 @@ impl SequenceHistory {
         }
     }
 
-    /// Forgets runs of which no message is remembered, but for the newest of each name.
+    /// Forgets runs without remembered messages, except the newest of each name.
     fn forget_runs(&mut self) {
         while let Some(oldest) = self.runs.front() {
             let is_used = self.entries.front().is_none_or(|entry| entry.run <= oldest.id);
@@ -391,7 +392,7 @@ impl SequenceHistory {
         }
     }
 
-    /// Whether there is no other run of the same name.
+    /// Whether no other run has the same name.
     fn is_only_run(&self, at: usize) -> bool {
         self.runs.len() == 1
             || !self
@@ -401,7 +402,7 @@ impl SequenceHistory {
                 .any(|(i, run)| i != at && run.boot == self.runs[at].boot)
     }
 
-    /// The newest message that a message may be a copy of, with its position.
+    /// Finds the newest message that this one may be a copy of, with its position.
     fn find_original(&self, message: &NumberedMessage<'_>) -> Option<(u64, SequenceEntry)> {
         let found = self.entries.iter().enumerate().rev().find(|(_, entry)| {
             entry.number == message.number

@@ -1,4 +1,4 @@
-//! Topic names: where a message says who measured what.
+//! Names of MQTT and log topics. An MQTT topic states which device measured what.
 
 use smol_str::SmolStr;
 
@@ -6,7 +6,7 @@ use crate::{DeadLetterReason, ZoneId};
 
 /// Log topic of decoded reports, keyed by zone.
 pub const READINGS: &str = "sensor.readings";
-/// Log topic of what could not be decoded: raw bytes, reason in the headers.
+/// Log topic of dead letters: raw bytes, with the reason in the headers.
 pub const DEAD_LETTERS: &str = "sensor.dead-letters";
 /// Log topic of served predictions.
 pub const PREDICTIONS: &str = "predictions";
@@ -16,8 +16,8 @@ pub const SENSOR_FILTER: &str = "sensors/#";
 /// Longest name of a site, zone, device or metric, in bytes.
 pub const MAX_LEVEL_BYTES: usize = 64;
 
-/// Who measured what, as the MQTT topic says:
-/// `sensors/<site>/<zone>/<device>` or `sensors/<site>/<zone>/<device>/<metric>`.
+/// The site, zone, device and metric that an MQTT topic names: `sensors/<site>/<zone>/<device>`
+/// or `sensors/<site>/<zone>/<device>/<metric>`.
 ///
 /// ```
 /// let address = microclimate_telemetry::DeviceAddress::parse("sensors/farm/bay-1/probe-7/soil_moisture").unwrap();
@@ -36,10 +36,10 @@ pub struct DeviceAddress {
 }
 
 impl DeviceAddress {
-    /// Reads a topic.
+    /// Parses a topic.
     ///
     /// # Errors
-    /// [`DeadLetterReason::BadTopic`] with what was found and what was expected.
+    /// Returns [`DeadLetterReason::BadTopic`] with what was found and what was expected.
     pub fn parse(topic: &str) -> Result<Self, (DeadLetterReason, String)> {
         let bad = |what: String| (DeadLetterReason::BadTopic, what);
         let levels: Vec<&str> = topic.split('/').take(6).collect();
@@ -63,7 +63,7 @@ impl DeviceAddress {
         })
     }
 
-    /// The topic that [`DeviceAddress::parse`] reads back.
+    /// Formats the topic that [`DeviceAddress::parse`] reads back.
     #[must_use]
     pub fn to_topic(&self) -> String {
         match &self.metric {
@@ -73,11 +73,11 @@ impl DeviceAddress {
     }
 }
 
-/// A level of a topic is 1 to 64 bytes without `/`, wildcards or control
+/// Checks one level of a topic. A level has 1 to 64 bytes without `/`, wildcards or control
 /// characters, so that it is safe in topics, keys, file names and logs.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Describes what is wrong with the level.
 pub fn check_level(level: &str) -> Result<(), String> {
     let shown =
         || -> String { level.chars().take(MAX_LEVEL_BYTES).filter(|c| !c.is_control()).collect() };

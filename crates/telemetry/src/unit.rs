@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-/// What a unit measures; only units of one dimension convert.
+/// The dimension that a unit measures. Only units of one dimension convert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UnitDimension {
     Temperature,
@@ -32,7 +32,7 @@ use UnitDimension::{
     Pressure, RainRate, Ratio, Speed, Temperature, Voltage, Volume,
 };
 
-/// A way to write a quantity: `base = (value − zero) · scale`.
+/// A unit's conversion: `base = (value − zero) · scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct UnitDefinition {
     dimension: UnitDimension,
@@ -40,10 +40,9 @@ struct UnitDefinition {
     zero: f64,
 }
 
-/// Spellings, dimension, scale to the dimension's base unit, and the value
-/// that the base unit calls 0. Bases: °C, %, ppm, Pa, lx, m/s, V, W/m², µmol/(m² s),
-/// mS/cm, pH, °, m, mm/h, L, 1. A spelling here covers all that [`plain_spelling`]
-/// makes equal to it.
+/// Spellings, dimension, scale to the dimension's base unit, and the value that is 0 in the base
+/// unit. Bases: °C, %, ppm, Pa, lx, m/s, V, W/m², µmol/(m² s), mS/cm, pH, °, m, mm/h, L, 1. A
+/// spelling here covers every text that [`plain_spelling`] maps to the same one.
 const UNITS: &[(&[&str], UnitDimension, f64, f64)] = &[
     (&["°C", "℃", "C", "Cel", "degC", "celsius"], Temperature, 1.0, 0.0),
     (&["°F", "℉", "F", "degF", "fahrenheit"], Temperature, 5.0 / 9.0, 32.0),
@@ -94,7 +93,7 @@ const UNITS: &[(&[&str], UnitDimension, f64, f64)] = &[
     (&["rad"], Angle, 180.0 / std::f64::consts::PI, 0.0),
     (&["m"], Length, 1.0, 0.0),
     (&["cm"], Length, 1e-2, 0.0),
-    // A litre on a square metre is a millimetre high.
+    // One litre on a square metre is one millimetre high.
     (&["mm", "L/m²", "l/m²"], Length, 1e-3, 0.0),
     (&["in", "inch"], Length, 0.025_4, 0.0),
     (&["mm/h", "mm/hr"], RainRate, 1.0, 0.0),
@@ -108,7 +107,7 @@ const UNITS: &[(&[&str], UnitDimension, f64, f64)] = &[
     (&["count", "0/1", "#"], Count, 1.0, 0.0),
 ];
 
-/// Units by their plain spelling.
+/// The units by their plain spelling.
 static BY_SPELLING: LazyLock<HashMap<String, UnitDefinition>> = LazyLock::new(|| {
     let spelled = UNITS.iter().flat_map(|(names, dimension, scale, zero)| {
         let unit = UnitDefinition { dimension: *dimension, scale: *scale, zero: *zero };
@@ -121,18 +120,19 @@ fn find_unit(text: &str) -> Option<UnitDefinition> {
     BY_SPELLING.get(&plain_spelling(text)).copied()
 }
 
-/// A unit without what people write in several ways: both characters for micro and `u`, raised
-/// digits, `^`, dots for products, brackets and spaces. Longer than any unit, it is none.
+/// Removes the variants in which people write units: both characters for micro become `u`; raised
+/// digits become digits; `^`, product dots, brackets and spaces are dropped. Only the first 32
+/// characters are read, which is longer than any unit.
 fn plain_spelling(text: &str) -> String {
     const LENGTH_MAX: usize = 32;
     let plain = text.chars().take(LENGTH_MAX).filter_map(|c| match c {
-        // The micro sign and the Greek letter.
+        // The micro sign and the Greek letter mu.
         '\u{b5}' | '\u{3bc}' => Some('u'),
         '\u{b9}' => Some('1'),
         '\u{b2}' => Some('2'),
         '\u{b3}' => Some('3'),
         '\u{207b}' | '\u{2212}' => Some('-'),
-        // The ring above for the degree sign.
+        // The ring above and the ordinal indicator, which people write for the degree sign.
         '\u{2da}' | '\u{ba}' => Some('\u{b0}'),
         '^' | '(' | ')' | '\u{b7}' | '\u{22c5}' | '*' => None,
         c if c.is_whitespace() => None,
@@ -141,13 +141,13 @@ fn plain_spelling(text: &str) -> String {
     plain.collect()
 }
 
-/// Whether a text is a unit of the table, however it is spelt.
+/// Whether a text is a unit of the table, in any spelling.
 #[must_use]
 pub fn is_unit(text: &str) -> bool {
     find_unit(text).is_some()
 }
 
-/// Why a value has no place in a unit.
+/// The error for a value that cannot be converted from one unit to another.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{from}` cannot be converted to `{to}`")]
 pub struct UnitError {
@@ -157,31 +157,30 @@ pub struct UnitError {
     pub to: String,
 }
 
-/// A value in another unit. The same unit, known or not, or another spelling
-/// of it leaves the value as it is, to the last bit.
+/// Converts a value to another unit. If both texts are the same unit, known or not, or two
+/// spellings of one, the value stays as it is to the last bit.
 ///
 /// # Errors
-/// [`UnitError`] where either unit is not known, or they measure different
-/// things.
+/// Returns [`UnitError`] if either unit is not known, or if they have different dimensions.
 ///
 /// ```
-/// use microclimate_telemetry::unit::convert;
-/// assert_eq!(convert(212.0, "°F", "°C"), Ok(100.0));
-/// assert_eq!(convert(1013.25, "mbar", "hPa"), Ok(1013.25));
-/// assert_eq!(convert(3.0, "brix", "brix"), Ok(3.0));
-/// assert!(convert(80.0, "%", "V").is_err());
+/// use microclimate_telemetry::unit::convert_unit;
+/// assert_eq!(convert_unit(212.0, "°F", "°C"), Ok(100.0));
+/// assert_eq!(convert_unit(1013.25, "mbar", "hPa"), Ok(1013.25));
+/// assert_eq!(convert_unit(3.0, "brix", "brix"), Ok(3.0));
+/// assert!(convert_unit(80.0, "%", "V").is_err());
 /// ```
 pub fn convert_unit(value: f64, from: &str, to: &str) -> Result<f64, UnitError> {
     if from == to {
         return Ok(value);
     }
-    let (Some(own), Some(wanted)) = (find_unit(from), find_unit(to)) else {
+    let (Some(source), Some(target)) = (find_unit(from), find_unit(to)) else {
         return Err(unit_error(from, to));
     };
-    if own == wanted {
+    if source == target {
         Ok(value)
-    } else if own.dimension == wanted.dimension {
-        Ok((value - own.zero) * own.scale / wanted.scale + wanted.zero)
+    } else if source.dimension == target.dimension {
+        Ok((value - source.zero) * source.scale / target.scale + target.zero)
     } else {
         Err(unit_error(from, to))
     }
@@ -252,7 +251,8 @@ mod tests {
                 check(1_000.0, from, to, Some(expect));
             }
         };
-        // The micro sign U+00B5, the Greek letter U+03BC, the letter u; S and, in haste, s.
+        // The micro sign U+00B5, the Greek letter U+03BC and the letter u; S, and the common
+        // mistake s.
         check(
             &["\u{b5}S/cm", "\u{3bc}S/cm", "uS/cm", " µS / cm ", "\u{b5}s/cm", "us/cm"],
             "mS/cm",

@@ -18,19 +18,19 @@ use crate::topic::check_level;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "SmolStr", into = "String")]
 pub struct ZoneId {
-    /// The place: a farm, a building.
+    /// The farm or building.
     pub site: SmolStr,
     /// The room or bay in it.
     pub zone: SmolStr,
 }
 
-/// The text was not `site/zone`.
+/// The error for a text that is not `site/zone`.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a zone, expected `site/zone` as in `farm/bay-1`")]
 pub struct ParseZoneError(String);
 
 impl ZoneId {
-    /// Puts a zone's name together from its two levels.
+    /// Builds the identifier from its two levels.
     pub fn new(site: impl Into<SmolStr>, zone: impl Into<SmolStr>) -> Self {
         Self { site: site.into(), zone: zone.into() }
     }

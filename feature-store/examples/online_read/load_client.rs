@@ -1,4 +1,4 @@
-//! A keep-alive HTTP/1.1 client that has one request in flight a connection.
+//! A keep-alive HTTP/1.1 client with one request in flight per connection.
 
 use std::{
     io::{Error, Result},
@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What was measured.
+/// Measured latencies and throughput.
 #[derive(Debug)]
 pub(crate) struct ReadLatencies {
     pub(crate) p50_ms: f64,
@@ -20,7 +20,7 @@ pub(crate) struct ReadLatencies {
     pub(crate) per_s: f64,
 }
 
-/// Asks for the paths in turn, on so many connections, for so long.
+/// Requests the paths in turn, on `connections` connections, for `time`.
 pub(crate) async fn run_load(
     address: SocketAddr,
     paths: &[String],
@@ -51,7 +51,7 @@ pub(crate) async fn run_load(
     }
 }
 
-/// The body of one answer.
+/// Returns the body of one answer.
 pub(crate) async fn get_body(address: SocketAddr, path: &str) -> Result<Vec<u8>> {
     let mut connection = HttpConnection::connect(address).await?;
     connection.send_request(&get_request(path)).await?;
@@ -83,7 +83,7 @@ fn get_request(path: &str) -> Vec<u8> {
 
 struct HttpConnection {
     stream: TcpStream,
-    /// The newest answer's.
+    /// Body of the newest answer.
     body: Vec<u8>,
 }
 

@@ -1,10 +1,9 @@
-//! How fast features are read over HTTP, beside what HTTP itself costs.
+//! Measures how fast features are read over HTTP, compared with HTTP itself.
 //!
-//! A feature store is filled with a day of 100 zones, and goes on taking in readings
-//! while its rows are read by keep-alive connections without pipelining, one request
-//! in flight each, from the same machine. Beside it, in the same run and with the same
-//! client: an axum handler that answers nothing, and one that answers as many bytes as
-//! a row has. Figures are medians of the rounds.
+//! A feature store is filled with a day of 100 zones and keeps ingesting readings. Keep-alive
+//! connections from the same machine read its rows without pipelining, with one request in flight
+//! each. The same client measures, in the same run, an axum handler with an empty answer and one
+//! whose answer has as many bytes as a row. Figures are medians of the rounds.
 //!
 //! ```sh
 //! cargo build --workspace --example online_read
@@ -64,7 +63,7 @@ fn main() {
     let nothing = Router::new()
         .route("/nothing", get(async || ()))
         .route("/bytes", get(async move || bytes.clone()));
-    let nothing = serve_routes(&server, nothing, &shutdown);
+    let nothing_address = serve_routes(&server, nothing, &shutdown);
     println!(
         "{ZONES} zones, {features} features, {one} bytes a row; medians of {ROUNDS} rounds of {ROUND:?}\n"
     );
@@ -73,8 +72,8 @@ fn main() {
     let single = |i: usize| vec![latest_rows_path(&zones[i % ZONES..=i % ZONES])];
     let every: Vec<String> = (0..ZONES).flat_map(single).collect();
     let cases = [
-        ("nothing", nothing, vec!["/nothing".to_owned()]),
-        ("as many bytes", nothing, vec!["/bytes".to_owned()]),
+        ("nothing", nothing_address, vec!["/nothing".to_owned()]),
+        ("as many bytes", nothing_address, vec!["/bytes".to_owned()]),
         ("a zone's row", rows, every),
         ("five of its features", rows, vec![some_features_path(&zones[0])]),
         ("rows of 100 zones", rows, vec![latest_rows_path(&zones)]),
@@ -112,7 +111,7 @@ fn some_features_path(zone: &str) -> String {
     format!("/v1/features/latest?zones={zone}&names={names}")
 }
 
-/// Behind the frame that every service has: token, limits, panics.
+/// Serves routes with the middleware of every service: token, limits, panics.
 fn serve_routes(server: &Runtime, routes: Router, shutdown: &CancellationToken) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("a socket that does not block");
@@ -126,17 +125,17 @@ fn serve_routes(server: &Runtime, routes: Router, shutdown: &CancellationToken) 
     address
 }
 
-/// Of each figure.
+/// Median of each figure.
 fn median_of_rounds(rounds: Vec<ReadLatencies>) -> ReadLatencies {
-    let of = |figure: fn(&ReadLatencies) -> f64| {
+    let median = |figure: fn(&ReadLatencies) -> f64| {
         let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
         figures.sort_unstable_by(f64::total_cmp);
         figures[figures.len() / 2]
     };
     ReadLatencies {
-        p50_ms: of(|f| f.p50_ms),
-        p99_ms: of(|f| f.p99_ms),
-        p999_ms: of(|f| f.p999_ms),
-        per_s: of(|f| f.per_s),
+        p50_ms: median(|f| f.p50_ms),
+        p99_ms: median(|f| f.p99_ms),
+        p999_ms: median(|f| f.p999_ms),
+        per_s: median(|f| f.per_s),
     }
 }

@@ -16,7 +16,7 @@ const METRICS: [(&str, f64); 6] = [
     ("pressure", 1013.0),
 ];
 const MINUTES: i64 = 24 * 60;
-/// Live reports a second.
+/// Live reports per second.
 const LIVE_PER_S: u32 = 200;
 
 pub(crate) fn zone_name(number: usize) -> String {
@@ -27,12 +27,12 @@ fn simulated_record(
     zone: &str,
     event_ms: i64,
     source: ReportSource,
-    of: impl Fn(f64) -> f64,
+    vary: impl Fn(f64) -> f64,
 ) -> Record {
     let readings = METRICS.map(|(metric, usual)| SensorReading {
         metric: metric.into(),
         event_ms,
-        value: (of(usual) * 100.0).round() / 100.0,
+        value: (vary(usual) * 100.0).round() / 100.0,
     });
     let report = SensorReport {
         zone: zone.parse::<ZoneId>().expect("a zone"),
@@ -50,7 +50,7 @@ pub(crate) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
-/// A day of every zone, a report every five minutes; returns how many readings.
+/// Appends a day of every zone, with a report every five minutes; returns the number of readings.
 pub(crate) async fn append_history(log: &EventLog, zones: usize) -> u64 {
     let writer = log.open_writer(READINGS).expect("a writer");
     let start_ms = now_ms() - MINUTES * 60_000;
@@ -73,14 +73,14 @@ pub(crate) async fn append_history(log: &EventLog, zones: usize) -> u64 {
     readings as u64
 }
 
-/// Waits until so many readings are committed.
+/// Waits until this number of readings is committed.
 pub(crate) async fn wait_until_ingested(store: &FeatureStore, readings: u64) {
     while store.committed_counts().readings < readings {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Goes on for as long as it is let.
+/// Appends live reports until `shutdown`.
 pub(crate) async fn append_live(log: EventLog, zones: usize, shutdown: CancellationToken) {
     let writer = log.open_writer(READINGS).expect("a writer");
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / LIVE_PER_S);
@@ -99,13 +99,15 @@ pub(crate) async fn append_live(log: EventLog, zones: usize, shutdown: Cancellat
     }
 }
 
-/// From a report's way into the log to its row, ms: median and 99th percentile of 500.
+/// Measures the time from appending a report to its online row, ms: median and 99th percentile of
+/// 500.
 pub(crate) async fn measure_freshness(log: &EventLog, store: &FeatureStore) -> [f64; 2] {
     let writer = log.open_writer(READINGS).expect("a writer");
     let mut rows = store.subscribe_rows();
     let mut took_ms = Vec::new();
     for i in 0..500_u32 {
-        // Every value once, and as the report rounds it, so that its row is known.
+        // Every value occurs once and is rounded as in the report, so that its row can be
+        // recognised.
         let value = f64::from(1000 + i) / 100.0;
         let record = simulated_record("farm/fresh", now_ms(), ReportSource::Live, |_| value);
         let before = Instant::now();

@@ -8,13 +8,13 @@ use telemetry::{TimeFormat, ZoneId};
 use super::{BackfillRequest, history::ZoneHistory, plan::encode_hex};
 use crate::StoreError;
 
-/// What was taken in before.
+/// Completed histories, as the store lists them.
 #[derive(Debug)]
 pub(super) struct BackfillCheckpoint {
     zones: HashMap<ZoneId, Vec<CompletedHistory>>,
-    /// Zones that have readings of the log.
+    /// Zones with readings from the log.
     live: std::collections::HashSet<ZoneId>,
-    /// The first numbers that are free.
+    /// First free ids.
     pub(super) next_id: u32,
     pub(super) next_file: u32,
     pub(super) next_series: u32,
@@ -55,8 +55,8 @@ impl BackfillCheckpoint {
         })
     }
 
-    /// The number under which this very history was taken in; an error where
-    /// the zone has other readings.
+    /// Returns the id under which this history was completed. Fails if the zone has other
+    /// readings.
     pub(super) fn find_completed(
         &self,
         history: &ZoneHistory,
@@ -73,7 +73,7 @@ impl BackfillCheckpoint {
     }
 }
 
-/// Tells one history from another: by its files and the times asked for.
+/// Hash that identifies a history: its files, and the requested times and options.
 pub(super) fn hash_content(history: &ZoneHistory, request: &BackfillRequest) -> String {
     let mut hasher = Sha256::new();
     for file in &history.files {
@@ -84,7 +84,7 @@ pub(super) fn hash_content(history: &ZoneHistory, request: &BackfillRequest) -> 
         from_ms, to_ms, as_published, features_only, time_zone, time_format, ..
     } = request;
     hasher.update(format!("{from_ms:?} {to_ms:?} {as_published} {features_only}"));
-    // Nothing where they are the usual ones: histories of before had no others.
+    // Defaults add nothing, as earlier versions hashed neither.
     if *time_zone != TimeZone::UTC || *time_format != TimeFormat::Iso {
         let name = time_zone.iana_name().unwrap_or_default();
         hasher.update(format!(" {name} {}", time_format.as_str()));

@@ -10,15 +10,15 @@ use telemetry::{
 use super::{BackfillLayout, BackfillProgress, BackfillRequest, run_backfill};
 use crate::{FeatureStoreSettings, StoreError};
 
-/// `feature-store backfill`.
+/// Arguments of `feature-store backfill`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BackfillCommand {
-    /// A folder, or a file.
+    /// A folder or a file.
     path: PathBuf,
-    /// How it is laid out.
+    /// Layout of the files.
     #[arg(long, value_enum)]
     layout: BackfillLayout,
-    /// Site of layouts that name none.
+    /// Site for layouts that do not name one.
     #[arg(long, default_value = "site")]
     site: String,
     /// Only these zones, as in 415,417 or farm/bay-1.
@@ -30,33 +30,31 @@ pub struct BackfillCommand {
     /// Before this time.
     #[arg(long, value_parser = parse_bound_ms)]
     to: Option<i64>,
-    /// Time zone of times that say neither offset nor zone, as in Europe/Berlin.
+    /// Time zone of times that have neither offset nor zone, as in Europe/Berlin.
     #[arg(long, default_value = "UTC", value_parser = parse_time_zone, value_name = "NAME")]
     time_zone: TimeZone,
-    /// How times are written: iso (the year first), day-first, month-first, or
-    /// spreadsheet-days.
+    /// Format of times: iso (the year first), day-first, month-first, or spreadsheet-days.
     #[arg(long, default_value = TimeFormat::Iso.as_str(), value_name = "FORMAT")]
     time_format: TimeFormat,
-    /// Keep feature rows and KPIs, not the readings themselves.
+    /// Store feature rows and KPIs, not the readings themselves.
     #[arg(long)]
     features_only: bool,
     /// Take interpolated series as published, not the readings behind them (`wazihub`).
     #[arg(long)]
     as_published: bool,
-    /// Where lines that are no readings are listed [default: beside the store's file].
+    /// File for the list of rejected lines [default: beside the store's file].
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
-    /// Zones at a time; 0: as many as there are processors.
+    /// Number of zones at a time; 0: as many as there are processors.
     #[arg(long, default_value_t = 0)]
     jobs: usize,
 }
 
 impl BackfillCommand {
-    /// Takes the recording in, with a progress bar on the screen; prints the
-    /// summary as JSON.
+    /// Runs the backfill with a progress bar and prints the summary as JSON.
     ///
     /// # Errors
-    /// As [`run`].
+    /// Fails as [`run_backfill`] does.
     pub fn run(self, settings: &FeatureStoreSettings) -> Result<(), StoreError> {
         let Self { path, layout, site, zones, from, to, time_zone, time_format, .. } = self;
         let Self { features_only, as_published, jobs, .. } = self;
@@ -97,7 +95,7 @@ fn update_progress_bar(bar: &ProgressBar, progress: BackfillProgress) {
     bar.set_position(progress.bytes);
     let BackfillProgress { zones, zones_all, readings, .. } = progress;
     bar.set_message(format!(
-        "{} readings, {zones} of {zones_all} zones kept",
+        "{} readings, {zones} of {zones_all} zones stored",
         HumanCount(readings)
     ));
 }

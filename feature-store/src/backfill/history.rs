@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use recordings::{RecordedRow, RejectedLine, SensorKey};
 use telemetry::ZoneId;
 
-/// All readings of one zone that a recording has, in memory.
+/// All readings of one zone in a recording, in memory.
 #[derive(Debug)]
 pub(crate) struct ZoneHistory {
     pub(crate) zone: ZoneId,
@@ -12,7 +12,7 @@ pub(crate) struct ZoneHistory {
     pub(crate) rejects: Vec<RejectedLine>,
 }
 
-/// A file that readings came from.
+/// A file with readings.
 #[derive(Clone, Debug)]
 pub(crate) struct SourceFile {
     pub(crate) path: PathBuf,
@@ -20,15 +20,14 @@ pub(crate) struct SourceFile {
     pub(crate) sha256: String,
 }
 
-/// The readings of one sensor in one file, in the order in which they were
-/// known.
+/// Readings of one sensor in one file, in the order of arrival.
 #[derive(Debug)]
 pub(crate) struct SensorSeries {
     pub(crate) sensor: Arc<SensorKey>,
     /// Index into the zone's files.
     pub(crate) file: usize,
     pub(crate) event_ms: Vec<i64>,
-    /// Where it is not the event time.
+    /// Arrival times, if any differs from its event time.
     pub(crate) arrival_ms: Option<Vec<i64>>,
     pub(crate) value: Vec<f64>,
     pub(crate) line: Vec<u32>,
@@ -62,7 +61,7 @@ impl SensorSeries {
 
     /// Keeps the readings of [from, to), in the order of arrival.
     fn trim_and_sort(&mut self, from_ms: i64, to_ms: i64) {
-        let key = |own: &Self, at: usize| (own.arrival_ms(at), own.event_ms[at]);
+        let key = |series: &Self, at: usize| (series.arrival_ms(at), series.event_ms[at]);
         let is_whole = self.event_ms.iter().all(|ms| (from_ms..to_ms).contains(ms));
         if is_whole && (1..self.len()).all(|at| key(self, at - 1) <= key(self, at)) {
             return;
@@ -73,7 +72,7 @@ impl SensorSeries {
         self.retain_readings(&kept);
     }
 
-    /// Keeps these readings, in this order.
+    /// Keeps the readings at these indices, in this order.
     fn retain_readings(&mut self, kept: &[usize]) {
         self.event_ms = kept.iter().map(|at| self.event_ms[*at]).collect();
         self.value = kept.iter().map(|at| self.value[*at]).collect();
@@ -89,15 +88,14 @@ impl ZoneHistory {
         Self { zone, files: Vec::new(), series: Vec::new(), rejects: Vec::new() }
     }
 
-    /// Keeps what is in [from, to), in the order in which it was known.
+    /// Keeps the readings of [from, to), in the order of arrival.
     pub(crate) fn trim_and_sort(&mut self, from_ms: Option<i64>, to_ms: Option<i64>) {
         let (from_ms, to_ms) = (from_ms.unwrap_or(i64::MIN), to_ms.unwrap_or(i64::MAX));
         self.series.iter_mut().for_each(|series| series.trim_and_sort(from_ms, to_ms));
         self.series.retain(|series| series.len() > 0);
     }
 
-    /// Keeps what stands behind so many lines of its file, in the order in which it
-    /// was known.
+    /// Keeps the readings after the first `lines` lines of their file, in the order of arrival.
     pub(crate) fn retain_after_line(&mut self, lines: u64) {
         for series in &mut self.series {
             let kept: Vec<usize> =
@@ -113,14 +111,14 @@ impl ZoneHistory {
         self.series.iter().map(SensorSeries::len).sum()
     }
 
-    /// Every reading as (series, index), in the order of arrival; among equal
-    /// ones in the order of event time, then of series.
+    /// Iterates over all readings as (series, index), by arrival time, then event time, then
+    /// series.
     pub(crate) fn iter_by_arrival(&self) -> impl Iterator<Item = (usize, usize)> {
-        // A zone has few sensors, which mostly take turns: heads in order, the next of a
-        // sensor put among them from the front, is cheaper than a heap.
+        // A zone has few sensors, which mostly take turns. A sorted list of heads, into which a
+        // sensor's next reading is inserted from the front, is cheaper than a heap.
         let head = |series: usize, at: usize| {
-            let own = self.series.get(series)?;
-            (at < own.len()).then(|| (own.arrival_ms(at), own.event_ms[at], series, at))
+            let sensor = self.series.get(series)?;
+            (at < sensor.len()).then(|| (sensor.arrival_ms(at), sensor.event_ms[at], series, at))
         };
         let mut heads: Vec<(i64, i64, usize, usize)> =
             (0..self.series.len()).filter_map(|series| head(series, 0)).collect();
@@ -140,7 +138,7 @@ impl ZoneHistory {
     }
 }
 
-/// Rows of any zones, by zone and sensor.
+/// Histories of several zones, by zone and sensor.
 #[derive(Debug, Default)]
 pub(super) struct ZoneHistories {
     pub(super) zones: BTreeMap<ZoneId, ZoneHistory>,
@@ -148,7 +146,7 @@ pub(super) struct ZoneHistories {
 }
 
 impl ZoneHistories {
-    /// Takes a row of a file.
+    /// Adds a row of a file.
     pub(crate) fn push(&mut self, row: &RecordedRow, file: &SourceFile) {
         let RecordedRow { sensor, .. } = row;
         let history = self
@@ -165,7 +163,7 @@ impl ZoneHistories {
         history.series[at].push(row);
     }
 
-    /// The next file begins: its readings are series of their own.
+    /// Starts the next file, whose readings are separate series.
     pub(crate) fn start_next_file(&mut self) {
         self.series_by_sensor.clear();
     }

@@ -1,21 +1,20 @@
-//! History in: recordings through the engine into the store, zone by zone, on
-//! all processors.
+//! Backfill: recordings through the engine into the store, zone by zone, on all processors.
 //!
-//! A zone's readings, rows and KPIs and the note that they are done are one
-//! transaction: a backfill that was killed is run again, and neither loses nor
-//! repeats anything.
+//! **Invariant:** a zone's readings, rows, KPIs and the record of its completion commit in one
+//! transaction. A backfill that was killed can be run again; it neither loses nor repeats
+//! anything.
 //!
 //! # Layout
 //! In the order in which a recording meets them:
 //! - `command`: `feature-store backfill`
-//! - `request`: what to take in, and what came of it
+//! - `request`: what to load, and the summary
 //! - `plan`: the zones of a recording, and how each is read
-//! - `history`: the readings of one zone, in the order in which they were known
-//! - `parquet`: Parquet files by DuckDB
-//! - `course`: a history through the engine
-//! - `write`: one zone into the store
-//! - `done`: what was taken in before
-//! - `rejects`: the file of what was no reading
+//! - `history`: the readings of one zone, in the order of arrival
+//! - `parquet`: Parquet files, read by DuckDB
+//! - `pipeline`: a history through the engine
+//! - `zone_writer`: one zone into the store
+//! - `checkpoint`: completed histories
+//! - `rejects`: the file of rejected lines
 //! - `run`: all zones, in parallel
 
 mod checkpoint;

@@ -27,7 +27,8 @@ use super::{
 };
 use crate::{StoreError, store::quote_identifier};
 
-/// All readings of a Parquet file, or of those in a folder, and what is none.
+/// Reads all readings of a Parquet file or of the Parquet files in a folder, and collects
+/// rejects.
 pub(super) fn read_histories(
     path: &Path,
     options: &RecordingOptions,
@@ -45,7 +46,7 @@ pub(super) fn read_histories(
         let what = "no .parquet file".to_owned();
         return Err(RecordingError::Nothing { path: path.to_owned(), what, hint: HINT }.into());
     }
-    // Files are read apart from the store, whose connections reach no file.
+    // Files are read by a separate DuckDB, as connections of the store can access no file.
     let connection = Connection::open_in_memory()?;
     let (mut grouped, mut all_rejects) = (ZoneHistories::default(), Vec::new());
     for path in files {
@@ -66,14 +67,14 @@ fn collect_parquet_files(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Re
         let path = entry?.path();
         if path.is_dir() {
             collect_parquet_files(&path, files)?;
-        } else if path.extension().is_some_and(|own| own == "parquet") {
+        } else if path.extension().is_some_and(|extension| extension == "parquet") {
             files.push(path);
         }
     }
     Ok(())
 }
 
-/// Readings of one file, counted, and what is none.
+/// Reads one file; returns the number of its readings, and the rejects.
 fn read_file_rows(
     connection: &Connection,
     file: &SourceFile,
@@ -120,13 +121,16 @@ fn read_file_rows(
             line += 1;
             let row = RawRow {
                 time: batch.time.value_at(i),
-                arrival: batch.arrival.as_ref().map_or(RawValue::Missing, |own| own.value_at(i)),
+                arrival: batch
+                    .arrival
+                    .as_ref()
+                    .map_or(RawValue::Missing, |arrivals| arrivals.value_at(i)),
                 site: text_at(batch.site, i),
                 zone: text_at(Some(batch.zone), i),
                 device: text_at(batch.device, i),
                 line,
             };
-            let readings = batch.values.iter().filter_map(|own| own.reading_at(i));
+            let readings = batch.values.iter().filter_map(|column| column.reading_at(i));
             for assembled in assembler.assemble_rows(&row, readings) {
                 match assembled {
                     Ok(row) => {
@@ -193,7 +197,7 @@ impl ParquetColumn {
     }
 }
 
-/// How a column holds times.
+/// Type in which a column holds times.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TimeKind {
     Instant,
@@ -203,16 +207,17 @@ enum TimeKind {
     Text,
 }
 
-/// Names and types of a file; keys in its path that say nothing of readings are none.
+/// Returns names and types of a file's columns. Partition keys in its path count only if they
+/// describe readings.
 fn describe_columns(
     connection: &Connection,
     from: &str,
     path: &Path,
 ) -> Result<Vec<ParquetColumn>, StoreError> {
     let mut statement = connection.prepare(&format!("DESCRIBE SELECT * FROM {from}"))?;
-    let columns = statement
+    let described = statement
         .query_map([], |row| Ok(ParquetColumn { name: row.get(0)?, kind: row.get(1)? }))?;
-    let mut columns = columns.collect::<duckdb::Result<Vec<_>>>()?;
+    let mut columns = described.collect::<duckdb::Result<Vec<_>>>()?;
     let keys: Vec<String> = path
         .iter()
         .filter_map(|part| Some(part.to_str()?.split_once('=')?.0.to_ascii_lowercase()))
@@ -225,8 +230,8 @@ fn describe_columns(
     Ok(columns)
 }
 
-/// SQL for what is read of a file, in the order in which [`RowBatch`] finds it; columns of
-/// metrics that hold no numbers become problems of the header.
+/// Builds the SQL expressions to read a file, in the order in which [`RowBatch`] expects them.
+/// Metric columns that hold no numbers become problems of the header.
 fn select_expressions(
     columns: &[ParquetColumn],
     header: &mut TableHeader,
@@ -237,9 +242,9 @@ fn select_expressions(
         expected: expected.into(),
     };
     let time = |column: usize| {
-        let own = &columns[column];
-        let name = quote_identifier(&own.name);
-        match own.time_kind() {
+        let time_column = &columns[column];
+        let name = quote_identifier(&time_column.name);
+        match time_column.time_kind() {
             Some(TimeKind::Instant) => {
                 Ok(format!("CASE WHEN isfinite({name}) THEN epoch_us({name}) END"))
             }
@@ -250,19 +255,20 @@ fn select_expressions(
             Some(TimeKind::Integer) => Ok(format!("{name}::DECIMAL(38, 0)")),
             Some(TimeKind::Number) => Ok(format!("{name}::DOUBLE")),
             Some(TimeKind::Text) => Ok(name),
-            None if own.kind == "FLOAT" => {
-                Err(problem(column, "a time in 64 bits: 32 hold seconds since 1970 to two minutes"))
-            }
+            None if time_column.kind == "FLOAT" => Err(problem(
+                column,
+                "a time in 64 bits: 32 bits resolve seconds since 1970 only to two minutes",
+            )),
             None => Err(problem(column, "a time: a timestamp, a date, a number or a text")),
         }
     };
     let text = |column: usize| format!("{}::VARCHAR", quote_identifier(&columns[column].name));
     let value = |column: usize| {
-        let own = &columns[column];
-        let name = quote_identifier(&own.name);
-        if own.is_number() {
+        let value_column = &columns[column];
+        let name = quote_identifier(&value_column.name);
+        if value_column.is_number() {
             Ok(format!("{name}::DOUBLE"))
-        } else if ["BOOLEAN", "VARCHAR"].contains(&own.kind.as_str()) {
+        } else if ["BOOLEAN", "VARCHAR"].contains(&value_column.kind.as_str()) {
             Ok(name)
         } else {
             Err(problem(column, "numbers, booleans or texts of numbers"))
@@ -282,11 +288,11 @@ fn select_expressions(
         }
         ValueColumns::Wide(metrics) => {
             let mut readable = Vec::new();
-            for own in metrics.drain(..) {
-                match value(own.column) {
+            for metric in metrics.drain(..) {
+                match value(metric.column) {
                     Ok(expression) => {
                         expressions.push(expression);
-                        readable.push(own);
+                        readable.push(metric);
                     }
                     Err(problem) => header.problems.push(problem),
                 }
@@ -300,7 +306,7 @@ fn select_expressions(
     Ok(expressions)
 }
 
-/// The columns of some rows.
+/// Columns of a batch of rows.
 struct RowBatch<'a> {
     rows: usize,
     time: TimeColumn<'a>,
@@ -325,9 +331,9 @@ struct ReadingColumn<'a> {
 }
 
 enum ReadingMetric<'a> {
-    /// A row names its metric, and perhaps a unit.
+    /// Each row names its metric, and perhaps a unit.
     Named(&'a StringArray, Option<&'a StringArray>),
-    /// The column is of this metric, in this unit; where it is null nothing was said.
+    /// The whole column has this metric and unit; null means no reading.
     Fixed(&'a str, &'a str),
 }
 
@@ -338,7 +344,7 @@ enum ReadingValues<'a> {
 }
 
 impl<'a> RowBatch<'a> {
-    /// In the order of [`select`].
+    /// Takes the columns in the order of [`select_expressions`].
     fn new(batch: &'a RecordBatch, columns: &[ParquetColumn], header: &'a TableHeader) -> Self {
         let mut arrays = batch.columns().iter();
         let mut next = || arrays.next().expect("as many columns as were selected");
@@ -355,9 +361,9 @@ impl<'a> RowBatch<'a> {
             }
             ValueColumns::Wide(metrics) => metrics
                 .iter()
-                .map(|own| ReadingColumn {
-                    metric: ReadingMetric::Fixed(&own.metric, &own.unit),
-                    value: ReadingValues::new(next(), &columns[own.column]),
+                .map(|metric| ReadingColumn {
+                    metric: ReadingMetric::Fixed(&metric.metric, &metric.unit),
+                    value: ReadingValues::new(next(), &columns[metric.column]),
                 })
                 .collect(),
         };
@@ -367,7 +373,7 @@ impl<'a> RowBatch<'a> {
 
 impl<'a> TimeColumn<'a> {
     fn new(array: &'a ArrayRef, column: &ParquetColumn) -> Self {
-        match column.time_kind().expect("`select` refuses others") {
+        match column.time_kind().expect("`select_expressions` refuses others") {
             TimeKind::Instant => Self::Instant(array.as_primitive::<Int64Type>()),
             TimeKind::Local => Self::Local(array.as_primitive::<Int64Type>()),
             TimeKind::Integer => Self::Whole(array.as_primitive::<Decimal128Type>()),
@@ -378,11 +384,11 @@ impl<'a> TimeColumn<'a> {
 
     fn value_at(&self, i: usize) -> RawValue<'a> {
         match self {
-            Self::Instant(own) if own.is_valid(i) => RawValue::InstantUs(own.value(i)),
-            Self::Local(own) if own.is_valid(i) => RawValue::LocalUs(own.value(i)),
-            Self::Whole(own) if own.is_valid(i) => RawValue::Integer(own.value(i)),
-            Self::Number(own) if own.is_valid(i) => RawValue::Number(own.value(i)),
-            Self::Text(own) if own.is_valid(i) => RawValue::Text(own.value(i)),
+            Self::Instant(values) if values.is_valid(i) => RawValue::InstantUs(values.value(i)),
+            Self::Local(values) if values.is_valid(i) => RawValue::LocalUs(values.value(i)),
+            Self::Whole(values) if values.is_valid(i) => RawValue::Integer(values.value(i)),
+            Self::Number(values) if values.is_valid(i) => RawValue::Number(values.value(i)),
+            Self::Text(values) if values.is_valid(i) => RawValue::Text(values.value(i)),
             _ => RawValue::Missing,
         }
     }
@@ -399,12 +405,12 @@ impl<'a> ReadingValues<'a> {
 
     fn value_at(&self, i: usize) -> RawValue<'a> {
         match self {
-            Self::Number(own) if own.is_valid(i) => RawValue::Number(own.value(i)),
-            Self::Flag(own) if own.is_valid(i) => RawValue::Flag(own.value(i)),
-            Self::Text(own) if own.is_valid(i) && own.value(i).trim().is_empty() => {
+            Self::Number(values) if values.is_valid(i) => RawValue::Number(values.value(i)),
+            Self::Flag(values) if values.is_valid(i) => RawValue::Flag(values.value(i)),
+            Self::Text(values) if values.is_valid(i) && values.value(i).trim().is_empty() => {
                 RawValue::Missing
             }
-            Self::Text(own) if own.is_valid(i) => RawValue::Text(own.value(i)),
+            Self::Text(values) if values.is_valid(i) => RawValue::Text(values.value(i)),
             _ => RawValue::Missing,
         }
     }
@@ -424,7 +430,7 @@ impl<'a> ReadingColumn<'a> {
     }
 }
 
-/// A text, without the space around it; empty where there is none.
+/// Returns a text without the space around it; empty if it is missing.
 fn text_at(column: Option<&StringArray>, i: usize) -> &str {
-    column.filter(|own| own.is_valid(i)).map_or("", |own| own.value(i).trim())
+    column.filter(|texts| texts.is_valid(i)).map_or("", |texts| texts.value(i).trim())
 }

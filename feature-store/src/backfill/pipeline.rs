@@ -1,3 +1,5 @@
+use crate::sql_expressions::open_engine;
+use feature_engine::sql::SqlReading;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use telemetry::{MetricTable, QualityFlag, ReportSource, SensorReading, SensorReport, SmolStr};
@@ -5,21 +7,20 @@ use telemetry::{MetricTable, QualityFlag, ReportSource, SensorReading, SensorRep
 use super::history::ZoneHistory;
 use crate::{
     StoreError,
-    definitions::SqlReading,
     engine::{EngineOutput, FeatureEngine, FeatureRow, ZoneProgress},
     settings,
 };
 
-/// What came of a history.
+/// Result of processing a history.
 pub(super) struct PipelineOutcome {
-    /// For each series, for each of its readings.
+    /// Quality flags, by series and reading.
     pub(super) qualities: Vec<Vec<QualityFlag>>,
-    /// How far the zone has come.
+    /// Progress of the zone.
     pub(super) progress: ZoneProgress,
 }
 
-/// Takes a history through an engine of its own, in the order in which it was
-/// known; rows go to `keep` as they become final.
+/// Processes a history in an engine of its own, in the order of arrival. Rows go to `keep` as
+/// they become final.
 pub(super) fn process_history(
     history: &ZoneHistory,
     settings: &settings::EngineSettings,
@@ -27,7 +28,7 @@ pub(super) fn process_history(
     columns: &[SmolStr],
     keep: impl FnMut(&FeatureRow),
 ) -> Result<PipelineOutcome, StoreError> {
-    let mut engine = FeatureEngine::new(settings, metrics.clone(), columns)?;
+    let mut engine = open_engine(settings, metrics.clone(), columns)?;
     let received_ms = now_ms();
     let arrived_at_once = history.series.iter().all(|series| series.arrival_ms.is_none());
     let qualities = if arrived_at_once && !engine.has_sql() {
@@ -39,9 +40,9 @@ pub(super) fn process_history(
     Ok(PipelineOutcome { qualities, progress: progress.unwrap_or_default() })
 }
 
-/// Readings between two times that rows are kept.
+/// Number of readings after which finished rows go to `keep`.
 const CHUNK_READINGS: usize = 4096;
-/// Rows waiting to be kept.
+/// Number of readings after which finished rows of a feed go to `keep`.
 const BUFFERED_ROWS_MAX: usize = 64;
 
 fn ingest_by_feed(
@@ -83,7 +84,7 @@ fn ingest_by_reports(
 ) -> Vec<Vec<QualityFlag>> {
     let mut qualities = empty_qualities(history);
     let mut output = EngineOutput::default();
-    // One report, filled anew for each reading: nothing is allocated.
+    // One report, refilled for each reading, so that nothing is allocated.
     let empty = SensorReading { metric: SmolStr::default(), event_ms: 0, value: 0.0 };
     let mut report = SensorReport {
         zone: history.zone.clone(),
@@ -97,7 +98,7 @@ fn ingest_by_reports(
     let mut order = history.iter_by_arrival().peekable();
     while order.peek().is_some() {
         let chunk: Vec<(usize, usize)> = order.by_ref().take(CHUNK_READINGS).collect();
-        engine.prefetch_sql(chunk.iter().map(|(number, at)| {
+        let readings = chunk.iter().map(|(number, at)| {
             let series = &history.series[*number];
             SqlReading {
                 value: series.value[*at],
@@ -107,18 +108,19 @@ fn ingest_by_reports(
                 device: &series.sensor.device,
                 event_ms: series.event_ms[*at],
             }
-        }));
-        for (number, at) in chunk {
-            let series = &history.series[number];
-            report.device.clone_from(&series.sensor.device);
-            report.arrival_ms = series.arrival_ms(at);
-            let reading = &mut report.readings[0];
-            reading.metric.clone_from(&series.sensor.metric);
-            (reading.event_ms, reading.value) = (series.event_ms[at], series.value[at]);
-            engine.ingest_report(&report, received_ms, &mut output);
-            qualities[number].append(&mut output.qualities);
-        }
-        engine.apply_sql_joins(&mut output.rows);
+        });
+        engine.ingest_batch(readings, &mut output, |batch| {
+            for (number, at) in &chunk {
+                let series = &history.series[*number];
+                report.device.clone_from(&series.sensor.device);
+                report.arrival_ms = series.arrival_ms(*at);
+                let reading = &mut report.readings[0];
+                reading.metric.clone_from(&series.sensor.metric);
+                (reading.event_ms, reading.value) = (series.event_ms[*at], series.value[*at]);
+                qualities[*number].extend(batch.ingest_report(&report, received_ms));
+            }
+        });
+        output.qualities.clear();
         output.rows.drain(..).for_each(|row| keep(&row));
     }
     while engine.finish_some(&mut output) {
@@ -128,7 +130,7 @@ fn ingest_by_reports(
     qualities
 }
 
-/// The time at which the recording is taken in: nothing in it is known to be later.
+/// The receive time of the recording: nothing in it can be later.
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

@@ -11,24 +11,24 @@ use super::{
 };
 use crate::StoreError;
 
-/// Of the lines of a file so many may be no readings; beyond it is another layout.
+/// Largest share of rejected lines; with more, the file has another layout.
 const REJECTED_SHARE_MAX: f64 = 0.5;
 
-/// The zones of a recording, the largest first.
+/// Zones of a recording, the largest first.
 #[derive(Debug)]
 pub(super) struct BackfillPlan {
     pub(super) zones: Vec<PlannedZone>,
-    /// Every metric that may come, by name.
+    /// Every metric that may occur, by name.
     pub(super) metrics: Vec<SmolStr>,
     pub(super) bytes: u64,
 }
 
-/// One zone, and how its readings are had.
+/// One zone, and how its readings are read.
 #[derive(Debug)]
 pub(super) enum PlannedZone {
-    /// A file a sensor, read when it is the zone's turn.
+    /// One file per sensor, read when it is the zone's turn.
     Files { zone: ZoneId, sensors: Vec<(std::path::PathBuf, Arc<SensorKey>)>, bytes: u64 },
-    /// Read already, from files that hold several zones.
+    /// Already read, from files with several zones.
     Loaded { history: ZoneHistory, bytes: u64 },
 }
 
@@ -61,9 +61,9 @@ impl BackfillPlan {
                     .or_default()
                     .push((path.clone(), sensor.clone())),
                 RecordingSource::File { .. } => {
-                    let (rows, own) = read_source(source, &mut grouped)?;
-                    refuse_other_layouts(rows, &own)?;
-                    rejects.extend(own);
+                    let (rows, source_rejects) = read_source(source, &mut grouped)?;
+                    refuse_other_layouts(rows, &source_rejects)?;
+                    rejects.extend(source_rejects);
                 }
             }
         }
@@ -83,7 +83,7 @@ impl BackfillPlan {
         Ok(Self::sort_largest_first(zones, metrics))
     }
 
-    /// Lines that are no readings belong to no zone: they go with the first.
+    /// Rejected lines belong to no zone, so the first zone carries them.
     fn from_histories(grouped: ZoneHistories, rejects: Vec<RejectedLine>) -> Self {
         let mut metrics: Vec<SmolStr> = Vec::new();
         let mut zones = Vec::new();
@@ -115,7 +115,7 @@ impl PlannedZone {
         }
     }
 
-    /// Files and series that it has at most.
+    /// Returns upper limits of the zone's files and series.
     pub(super) fn count_files_and_series(&self) -> (u32, u32) {
         let (files, series) = match self {
             Self::Files { sensors, .. } => (sensors.len(), sensors.len()),
@@ -124,7 +124,7 @@ impl PlannedZone {
         (files as u32, series as u32)
     }
 
-    /// Its readings, in the order in which they were known.
+    /// Reads the readings, in the order of arrival.
     pub(super) fn read_history(self, request: &BackfillRequest) -> Result<ZoneHistory, StoreError> {
         let mut history = match self {
             Self::Loaded { history, .. } => history,
@@ -159,7 +159,7 @@ impl PlannedZone {
     }
 }
 
-/// A file that holds several zones, into them: the number of its readings, and what is none.
+/// Reads a file with several zones. Returns the number of its readings, and the rejects.
 fn read_source(
     source: &RecordingSource,
     grouped: &mut ZoneHistories,
@@ -180,8 +180,8 @@ fn read_source(
     Ok((rows, rejects))
 }
 
-/// The zones of one file, CSV or JSON lines, or Parquet where no layout is named, and what
-/// is no reading.
+/// Reads the zones and the rejects of one file. Without a layout, the file is Parquet; otherwise
+/// CSV or JSON lines.
 pub(crate) fn read_zone_histories(
     path: &Path,
     layout: Option<recordings::RecordingLayout>,
@@ -204,7 +204,7 @@ pub(super) fn refuse_other_layouts(
     rows: usize,
     rejects: &[RejectedLine],
 ) -> Result<(), StoreError> {
-    // A column that is no metric says nothing of the others.
+    // A column that is not a metric says nothing about the lines.
     let lines = rejects.iter().filter(|reject| !reject.is_column).count();
     match rejects.iter().find(|reject| !reject.is_column) {
         Some(first) if lines as f64 > REJECTED_SHARE_MAX * (rows + lines) as f64 => {
@@ -214,7 +214,7 @@ pub(super) fn refuse_other_layouts(
                 column: first.place.column,
                 found: format!("`{}`, and {} lines like it", first.found, lines - 1),
                 expected: first.expected.clone().into_owned(),
-                hint: "most of the file is no reading: is it of this layout?",
+                hint: "most of the file is not readings; is the layout right?",
             }
             .into())
         }
@@ -222,7 +222,7 @@ pub(super) fn refuse_other_layouts(
     }
 }
 
-/// Size and SHA-256 of a file.
+/// Returns size and SHA-256 of a file.
 pub(super) fn hash_file(path: &Path) -> Result<(u64, String), StoreError> {
     let io = |source| recordings::RecordingError::Io { path: path.to_owned(), source };
     let mut file = std::fs::File::open(path).map_err(io)?;

@@ -9,10 +9,10 @@ use recordings::RejectedLine;
 
 use crate::StoreError;
 
-/// Rejects of a zone that are kept; all are counted.
+/// Largest number of stored rejects of a zone; all are counted.
 const STORED_REJECTS_MAX: usize = 100_000;
 
-/// Keeps what was no reading, in the transaction that is open.
+/// Stores rejected lines in the open transaction.
 pub(super) fn store_rejects(
     connection: &Connection,
     id: u32,
@@ -36,18 +36,17 @@ pub(super) fn store_rejects(
     Ok(appender.flush()?)
 }
 
-/// Lists what was no reading in the zones with these numbers, as CSV (RFC
-/// 4180); how many lines there are.
+/// Writes the rejected lines of the zones with these ids as CSV (RFC 4180). Returns their number.
 pub(super) fn export_rejects_csv(
     connection: &Connection,
     ids: &[u32],
     to: &Path,
 ) -> Result<u64, StoreError> {
     let io = |source| StoreError::Folder { path: to.to_owned(), source };
-    let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let id_list = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut statement = connection.prepare(&format!(
         "SELECT path, line, \"column\", found, expected FROM bronze.rejects
-         WHERE list_contains([{ids}]::UINTEGER[], backfill) ORDER BY path, line, \"column\""
+         WHERE list_contains([{id_list}]::UINTEGER[], backfill) ORDER BY path, line, \"column\""
     ))?;
     let mut found = statement.query([])?;
     let (mut file, mut count) = (None, 0);
@@ -58,9 +57,9 @@ pub(super) fn export_rejects_csv(
                 if let Some(folder) = to.parent() {
                     std::fs::create_dir_all(folder).map_err(io)?;
                 }
-                let mut made = BufWriter::new(File::create(to).map_err(io)?);
-                writeln!(made, "file,line,column,found,expected").map_err(io)?;
-                file.insert(made)
+                let mut writer = BufWriter::new(File::create(to).map_err(io)?);
+                writeln!(writer, "file,line,column,found,expected").map_err(io)?;
+                file.insert(writer)
             }
         };
         let text = |i: usize| row.get::<_, String>(i).map(|text| quote_csv_field(&text));

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use telemetry::TimeFormat;
 
-/// How a recording is laid out.
+/// Layout of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BackfillLayout {
     /// `<room>/<sensor>.csv` or `KETI/<room>/<sensor>.csv`, lines `epoch seconds, value`.
@@ -14,17 +14,18 @@ pub enum BackfillLayout {
     Wazihub,
     /// `<team>/GrodanSens.csv`: the slabs of the Autonomous Greenhouse Challenge 2.
     Agc2,
-    /// CSV with a header: time, [site,] zone, [device,] then metric, value, or a column a metric.
+    /// CSV with a header: time, [site,] zone, [device,] then either metric and value, or one
+    /// column per metric.
     Csv,
-    /// Lines `{"zone","device","metric","ts","value"}`, or with a member a metric, or reports
+    /// Lines `{"zone","device","metric","ts","value"}`, or with one member per metric, or reports
     /// as the log holds them.
     Jsonl,
-    /// Parquet with the columns of `csv`: a file, or a folder of them.
+    /// Parquet with the columns of `csv`: a file, or a folder of files.
     Parquet,
 }
 
 impl BackfillLayout {
-    /// The same as text files have it.
+    /// Returns the layout of text files; `None` for Parquet.
     pub(super) const fn text_layout(self) -> Option<recordings::RecordingLayout> {
         Some(match self {
             Self::Keti => recordings::RecordingLayout::Keti,
@@ -37,36 +38,36 @@ impl BackfillLayout {
     }
 }
 
-/// What to take in.
+/// Recording to load, and how.
 #[derive(Clone, Debug)]
 pub struct BackfillRequest {
-    /// A folder, or a file.
+    /// A folder or a file.
     pub path: PathBuf,
-    /// How it is laid out.
+    /// Layout of the files.
     pub layout: BackfillLayout,
-    /// Site of layouts that name none.
+    /// Site for layouts that do not name one.
     pub site: String,
-    /// Only these zones, as `zone` or `site/zone`; all where there are none.
+    /// Only these zones, as `zone` or `site/zone`; empty means all.
     pub zones: Vec<String>,
-    /// Event time, UTC ms, this and later.
+    /// Earliest event time, UTC ms, included.
     pub from_ms: Option<i64>,
-    /// Event time, UTC ms, before this.
+    /// Latest event time, UTC ms, excluded.
     pub to_ms: Option<i64>,
-    /// Rows and KPIs only: the readings themselves are not kept.
+    /// Store rows and KPIs only, not the readings themselves.
     pub features_only: bool,
-    /// Interpolated series as they were published, instead of what was measured.
+    /// Take interpolated series as published, not the measured readings.
     pub as_published: bool,
-    /// Of times that say neither offset nor zone.
+    /// Time zone of times that have neither offset nor zone.
     pub time_zone: TimeZone,
-    /// How times are written.
+    /// Format of times.
     pub time_format: TimeFormat,
-    /// Where lines that are no readings are listed.
+    /// File for the list of rejected lines.
     pub rejects: PathBuf,
-    /// Zones at a time; 0: as many as there are processors.
+    /// Number of zones at a time; 0 means as many as there are processors.
     pub jobs: usize,
 }
 
-/// How far it has come, for a progress bar.
+/// Progress, for a progress bar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackfillProgress {
     /// Zones committed or skipped.
@@ -81,39 +82,39 @@ pub struct BackfillProgress {
     pub bytes_all: u64,
 }
 
-/// What was taken in.
+/// Result of a backfill.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BackfillSummary {
-    /// Zones taken in.
+    /// Zones loaded.
     pub zones: u64,
-    /// Zones that had been taken in before.
+    /// Zones that an earlier backfill had loaded.
     pub zones_before: u64,
-    /// Readings, whatever their quality.
+    /// Readings of any quality.
     pub readings: u64,
-    /// Readings by quality, those that there are.
+    /// Readings by quality flag; flags without readings are left out.
     pub by_quality: std::collections::BTreeMap<&'static str, u64>,
-    /// Lines or fields that are no readings.
+    /// Rejected lines or fields.
     pub rejects: u64,
-    /// Where they are listed, if there are any.
+    /// File that lists them, if there are any.
     pub rejects_file: Option<PathBuf>,
-    /// Feature rows.
+    /// Number of feature rows.
     pub rows: u64,
-    /// Columns of each.
+    /// Number of columns of each row.
     pub columns: usize,
-    /// From the first file opened to the last transaction, s.
+    /// Time from opening the first file to the last commit, s.
     pub took_s: f64,
-    /// Seconds of all threads by stage: read, engine, write.
+    /// Seconds by stage, summed over all threads.
     pub stages_s: StageSeconds,
 }
 
 /// Seconds of all threads together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct StageSeconds {
-    /// Files to numbers, in order.
+    /// Reading and sorting files.
     pub read: f64,
-    /// Quality, windows, rows.
+    /// Quality flags, windows and rows.
     pub engine: f64,
-    /// Into DuckDB.
+    /// Writing to DuckDB.
     pub write: f64,
 }
 

@@ -1,3 +1,4 @@
+use crate::sql_expressions::open_engine;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
@@ -22,24 +23,24 @@ use super::{
 };
 use crate::{
     FeatureStoreSettings, StoreError,
-    engine::{FeatureEngine, catalog::FeatureRowSchema},
+    engine::catalog::FeatureRowSchema,
     kpi,
     store::{self, ms_to_micros},
 };
 
-/// A transaction ends after the zone that brings it to so many feature rows: a row
-/// group of DuckDB. With fewer, rows go through its write-ahead log and are written,
-/// and compressed, again when that is copied into the file …
+/// A transaction ends after the zone that brings it to this many feature rows, which is a row
+/// group of DuckDB. Fewer rows would go through the write-ahead log, and would be compressed and
+/// written again at the checkpoint.
 const ROWS_MIN: u64 = 122_880;
-/// … or to so many readings, where few rows are made of many.
+/// A transaction also ends at this many readings, if they give few rows.
 const READINGS_MIN: u64 = 16_000_000;
 
-/// Takes a recording into the store.
+/// Loads a recording into the store.
 ///
 /// # Errors
-/// A file that is not of the layout, with its place; a zone that has other
-/// readings already; whatever DuckDB says. What was committed stays, and is
-/// passed over when the backfill is run again.
+/// Fails if a file does not have the layout (the error names the place), if a zone already has
+/// other readings, or if DuckDB fails. Committed zones stay, and are skipped when the backfill is
+/// run again.
 pub fn run_backfill(
     settings: &FeatureStoreSettings,
     metrics: &MetricTable,
@@ -53,14 +54,14 @@ pub fn run_backfill(
     let plan = BackfillPlan::from_request(request, metrics)?;
     let done = BackfillCheckpoint::read_from_store(&connection)?;
     let columns = metrics_with_columns(&connection, &plan.metrics)?;
-    let schema = FeatureEngine::new(&settings.engine, metrics.clone(), &columns)?.schema().clone();
+    let schema = open_engine(&settings.engine, metrics.clone(), &columns)?.schema().clone();
     prepare_columns(&connection, &schema, &columns)?;
 
-    let jobs = match request.jobs {
+    let jobs_wanted = match request.jobs {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         jobs => jobs,
     };
-    let jobs = jobs.min(plan.zones.len()).max(1);
+    let jobs = jobs_wanted.min(plan.zones.len()).max(1);
     let refresh = kpi::KpiRefresher::new(settings)?;
     let shared = BackfillContext {
         settings,
@@ -85,9 +86,9 @@ pub fn run_backfill(
     std::thread::scope(|scope| -> Result<(), StoreError> {
         let mut threads = Vec::new();
         for _ in 0..jobs {
-            let connection = connection.try_clone()?;
+            let worker_connection = connection.try_clone()?;
             let shared = &shared;
-            threads.push(scope.spawn(move || BackfillWorker::new(shared, connection).run()));
+            threads.push(scope.spawn(move || BackfillWorker::new(shared, worker_connection).run()));
         }
         for thread in threads {
             let ended = thread.join();
@@ -98,19 +99,19 @@ pub fn run_backfill(
     let mut summary = BackfillSummary { columns: schema.names.len(), ..BackfillSummary::default() };
     let mut ids = Vec::new();
     for result in results {
-        let own = result?;
-        summary.zones += own.zones;
-        summary.zones_before += own.zones_before;
-        summary.rows += own.rows;
-        summary.rejects += own.rejects;
-        summary.stages_s.add_seconds(own.stages);
-        for (quality, count) in QualityFlag::ALL.iter().zip(own.by_quality) {
+        let worker = result?;
+        summary.zones += worker.zones;
+        summary.zones_before += worker.zones_before;
+        summary.rows += worker.rows;
+        summary.rejects += worker.rejects;
+        summary.stages_s.add_seconds(worker.stages);
+        for (quality, count) in QualityFlag::ALL.iter().zip(worker.by_quality) {
             summary.readings += count;
             if count > 0 {
                 *summary.by_quality.entry(quality.as_str()).or_default() += count;
             }
         }
-        ids.extend(own.ids);
+        ids.extend(worker.ids);
     }
     let writing = Instant::now();
     connection.execute_batch("CHECKPOINT")?;
@@ -122,7 +123,7 @@ pub fn run_backfill(
     Ok(summary)
 }
 
-/// What all threads share.
+/// State that all threads share.
 struct BackfillContext<'a> {
     settings: &'a FeatureStoreSettings,
     metrics: &'a MetricTable,
@@ -144,14 +145,14 @@ impl BackfillContext<'_> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
-    /// How many zones are to come for each thread.
+    /// Returns how many zones are still waiting for each thread.
     fn remaining_zones_per_worker(&self) -> u64 {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len();
         (waiting / self.jobs) as u64
     }
 }
 
-/// How far all threads have come.
+/// Progress of all threads.
 #[derive(Default)]
 struct BackfillCounters {
     zones: AtomicU64,
@@ -159,7 +160,7 @@ struct BackfillCounters {
     bytes: AtomicU64,
 }
 
-/// A zone with the numbers that it and its parts will have, whoever takes it.
+/// A zone with its assigned ids, whichever thread takes it.
 struct NumberedZone {
     zone: PlannedZone,
     id: u32,
@@ -180,7 +181,7 @@ fn number_zones(zones: Vec<PlannedZone>, done: &BackfillCheckpoint) -> VecDeque<
         .collect()
 }
 
-/// What one thread did.
+/// Result of one thread.
 #[derive(Default)]
 struct WorkerSummary {
     ids: Vec<u32>,
@@ -199,7 +200,7 @@ struct BackfillWorker<'a> {
     open: Option<OpenTransaction>,
 }
 
-/// What the open transaction has.
+/// Contents of the open transaction.
 #[derive(Default)]
 struct OpenTransaction {
     zones: u64,
@@ -208,8 +209,8 @@ struct OpenTransaction {
 }
 
 impl OpenTransaction {
-    /// Whether to end it, with so many zones to come on this thread: not where the rows
-    /// of those would be too few for a transaction of their own.
+    /// Returns whether to commit, when this thread still expects `zones_to_come` zones. Does not
+    /// commit if their rows would be too few for another transaction.
     fn is_full(&self, zones_to_come: u64) -> bool {
         let rows_to_come = zones_to_come * (self.rows / self.zones.max(1));
         let stands_alone = zones_to_come == 0 || rows_to_come >= ROWS_MIN;
@@ -263,7 +264,7 @@ impl<'a> BackfillWorker<'a> {
         if is_full { self.commit_transaction() } else { Ok(()) }
     }
 
-    /// One zone, into the open transaction; how many feature rows it has.
+    /// Writes one zone into the open transaction; returns the number of its feature rows.
     fn write_zone(
         &mut self,
         history: &ZoneHistory,
@@ -315,8 +316,8 @@ impl<'a> BackfillWorker<'a> {
             ],
         )?;
         self.share.stages.write += began.elapsed().as_secs_f64() + written_s;
-        for (all, own) in self.share.by_quality.iter_mut().zip(by_quality) {
-            *all += own;
+        for (total, count_of_zone) in self.share.by_quality.iter_mut().zip(by_quality) {
+            *total += count_of_zone;
         }
         self.share.rows += count;
         self.share.rejects += rejected;
@@ -365,7 +366,7 @@ impl<'a> BackfillWorker<'a> {
     }
 }
 
-/// The metrics that have columns, and behind them those that are new.
+/// Returns the metrics that have columns, followed by new ones.
 fn metrics_with_columns(
     connection: &Connection,
     new: &[SmolStr],
@@ -379,9 +380,8 @@ fn metrics_with_columns(
     Ok(columns)
 }
 
-/// Makes the columns that rows will have. By itself before any transaction: a
-/// column too many is harmless, and DuckDB does not append to a table that the
-/// same transaction alters.
+/// Adds the columns that rows will have, before any transaction. An extra column is harmless, and
+/// DuckDB cannot append to a table that the same transaction has altered.
 fn prepare_columns(
     connection: &Connection,
     schema: &FeatureRowSchema,

@@ -1,6 +1,6 @@
--- What was taken in from files.
+-- Tables for recordings that were loaded from files.
 
--- Values as they stand in files; `series` is a number of silver.series.
+-- Values as the files have them; `series` is an id of silver.series.
 CREATE TABLE IF NOT EXISTS bronze.recorded (
     file UINTEGER NOT NULL,
     series UINTEGER NOT NULL,
@@ -14,14 +14,14 @@ CREATE TABLE IF NOT EXISTS bronze.files (
     bytes UBIGINT NOT NULL,
     sha256 VARCHAR NOT NULL
 );
--- Zones that were taken in, each once. `content` says of which files and times.
+-- Zones that were loaded, each once. `content` is a hash of the files, times and options.
 CREATE TABLE IF NOT EXISTS meta.backfills (
     id UINTEGER PRIMARY KEY,
     site VARCHAR NOT NULL,
     zone VARCHAR NOT NULL,
     content VARCHAR NOT NULL,
     readings UBIGINT NOT NULL,
-    -- by quality, as JSON
+    -- numbers of readings by quality flag, as JSON
     qualities VARCHAR NOT NULL,
     rejects UBIGINT NOT NULL,
     rows UBIGINT NOT NULL,
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS meta.backfills (
     first TIMESTAMP,
     last TIMESTAMP
 );
--- Lines and fields that were no readings.
+-- Rejected lines and fields.
 CREATE TABLE IF NOT EXISTS bronze.rejects (
     backfill UINTEGER NOT NULL,
     path VARCHAR NOT NULL,

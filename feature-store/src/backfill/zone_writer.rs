@@ -25,12 +25,12 @@ use crate::{
     store::{build_record_batch, ms_to_micros},
 };
 
-/// The log partition of what came from files.
+/// Log partition of readings from files.
 pub(crate) const FILE_PARTITION: i32 = -1;
-/// Rows of a chunk: DuckDB's vectors are as long.
+/// Rows of a chunk, the length of DuckDB's vectors.
 const CHUNK_ROWS: usize = 2048;
 
-/// Feature rows of one zone on their way into the store, column by column.
+/// Appends the feature rows of one zone to the store, column by column.
 pub(super) struct FeatureRowAppender<'a> {
     appender: duckdb::Appender<'a>,
     zone: &'a ZoneId,
@@ -39,7 +39,7 @@ pub(super) struct FeatureRowAppender<'a> {
     revision: Vec<i64>,
     values: Vec<Vec<f64>>,
     count: u64,
-    /// Seconds that the writing of it took so far.
+    /// Time spent on writing so far, s.
     pub(super) took_s: f64,
     failed: Option<StoreError>,
 }
@@ -76,7 +76,7 @@ impl<'a> FeatureRowAppender<'a> {
     pub(super) fn push(&mut self, row: &FeatureRow) {
         self.time.push(ms_to_micros(row.at_ms));
         self.revision.push(row.revision);
-        // A schema that has fewer columns is the start of one that has more.
+        // A schema with fewer columns is a prefix of the later one.
         for (column, value) in self.values.iter_mut().zip(row.values.iter()) {
             column.push(*value);
         }
@@ -124,7 +124,7 @@ impl<'a> FeatureRowAppender<'a> {
     }
 }
 
-/// NaN is null.
+/// Converts NaN to null.
 fn nan_to_null(values: Vec<f64>) -> ArrayRef {
     let nulls = values.iter().any(|value| value.is_nan()).then(|| {
         NullBuffer::new(BooleanBuffer::collect_bool(values.len(), |i| !values[i].is_nan()))
@@ -132,7 +132,7 @@ fn nan_to_null(values: Vec<f64>) -> ArrayRef {
     Arc::new(Float64Array::new(ScalarBuffer::from(values), nulls))
 }
 
-/// How far a zone has come, so that live readings go on from there.
+/// Stores the progress of a zone, from which live readings continue.
 pub(super) fn write_progress(
     connection: &Connection,
     zone: &ZoneId,
@@ -149,7 +149,7 @@ pub(super) fn write_progress(
     Ok(())
 }
 
-/// The readings of a zone, as they stand in the files and as they were judged.
+/// Stores the readings of a zone, as the files have them and with their quality flags.
 pub(super) fn write_readings(
     connection: &Connection,
     history: &ZoneHistory,
@@ -171,22 +171,22 @@ pub(super) fn write_readings(
         }
     }
     bronze.flush()?;
-    // In the order in which they were known, as the log would have them.
+    // In the order of arrival, as the log would have them.
     let mut silver = connection.appender_to_db("data", "silver")?;
     let mut order = history.iter_by_arrival().peekable();
     let mut offset = i64::from(id) << 32;
     while order.peek().is_some() {
-        let mut judged = SilverColumns::default();
+        let mut silver_columns = SilverColumns::default();
         for (series, at) in order.by_ref().take(CHUNK_ROWS) {
-            let own = &history.series[series];
-            judged.series.push(numbers.series[series]);
-            judged.event.push(ms_to_micros(own.event_ms[at]));
-            judged.arrival.push(ms_to_micros(own.arrival_ms(at)));
-            judged.value.push(own.value[at]);
-            judged.quality.push(outcome.qualities[series][at] as u8);
+            let sensor = &history.series[series];
+            silver_columns.series.push(numbers.series[series]);
+            silver_columns.event.push(ms_to_micros(sensor.event_ms[at]));
+            silver_columns.arrival.push(ms_to_micros(sensor.arrival_ms(at)));
+            silver_columns.value.push(sensor.value[at]);
+            silver_columns.quality.push(outcome.qualities[series][at] as u8);
         }
-        let rows = judged.event.len();
-        silver.append_record_batch(judged.into_record_batch(offset)?)?;
+        let rows = silver_columns.event.len();
+        silver.append_record_batch(silver_columns.into_record_batch(offset)?)?;
         offset += rows as i64;
     }
     Ok(silver.flush()?)
@@ -238,26 +238,27 @@ impl SilverColumns {
     }
 }
 
-/// The numbers that stand for the files and series of a zone.
+/// Ids of the files and series of a zone.
 pub(super) struct AssignedIds {
     pub(super) files: Vec<u32>,
     pub(super) series: Vec<u32>,
 }
 
 impl AssignedIds {
-    /// Counted on from these two. A sensor that is in several files has one number.
+    /// Assigns consecutive ids from the first ones. A sensor in several files has one id.
     pub(super) fn assign_from(history: &ZoneHistory, first_file: u32, first_series: u32) -> Self {
         let files = (first_file..).take(history.files.len()).collect();
         let mut series: Vec<u32> = Vec::with_capacity(history.series.len());
-        for (i, own) in history.series.iter().enumerate() {
-            let same = history.series[..i].iter().position(|other| other.sensor == own.sensor);
+        for (i, sensor_series) in history.series.iter().enumerate() {
+            let same =
+                history.series[..i].iter().position(|other| other.sensor == sensor_series.sensor);
             series.push(same.map_or(first_series + i as u32, |same| series[same]));
         }
         Self { files, series }
     }
 }
 
-/// Files and series under their numbers.
+/// Stores files and series under their ids.
 pub(super) fn write_files_and_series(
     connection: &Connection,
     history: &ZoneHistory,
@@ -270,12 +271,12 @@ pub(super) fn write_files_and_series(
     }
     files.flush()?;
     let mut series = connection.appender_to_db("series", "silver")?;
-    for (i, own) in history.series.iter().enumerate() {
+    for (i, sensor_series) in history.series.iter().enumerate() {
         let number = numbers.series[i];
         if numbers.series[..i].contains(&number) {
             continue;
         }
-        let SensorKey { zone, device, metric } = &*own.sensor;
+        let SensorKey { zone, device, metric } = &*sensor_series.sensor;
         let [site, zone, device, metric] =
             [&zone.site, &zone.zone, device, metric].map(|s| s.as_str());
         series.append_row(params![number, site, zone, device, metric])?;

@@ -1,3 +1,4 @@
+use crate::sql_expressions::load_definitions;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -14,27 +15,27 @@ use crate::{
     drop_version, list_versions,
 };
 
-/// What is computed, by the definitions of the configuration.
+/// Commands about the feature definitions of the configuration.
 #[derive(Clone, Debug, Subcommand)]
 pub enum FeaturesCommand {
-    /// What there is: metrics, derived metrics, joins, with their windows.
+    /// List metrics, derived metrics and joins, with their windows.
     #[command(after_help = "Examples:\n  \
         feature-store features list\n  \
         feature-store features list --metric temperature --metric humidity\n  \
         feature-store features list --names | grep slope\n  \
         feature-store features list --json | jq '.[] | select(.window == \"7d\") | .feature'")]
     List {
-        /// Only what a zone with these metrics has.
+        /// Only features of a zone with these metrics.
         #[arg(long, value_name = "NAME")]
         metric: Vec<String>,
-        /// Only the names of features, one a line.
+        /// Print only the names of features, one per line.
         #[arg(long, conflicts_with = "json")]
         names: bool,
-        /// Each feature with its lineage, as JSON.
+        /// Print each feature with its lineage, as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// What a feature, or each feature of a metric, is made of.
+    /// Show how a feature, or each feature of a metric, is computed.
     #[command(after_help = "Examples:\n  \
         feature-store features show vpd_kpa\n  \
         feature-store features show light_day\n  \
@@ -42,65 +43,65 @@ pub enum FeaturesCommand {
     Show {
         /// A feature, a metric or a derived metric.
         name: String,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Whether a file is well-formed: 0 if it is, 1 if it is not, with all of its mistakes.
+    /// Check a file: exit code 0 if it is well-formed, 1 if not; prints all mistakes.
     #[command(after_help = "Example:\n  feature-store features check features.toml")]
     Check {
         /// The file.
         file: PathBuf,
     },
-    /// Which definitions the DuckDB file has rows of; while nothing else has it open.
+    /// List the versions that have rows in the DuckDB file; no other process may have it open.
     Versions,
-    /// Lets the rows of old definitions go; while nothing else has the file open.
+    /// Delete the rows of an old version; no other process may have the file open.
     #[command(after_help = "Example:\n  feature-store features drop 1")]
     Drop {
-        /// Its number, by `features versions`.
+        /// Number of the version, as `features versions` lists it.
         version: i32,
     },
-    /// What a file changes: 0 if nothing, 1 if something, 2 if it is not well-formed.
+    /// Show what a file changes: exit code 0 if nothing, 1 if something, 2 if it is not
+    /// well-formed.
     #[command(after_help = "Examples:\n  \
         feature-store features diff new.toml            # against those of the configuration\n  \
         feature-store features diff old.toml new.toml")]
     Diff {
-        /// The file, or the older of two.
+        /// The file, or the older one of two.
         file: PathBuf,
-        /// The newer one.
+        /// The newer file.
         to: Option<PathBuf>,
     },
 }
 
-/// What to print, and what to end with.
+/// Output and exit code of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandOutput {
     /// For standard output.
     pub text: String,
     /// For standard error.
     pub error: String,
-    /// 0: fine.
+    /// Exit code; 0 means success.
     pub exit_code: u8,
 }
 
-/// Answers a command, by the settings, for a site with these metrics.
+/// Executes a command with the settings, for a site with these metrics.
 ///
 /// # Errors
-/// Where the DuckDB file is asked for and cannot be opened.
+/// Fails if the command needs the DuckDB file and it cannot be opened.
 pub fn execute_command(
     command: &FeaturesCommand,
     settings: &FeatureStoreSettings,
     metrics: &MetricTable,
 ) -> Result<CommandOutput, StoreError> {
-    let configured = || FeatureDefinitions::load(&settings.engine.features, metrics);
+    let configured = || load_definitions(&settings.engine.features, metrics);
     let answered = match command {
-        FeaturesCommand::List { metric, names, json } => {
-            configured().map(|own| list_features(&own, metrics, metric, *names, *json))
-        }
+        FeaturesCommand::List { metric, names, json } => configured()
+            .map(|definitions| list_features(&definitions, metrics, metric, *names, *json)),
         FeaturesCommand::Show { name, json } => {
-            configured().map(|own| show_features(&own, metrics, name, *json))
+            configured().map(|definitions| show_features(&definitions, metrics, name, *json))
         }
-        FeaturesCommand::Check { file } => FeatureDefinitions::load(file, metrics).map(|read| {
+        FeaturesCommand::Check { file } => load_definitions(file, metrics).map(|read| {
             let count =
                 read.features_for_metrics(metrics.iter().map(|(name, _)| name.as_str())).len();
             let (file, hash) = (file.display(), short_hash(&read));
@@ -109,7 +110,7 @@ pub fn execute_command(
             ))
         }),
         FeaturesCommand::Diff { file, to } => {
-            let load = |file: &PathBuf| FeatureDefinitions::load(file, metrics);
+            let load = |file: &PathBuf| load_definitions(file, metrics);
             let (old, new) = match to {
                 Some(to) => (load(file), load(to)),
                 None => (configured(), load(file)),
@@ -160,8 +161,9 @@ fn list_features(
             1,
         );
     }
-    let is_asked = |name: &&str| metric.is_empty() || metric.iter().any(|own| own == name);
-    let measured: Vec<&str> = known().filter(is_asked).collect();
+    let is_requested =
+        |name: &&str| metric.is_empty() || metric.iter().any(|requested| requested == name);
+    let measured: Vec<&str> = known().filter(is_requested).collect();
     let features = definitions.features_for_metrics(measured.iter().copied());
     let all: Vec<&str> = features.iter().map(|feature| feature.name.as_str()).collect();
     success_output(match (names, json) {
@@ -178,21 +180,22 @@ fn show_features(
     json: bool,
 ) -> CommandOutput {
     let features = definitions.features_for_metrics(metrics.iter().map(|(name, _)| name.as_str()));
-    let is_meant = |own: &&DefinedFeature| {
-        own.name == name || own.metric().is_some_and(|metric| metric == name)
+    let is_match = |feature: &&DefinedFeature| {
+        feature.name == name || feature.metric().is_some_and(|metric| metric == name)
     };
-    let meant: Vec<&str> = features.iter().filter(is_meant).map(|own| own.name.as_str()).collect();
-    if meant.is_empty() {
-        let known: Vec<&str> = features.iter().map(|own| own.name.as_str()).collect();
+    let matching: Vec<&str> =
+        features.iter().filter(is_match).map(|feature| feature.name.as_str()).collect();
+    if matching.is_empty() {
+        let known: Vec<&str> = features.iter().map(|feature| feature.name.as_str()).collect();
         return failure_output(format_unknown_name("feature", name, &known), 1);
     }
-    let found = trace_lineage(definitions, metrics, &meant);
+    let found = trace_lineage(definitions, metrics, &matching);
     success_output(if json { format_json(&found) } else { format_lineage(&found) })
 }
 
 fn report_dropped_version(version: i32, is_gone: bool) -> CommandOutput {
     if is_gone {
-        return success_output(format!("version {version} is gone\n"));
+        return success_output(format!("version {version} deleted\n"));
     }
     let hint = "hint: `feature-store features versions` lists them; the active one stays";
     failure_output(format!("there is no old version {version}\n{hint}\n"), 1)
@@ -227,46 +230,53 @@ fn new_table<const N: usize>(
     table
 }
 
-/// A line a metric, derived metric and join.
+/// Formats a table with a line for each metric, derived metric and join.
 fn format_feature_table(
     definitions: &FeatureDefinitions,
     metrics: &MetricTable,
     measured: &[&str],
 ) -> String {
     let features = definitions.features_for_metrics(measured.iter().copied());
-    let of_metric = |metric: &str| {
-        features.iter().filter(|own| own.metric().is_some_and(|own| own == metric)).count()
+    let count_of_metric = |metric: &str| {
+        features
+            .iter()
+            .filter(|feature| feature.metric().is_some_and(|name| name == metric))
+            .count()
     };
     let windows = |metric: &str| {
         let windows = definitions.windows_of(metric).into_iter();
         windows.map(|(window, _)| window.to_string()).collect::<Vec<_>>().join(" ")
     };
-    let unit = |metric: &str| metrics.get(metric).map_or(String::new(), |own| own.unit.to_string());
+    let unit =
+        |metric: &str| metrics.get(metric).map_or(String::new(), |spec| spec.unit.to_string());
     let mut rows = Vec::new();
     for metric in measured {
-        let filter = definitions.metrics.get(*metric).and_then(|own| own.filter.as_ref());
+        let filter =
+            definitions.metrics.get(*metric).and_then(|definition| definition.filter.as_ref());
         let from = filter.map_or("readings".to_owned(), |sql| format!("readings where {sql}"));
         rows.push([
             (*metric).to_owned(),
             unit(metric),
             windows(metric),
-            of_metric(metric).to_string(),
+            count_of_metric(metric).to_string(),
             from,
         ]);
         for (name, derived) in definitions.derived_from(metric) {
-            let own_unit = derived.unit.as_ref().map_or_else(|| unit(metric), ToString::to_string);
-            let count = of_metric(name).to_string();
+            let derived_unit =
+                derived.unit.as_ref().map_or_else(|| unit(metric), ToString::to_string);
+            let count = count_of_metric(name).to_string();
             rows.push([
                 name.to_string(),
-                own_unit,
+                derived_unit,
                 windows(name),
                 count,
                 DerivedMetric::formula_text(derived),
             ]);
         }
     }
-    let count =
-        |is: fn(&FeatureOrigin) -> bool| features.iter().filter(|own| is(&own.origin)).count();
+    let count = |is: fn(&FeatureOrigin) -> bool| {
+        features.iter().filter(|feature| is(&feature.origin)).count()
+    };
     let calendar = count(|origin| matches!(origin, FeatureOrigin::Calendar(_)));
     let drying = count(|origin| matches!(origin, FeatureOrigin::Drying(_)));
     let none = String::new;
@@ -278,11 +288,19 @@ fn format_feature_table(
         let from = format!("the driest probe: {}", definitions.drying.join(", "));
         rows.push(["drying_…".to_owned(), none(), none(), drying.to_string(), from]);
     }
-    let joins = features.iter().filter(|own| matches!(own.origin, FeatureOrigin::Join(_)));
-    let joins: Vec<&str> = joins.map(|own| own.name.as_str()).collect();
-    for own in trace_lineage(definitions, metrics, &joins).iter().filter(|_| !joins.is_empty()) {
-        let unit = own.unit.as_deref().unwrap_or_default().to_owned();
-        rows.push([own.feature.to_string(), unit, none(), "1".to_owned(), own.formula.clone()]);
+    let join_features =
+        features.iter().filter(|feature| matches!(feature.origin, FeatureOrigin::Join(_)));
+    let joins: Vec<&str> = join_features.map(|feature| feature.name.as_str()).collect();
+    for lineage in trace_lineage(definitions, metrics, &joins).iter().filter(|_| !joins.is_empty())
+    {
+        let unit = lineage.unit.as_deref().unwrap_or_default().to_owned();
+        rows.push([
+            lineage.feature.to_string(),
+            unit,
+            none(),
+            "1".to_owned(),
+            lineage.formula.clone(),
+        ]);
     }
     let mut table = new_table(["name", "unit", "windows", "features", "from"], rows);
     if let Some(column) = table.column_mut(3) {
@@ -296,33 +314,33 @@ fn format_feature_table(
     )
 }
 
-/// One feature as a list of what it is, several as a table.
+/// Formats one feature as a list of properties, several as a table.
 fn format_lineage(lineage: &[FeatureLineage]) -> String {
     let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
-    if let [own] = lineage {
-        let aggregate = own.aggregate.map(|aggregate| aggregate.as_str());
+    if let [feature] = lineage {
+        let aggregate = feature.aggregate.map(|aggregate| aggregate.as_str());
         let rows = [
-            ("feature", Some(own.feature.as_str())),
-            ("formula", Some(own.formula.as_str())),
-            ("unit", own.unit.as_deref()),
-            ("metric", own.metric.as_deref()),
-            ("window", own.window.as_deref()),
+            ("feature", Some(feature.feature.as_str())),
+            ("formula", Some(feature.formula.as_str())),
+            ("unit", feature.unit.as_deref()),
+            ("metric", feature.metric.as_deref()),
+            ("window", feature.window.as_deref()),
             ("aggregate", aggregate),
-            ("readings where", own.filter.as_deref()),
-            ("source", own.source.as_deref()),
+            ("readings where", feature.filter.as_deref()),
+            ("source", feature.source.as_deref()),
         ];
-        let rows =
+        let named_rows =
             rows.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?.to_owned()]));
-        let inputs = [["made of".to_owned(), own.inputs.join(", ")]];
-        let inputs = inputs.into_iter().filter(|_| !own.inputs.is_empty());
-        return format!("{}\n", new_table(["", ""], rows.chain(inputs)));
+        let input_rows = [["inputs".to_owned(), feature.inputs.join(", ")]];
+        let inputs = input_rows.into_iter().filter(|_| !feature.inputs.is_empty());
+        return format!("{}\n", new_table(["", ""], named_rows.chain(inputs)));
     }
-    let rows = lineage.iter().map(|own| {
+    let rows = lineage.iter().map(|feature| {
         [
-            own.feature.to_string(),
-            text(own.unit.as_deref()),
-            own.formula.clone(),
-            text(own.filter.as_deref()),
+            feature.feature.to_string(),
+            text(feature.unit.as_deref()),
+            feature.formula.clone(),
+            text(feature.filter.as_deref()),
         ]
     });
     format!("{}\n", new_table(["feature", "unit", "formula", "readings where"], rows))
@@ -335,12 +353,15 @@ fn format_changes(
 ) -> String {
     let (from, to) = (short_hash(old), short_hash(new));
     if diff.changes.is_empty() {
-        return format!("no feature changes: {} are the same; hash {from} → {to}\n", diff.same);
+        return format!(
+            "no feature changes: {} features are unchanged; hash {from} → {to}\n",
+            diff.same
+        );
     }
     let rows = diff.changes.iter().map(|(name, change)| {
         let (what, how) = match change {
-            FeatureChange::Added(own) => ("added", describe_lineage(own)),
-            FeatureChange::Removed(own) => ("removed", describe_lineage(own)),
+            FeatureChange::Added(lineage) => ("added", describe_lineage(lineage)),
+            FeatureChange::Removed(lineage) => ("removed", describe_lineage(lineage)),
             FeatureChange::Changed { from, to } => {
                 ("changed", format!("{}\n→ {}", describe_lineage(from), describe_lineage(to)))
             }
@@ -356,37 +377,38 @@ fn format_changes(
     let added = count(|change| matches!(change, FeatureChange::Added(_)));
     let removed = count(|change| matches!(change, FeatureChange::Removed(_)));
     let backfill = match diff.needs_backfill() {
-        true => "rows of the past have to be made anew (a backfill)",
+        true => "past rows must be recomputed (a backfill)",
         false => "no backfill is needed",
     };
     format!(
-        "{}\n{added} added, {removed} removed, {} changed, {} as before; hash {from} → {to}\n{backfill}\n",
+        "{}\n{added} added, {removed} removed, {} changed, {} unchanged; hash {from} → {to}\n{backfill}\n",
         new_table(["", "feature", "how"], rows),
         diff.changes.len() - added - removed,
         diff.same
     )
 }
 
-fn describe_lineage(own: &FeatureLineage) -> String {
-    let filter = own.filter.as_ref().map(|filter| format!(" where {filter}"));
-    let unit = own.unit.as_ref().map(|unit| format!(" [{unit}]"));
-    format!("{}{}{}", own.formula, filter.unwrap_or_default(), unit.unwrap_or_default())
+fn describe_lineage(lineage: &FeatureLineage) -> String {
+    let filter = lineage.filter.as_ref().map(|filter| format!(" where {filter}"));
+    let unit = lineage.unit.as_ref().map(|unit| format!(" [{unit}]"));
+    format!("{}{}{}", lineage.formula, filter.unwrap_or_default(), unit.unwrap_or_default())
 }
 
 fn format_versions(versions: &[FeatureVersion]) -> String {
-    let rows = versions.iter().map(|own| {
-        let table = if own.is_active { "rows".to_owned() } else { format!("rows_v{}", own.number) };
-        let hash = own.hash.chars().take(12).collect();
-        let active = if own.is_active { "active" } else { "" };
+    let rows = versions.iter().map(|version| {
+        let table =
+            if version.is_active { "rows".to_owned() } else { format!("rows_v{}", version.number) };
+        let hash = version.hash.chars().take(12).collect();
+        let active = if version.is_active { "active" } else { "" };
         [
-            own.number.to_string(),
+            version.number.to_string(),
             hash,
-            own.created.clone(),
+            version.created.clone(),
             format!("features.{table}"),
             active.into(),
         ]
     });
-    format!("{}\n", new_table(["version", "hash", "made (UTC)", "rows", ""], rows))
+    format!("{}\n", new_table(["version", "hash", "created (UTC)", "rows", ""], rows))
 }
 
 fn short_hash(definitions: &FeatureDefinitions) -> String {

@@ -1,10 +1,10 @@
-//! Commands of the program beside `run`: they print, and end.
+//! Commands of the program beside `run`: they print and end.
 //!
 //! # Layout
-//! - [`features`]: what is computed
-//! - [`set_back`]: a zone that a wrong clock pushed ahead
+//! - [`features`]: feature definitions and their versions
+//! - [`set_back`]: corrects a zone that a wrong clock pushed ahead
 
-/// What is computed: list, show, check, diff; and its versions.
+/// The command `features`: list, show, check and diff definitions, and manage their versions.
 pub mod features;
-/// Sets a zone back that a wrong clock pushed ahead.
+/// The command `set-back`, which corrects a zone that a wrong clock pushed ahead.
 pub mod set_back;

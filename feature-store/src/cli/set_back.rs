@@ -4,14 +4,14 @@ use telemetry::{ZoneId, time::parse_bound_ms};
 
 use crate::{FeatureStoreSettings, StoreError, set_back};
 
-/// `feature-store set-back`.
+/// Arguments of `feature-store set-back`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     feature-store set-back farm/bay-1\n  \
     feature-store set-back farm/bay-1 --after 2026-11-29T13:00:00Z\n\n\
-    Readings after that time are flagged `future` and stay in the file. What they kept out, above \
-    all readings that were flagged `late` because of them, is judged again, and the zone's feature \
-    rows and KPIs are computed again.")]
+    Readings after that time are flagged `future` and stay in the file. Readings that these kept \
+    out, above all those that were flagged `late` because of them, are flagged again. The zone's \
+    feature rows and KPIs are recomputed.")]
 pub struct SetBackCommand {
     /// The zone, as in farm/bay-1.
     zone: ZoneId,
@@ -21,10 +21,10 @@ pub struct SetBackCommand {
 }
 
 impl SetBackCommand {
-    /// Sets the zone back; prints the result as JSON.
+    /// Sets the zone back and prints the result as JSON.
     ///
     /// # Errors
-    /// As [`set_back`].
+    /// Fails as [`set_back`] does.
     pub fn run(self, settings: &FeatureStoreSettings) -> Result<(), StoreError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let after_ms = self.after.unwrap_or(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));

@@ -22,14 +22,14 @@ use crate::{
     store::ms_to_micros,
 };
 
-/// Hours of zones, by their start, ms.
+/// Periods by zone and start, ms.
 pub(super) type ZonePeriods = BTreeMap<ZoneId, BTreeMap<i64, TimePeriod>>;
 
-/// Hours that lie further apart are read by themselves: a table is in the order of time, nearly,
-/// and what is between them need not be read.
+/// Hours that lie further apart are read by separate queries: the table is nearly in the order of
+/// time, so the rows between them need not be read.
 const APART_HOURS_MAX: i64 = 14 * 24;
 
-/// Counts these hours from all of their readings, those that have moved to the lake included.
+/// Tallies these hours from all of their readings, including those in the lake.
 pub(super) fn count_readings(
     connection: &Connection,
     lake: &LakeReader,
@@ -39,15 +39,15 @@ pub(super) fn count_readings(
 ) -> Result<BTreeMap<ZoneId, HourTallies>, StoreError> {
     let mut counted = BTreeMap::new();
     let mut wanted: BTreeSet<(i64, &ZoneId)> = BTreeSet::new();
-    for (zone, own) in periods {
-        for period in own.values() {
-            // An hour of the clock may have parts of two hours of UTC.
+    for (zone, zone_periods) in periods {
+        for period in zone_periods.values() {
+            // A local hour may overlap two hours of UTC.
             let (first, last) = (period.start_ms, period.end_ms - 1);
             wanted.extend([first, last].map(|ms| (ms.div_euclid(HOUR_MS), zone)));
         }
     }
-    let wanted: Vec<(i64, &ZoneId)> = wanted.into_iter().collect();
-    for together in wanted.chunk_by(|a, b| b.0 - a.0 <= APART_HOURS_MAX) {
+    let sorted: Vec<(i64, &ZoneId)> = wanted.into_iter().collect();
+    for together in sorted.chunk_by(|a, b| b.0 - a.0 <= APART_HOURS_MAX) {
         count_span(connection, lake, periods, together, rules, time_zone, &mut counted)?;
     }
     Ok(counted)
@@ -82,16 +82,16 @@ fn count_span(
         wanted[0].0.saturating_mul(HOUR_MS),
         (wanted[wanted.len() - 1].0 + 1).saturating_mul(HOUR_MS),
     );
-    let zones: BTreeSet<&ZoneId> = wanted.iter().map(|(_, zone)| *zone).collect();
-    let zones: Vec<ZoneId> = zones.into_iter().cloned().collect();
+    let zone_set: BTreeSet<&ZoneId> = wanted.iter().map(|(_, zone)| *zone).collect();
+    let zones: Vec<ZoneId> = zone_set.into_iter().cloned().collect();
     let scope = FileScope {
         zones: Some(&zones),
         from_ms: Some(span_ms.0),
         to_ms: Some(span_ms.1 - 1),
         ..FileScope::default()
     };
-    let moved = lake.files_source_sql(connection, "readings", &scope)?;
-    let moved = moved.map_or_else(String::new, |files| {
+    let lake_files = lake.files_source_sql(connection, "readings", &scope)?;
+    let moved = lake_files.map_or_else(String::new, |files| {
         format!(
             "UNION ALL
              SELECT p.place, epoch_ms(l.event), l.value, l.quality
@@ -111,8 +111,8 @@ fn count_span(
     ))?;
     let mut count = |place: i64, readings: &mut Vec<Observation>| {
         let Some((zone, metric)) = names.get(place as usize) else { return };
-        let own = &periods[zone];
-        readings.retain(|reading| is_in_periods(own, reading.event_ms));
+        let zone_periods = &periods[zone];
+        readings.retain(|reading| is_in_periods(zone_periods, reading.event_ms));
         let hours = counted.entry(zone.clone()).or_default();
         hours::count_into_hours(hours, metric, readings.drain(..), rules, time_zone);
     };
@@ -144,7 +144,7 @@ fn is_in_periods(periods: &BTreeMap<i64, TimePeriod>, at_ms: i64) -> bool {
     periods.range(..=at_ms).next_back().is_some_and(|(_, period)| period.contains(at_ms))
 }
 
-/// Zone and metric by place in `counting_series`.
+/// Returns zone and metric by place in `counting_series`.
 fn read_series_names(connection: &Connection) -> Result<Vec<(ZoneId, SmolStr)>, StoreError> {
     let mut statement = connection
         .prepare("SELECT DISTINCT place, site, zone, metric FROM counting_series ORDER BY place")?;

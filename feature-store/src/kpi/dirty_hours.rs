@@ -6,20 +6,24 @@ use telemetry::ZoneId;
 use super::HOUR_MS;
 use crate::StoreError;
 
-/// Hours with readings that their KPIs do not know: written down in the
-/// transaction of the readings.
+/// Hours with readings that their KPIs do not include yet. They are stored in the transaction of
+/// the readings.
 #[derive(Debug, Default)]
 pub(crate) struct DirtyHours {
     hours: HashSet<(ZoneId, i64)>,
-    /// The last one noted: readings mostly follow one another.
+    /// The last noted hour, as consecutive readings mostly share it.
     last: Option<(ZoneId, i64)>,
 }
 
 impl DirtyHours {
-    /// Notes a reading.
+    /// Notes the hour of a reading.
     pub(crate) fn note_reading(&mut self, zone: &ZoneId, event_ms: i64) {
         let hour = event_ms.div_euclid(HOUR_MS);
-        if self.last.as_ref().is_some_and(|(own, at)| *at == hour && own == zone) {
+        if self
+            .last
+            .as_ref()
+            .is_some_and(|(last_zone, last_hour)| *last_hour == hour && last_zone == zone)
+        {
             return;
         }
         let key = (zone.clone(), hour);
@@ -27,7 +31,7 @@ impl DirtyHours {
         self.last = Some(key);
     }
 
-    /// Writes them down, in the transaction that is open.
+    /// Stores the hours in the open transaction.
     pub(crate) fn write_hours(&self, connection: &Connection) -> Result<(), StoreError> {
         if self.hours.is_empty() {
             return Ok(());

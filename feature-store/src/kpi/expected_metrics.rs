@@ -6,12 +6,12 @@ use telemetry::SmolStr;
 
 use super::hours::HourTallies;
 
-/// Which metrics of a zone are expected to have readings in an hour: those that had a valid
-/// one in the days before ([`EngineRules::expected_days`]). One that has never spoken, or was
+/// Metrics of a zone that are expected to have readings in an hour: those with a valid reading in
+/// the days before ([`KpiRules::expected_days`]). A metric that never had readings, or was
 /// removed long ago, is not expected.
 #[derive(Debug, Default)]
 pub(super) struct ExpectedMetrics {
-    /// The start of the newest hour with a valid reading, ms, by metric.
+    /// Start of the newest hour with a valid reading, UTC ms, by metric.
     last_valid_ms: BTreeMap<SmolStr, i64>,
     expected_ms: i64,
 }
@@ -21,7 +21,7 @@ impl ExpectedMetrics {
         Self { last_valid_ms: BTreeMap::new(), expected_ms: rules.expected_ms() }
     }
 
-    /// Notes that a metric had a valid reading in the hour that begins then.
+    /// Notes that a metric has a valid reading in the hour that begins at `start_ms`.
     pub(super) fn note_valid(&mut self, metric: &SmolStr, start_ms: i64) {
         match self.last_valid_ms.get_mut(metric) {
             Some(last_ms) => *last_ms = start_ms.max(*last_ms),
@@ -29,7 +29,7 @@ impl ExpectedMetrics {
         }
     }
 
-    /// The metrics that are expected in an hour, by what was noted of earlier ones.
+    /// Returns the metrics that are expected in an hour, from the earlier hours noted so far.
     fn expected_in_hour(&self, start_ms: i64) -> Vec<SmolStr> {
         let is_expected =
             |last_ms: i64| last_ms < start_ms && start_ms - last_ms <= self.expected_ms;
@@ -37,9 +37,9 @@ impl ExpectedMetrics {
         expected.map(|(metric, _)| metric.clone()).collect()
     }
 
-    /// Visits the hours from `from_ms` to that of `until_ms` in which metrics are expected, in
-    /// their order. `counted` are the hours that have readings; `valid` tells which metrics have
-    /// valid ones in such an hour.
+    /// Visits, in order, the hours from `from_ms` to that of `until_ms` in which metrics are
+    /// expected. `counted` has the hours with readings; `valid` returns the metrics with valid
+    /// readings in such an hour.
     pub(super) fn visit_hours(
         &mut self,
         (from_ms, until_ms): (i64, i64),
@@ -75,8 +75,8 @@ impl ExpectedMetrics {
     }
 }
 
-/// Adds to the hours of a whole history every metric that was expected and silent, up to the
-/// newest valid reading.
+/// Adds silent metrics to the hours of a whole history: those that were expected but had no
+/// reading, up to the newest valid reading.
 pub(super) fn add_silent_metrics(hours: &mut HourTallies, rules: &KpiRules, time_zone: &TimeZone) {
     let is_valid = |start_ms: &i64| hours[start_ms].1.valid_metrics().next().is_some();
     let Some(last_ms) = hours.keys().rev().copied().find(is_valid) else { return };

@@ -7,7 +7,8 @@ use telemetry::{SmolStr, ZoneId};
 use super::{count::ZonePeriods, gold_writer::timestamp_value};
 use crate::StoreError;
 
-/// A run of hours of one zone, from the start of its first hour to that of its last one, ms.
+/// A range of hours of one zone, from the start of the first hour to that of the last one, UTC
+/// ms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HourRange {
     pub(super) zone: ZoneId,
@@ -15,16 +16,16 @@ pub(super) struct HourRange {
     pub(super) until_ms: i64,
 }
 
-/// What `gold.hourly` has of a stretch and of the days before it.
+/// Contents of `gold.hourly` for a range of hours and the days before it.
 #[derive(Debug, Default)]
 pub(super) struct KnownHours {
-    /// The newest hour before the stretch with a valid reading, by metric.
+    /// Start of the newest hour before the range with a valid reading, UTC ms, by metric.
     pub(super) last_valid_ms: BTreeMap<SmolStr, i64>,
-    /// By hour and metric: whether it has a valid reading, and its data quality.
+    /// Whether there is a valid reading, and the data quality, by hour and metric.
     pub(super) hours: BTreeMap<i64, BTreeMap<SmolStr, (bool, f64)>>,
 }
 
-/// What is known of each stretch, in their order.
+/// Reads the known hours of each range, in the order of the ranges.
 pub(super) fn read_known_hours(
     connection: &Connection,
     stretches: &[HourRange],
@@ -58,8 +59,8 @@ pub(super) fn read_known_hours(
     )?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
-        let own = &mut known[row.get::<_, i64>(0)? as usize];
-        own.last_valid_ms.insert(row.get::<_, String>(1)?.into(), row.get(2)?);
+        let range = &mut known[row.get::<_, i64>(0)? as usize];
+        range.last_valid_ms.insert(row.get::<_, String>(1)?.into(), row.get(2)?);
     }
     let mut statement = connection.prepare(
         "SELECT s.n, g.metric, epoch_ms(g.hour), coalesce(g.valid_share > 0, false), g.quality
@@ -70,14 +71,14 @@ pub(super) fn read_known_hours(
     )?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
-        let own = &mut known[row.get::<_, i64>(0)? as usize];
-        let hour = own.hours.entry(row.get(2)?).or_default();
+        let range = &mut known[row.get::<_, i64>(0)? as usize];
+        let hour = range.hours.entry(row.get(2)?).or_default();
         hour.insert(row.get::<_, String>(1)?.into(), (row.get(3)?, row.get(4)?));
     }
     Ok(known)
 }
 
-/// Makes the temporary table `days_now` of some days, numbered in the order of zones and time.
+/// Creates the temporary table `days_now` of some days, in the order of zones and time.
 fn create_days_table(connection: &Connection, days: &ZonePeriods) -> Result<(), StoreError> {
     connection.execute_batch(
         "CREATE OR REPLACE TEMP TABLE days_now (
@@ -91,7 +92,7 @@ fn create_days_table(connection: &Connection, days: &ZonePeriods) -> Result<(), 
     Ok(appender.flush()?)
 }
 
-/// The hours of these days that have readings and whose tally was not kept.
+/// Returns the hours of these days that have readings but no stored tally.
 pub(super) fn find_hours_without_tally(
     connection: &Connection,
     days: &ZonePeriods,
@@ -109,8 +110,8 @@ pub(super) fn find_hours_without_tally(
     Ok(hours.collect::<duckdb::Result<_>>()?)
 }
 
-/// What hours say of these days: the kept tallies in their order, and every metric that any
-/// hour has a row of.
+/// Returns, for each of these days, the stored tallies in order, and every metric that has a row
+/// in any hour.
 pub(super) fn read_day_tallies(
     connection: &Connection,
     days: &ZonePeriods,
@@ -148,7 +149,7 @@ pub(super) fn read_day_tallies(
     Ok(all)
 }
 
-/// The data quality of each metric that these days have a row of.
+/// Returns the data quality of each metric that has a row for these days.
 pub(super) fn read_known_days(
     connection: &Connection,
     days: &ZonePeriods,
@@ -167,12 +168,14 @@ pub(super) fn read_known_days(
     Ok(known)
 }
 
-/// Every period with its zone.
+/// Iterates over all periods with their zones.
 pub(super) fn iter_periods(periods: &ZonePeriods) -> impl Iterator<Item = (&ZoneId, &TimePeriod)> {
-    periods.iter().flat_map(|(zone, own)| own.values().map(move |period| (zone, period)))
+    periods
+        .iter()
+        .flat_map(|(zone, zone_periods)| zone_periods.values().map(move |period| (zone, period)))
 }
 
-/// The zone of a row that begins with its site and name.
+/// Reads the zone of a row that begins with site and zone name.
 pub(super) fn zone_from_row(row: &duckdb::Row<'_>) -> duckdb::Result<ZoneId> {
     Ok(ZoneId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?))
 }

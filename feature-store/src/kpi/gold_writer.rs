@@ -8,9 +8,9 @@ use telemetry::{SmolStr, ZoneId};
 use super::hours::{self, HourTallies};
 use crate::{StoreError, store::ms_to_micros};
 
-/// The KPIs of a zone that had none: every hour and every day of a history, silent ones
-/// included. The tallies of hours from `kept_ms` on are kept, and all of them where
-/// `is_final`, since the readings are not.
+/// Writes the KPIs of a zone that has none yet: every hour and day of a history, including silent
+/// ones. Stores the tallies of hours from `kept_ms` on, or all of them if `is_final`, because the
+/// readings are not stored then.
 pub(crate) fn write_zone_kpis(
     connection: &Connection,
     zone: &ZoneId,
@@ -29,8 +29,8 @@ pub(crate) fn write_zone_kpis(
     }
     gold.finish()?;
     let mut open = connection.appender_to_db("kpi_hours", "meta")?;
-    let kept_ms = if is_final { i64::MIN } else { kept_ms };
-    for (period, tally) in hours.range(kept_ms..).map(|(_, hour)| hour) {
+    let tallies_from_ms = if is_final { i64::MIN } else { kept_ms };
+    for (period, tally) in hours.range(tallies_from_ms..).map(|(_, hour)| hour) {
         append_open_tally(&mut open, zone, *period, tally, is_final)?;
     }
     open.flush()?;
@@ -57,7 +57,7 @@ pub(super) fn append_open_tally(
     Ok(())
 }
 
-/// The four tables of `gold`, written to.
+/// Appenders of the four tables of `gold`.
 pub(super) struct GoldWriter<'a> {
     tables: [Appender<'a>; 4],
 }
@@ -87,7 +87,7 @@ impl<'a> GoldWriter<'a> {
         append_period(metrics, zones, zone, kpis)
     }
 
-    /// Rows of metrics that were silent in an hour that has others.
+    /// Appends rows of silent metrics to an hour that has rows of others.
     pub(super) fn append_silent_hour(
         &mut self,
         silent: &SilentPeriod,
@@ -96,7 +96,7 @@ impl<'a> GoldWriter<'a> {
         append_silent_metrics(&mut self.tables[0], silent, rules)
     }
 
-    /// The same of a day.
+    /// Appends rows of silent metrics to a day that has rows of others.
     pub(super) fn append_silent_day(
         &mut self,
         silent: &SilentPeriod,
@@ -110,37 +110,37 @@ impl<'a> GoldWriter<'a> {
     }
 }
 
-/// A period, counted before, in which further metrics were expected and silent.
+/// A period, counted earlier, in which further metrics were expected but silent.
 #[derive(Debug)]
 pub(super) struct SilentPeriod {
     pub(super) zone: ZoneId,
     pub(super) period: TimePeriod,
     pub(super) metrics: Vec<SmolStr>,
-    /// The data quality of the zone with them.
+    /// Data quality of the zone including them.
     pub(super) quality: f64,
 }
 
 impl SilentPeriod {
-    /// Of the metrics that are expected beside those that have a data quality already; none
-    /// where there are no further ones.
+    /// Takes the expected metrics that have no data quality yet; returns `None` if there are
+    /// none.
     pub(super) fn new(
         zone: &ZoneId,
         period: TimePeriod,
         expected: &[SmolStr],
         known: Option<&BTreeMap<SmolStr, f64>>,
     ) -> Option<Self> {
-        let is_known = |metric: &SmolStr| known.is_some_and(|own| own.contains_key(metric));
+        let is_known = |metric: &SmolStr| known.is_some_and(|known| known.contains_key(metric));
         let metrics: Vec<SmolStr> =
             expected.iter().filter(|metric| !is_known(metric)).cloned().collect();
-        let sum: f64 = known.map_or(0.0, |own| own.values().sum());
+        let sum: f64 = known.map_or(0.0, |known| known.values().sum());
         let all = metrics.len() + known.map_or(0, BTreeMap::len);
         let quality = sum / all.max(1) as f64;
         (!metrics.is_empty()).then(|| Self { zone: zone.clone(), period, metrics, quality })
     }
 }
 
-/// Sets the data quality of zones in periods that have got silent metrics, and makes the rows
-/// of zones that had none.
+/// Updates the data quality of zones in periods with new silent metrics, and inserts missing zone
+/// rows.
 pub(super) fn write_silent_zones(
     connection: &Connection,
     silent: &[SilentPeriod],
@@ -187,8 +187,8 @@ fn append_period(
 ) -> Result<(), StoreError> {
     let [site, name] = [zone.site.as_str(), zone.zone.as_str()];
     let [start, end] = [kpis.period.start_ms, kpis.period.end_ms].map(timestamp_value);
-    for (metric, own) in &kpis.metrics {
-        append_metric(metrics, zone, metric, &start, own)?;
+    for (metric, metric_kpis) in &kpis.metrics {
+        append_metric(metrics, zone, metric, &start, metric_kpis)?;
     }
     let PeriodKpis { comfort, quality, light_h, occupied_share, .. } = kpis;
     zones.append_row(params![site, name, start, end, comfort, quality, light_h, occupied_share])?;
@@ -200,27 +200,27 @@ fn append_metric(
     zone: &ZoneId,
     metric: &SmolStr,
     start: &duckdb::types::Value,
-    own: &MetricKpis,
+    kpis: &MetricKpis,
 ) -> Result<(), StoreError> {
     Ok(metrics.append_row(params![
         zone.site.as_str(),
         zone.zone.as_str(),
         metric.as_str(),
         start,
-        own.count,
-        own.valid_share,
-        own.min,
-        own.mean,
-        own.max,
-        own.std,
-        own.completeness,
-        own.gap_max_s,
-        own.comfort,
-        own.quality
+        kpis.count,
+        kpis.valid_share,
+        kpis.min,
+        kpis.mean,
+        kpis.max,
+        kpis.std,
+        kpis.completeness,
+        kpis.gap_max_s,
+        kpis.comfort,
+        kpis.quality
     ])?)
 }
 
-/// A time as appenders take it.
+/// Converts a time to a value for appenders.
 pub(super) fn timestamp_value(ms: i64) -> duckdb::types::Value {
     duckdb::types::Value::Timestamp(duckdb::types::TimeUnit::Microsecond, ms_to_micros(ms))
 }

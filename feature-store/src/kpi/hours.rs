@@ -6,11 +6,10 @@ use telemetry::{QualityFlag, SmolStr};
 
 use super::expected_metrics::add_silent_metrics;
 
-/// The hours of a zone, by their start, ms.
+/// Hours of a zone by their start, UTC ms.
 pub(crate) type HourTallies = BTreeMap<i64, (TimePeriod, ZoneTally)>;
 
-/// Counts the readings of one metric, in the order of event time, into hours.
-/// Copies of a reading are no readings.
+/// Counts the readings of one metric, in the order of event time, into hours. Skips duplicates.
 pub(crate) fn count_into_hours(
     hours: &mut HourTallies,
     metric: &str,
@@ -18,21 +17,24 @@ pub(crate) fn count_into_hours(
     rules: &KpiRules,
     time_zone: &TimeZone,
 ) {
-    let mut readings = readings.filter(|own| own.quality != QualityFlag::Duplicate).peekable();
-    while let Some(first) = readings.peek() {
+    let mut unique_readings =
+        readings.filter(|reading| reading.quality != QualityFlag::Duplicate).peekable();
+    while let Some(first) = unique_readings.peek() {
         let Some(period) = TimePeriod::local_hour(first.event_ms, time_zone) else {
-            // Beyond the calendar: no hour has it.
-            readings.next();
+            // Beyond the calendar, so no hour contains it.
+            unique_readings.next();
             continue;
         };
         let (_, tally) =
             hours.entry(period.start_ms).or_insert_with(|| (period, ZoneTally::default()));
-        let of_hour = std::iter::from_fn(|| readings.next_if(|own| period.contains(own.event_ms)));
+        let of_hour = std::iter::from_fn(|| {
+            unique_readings.next_if(|reading| period.contains(reading.event_ms))
+        });
         tally.add_readings(metric, of_hour, rules);
     }
 }
 
-/// The days of these hours, as far as they are there.
+/// Merges these hours into days.
 pub(super) fn merge_into_days(
     hours: &HourTallies,
     rules: &KpiRules,
@@ -47,12 +49,12 @@ pub(super) fn merge_into_days(
     days
 }
 
-/// One metric's readings from one device or several: times, values, qualities,
-/// each in the order of event time.
+/// Times, values and qualities of one metric from one device or several, each in the order of
+/// event time.
 pub(crate) type ReadingSlices<'a> = (&'a [i64], &'a [f64], &'a [QualityFlag]);
 
-/// The hours of a whole history, given by metric; with those in which an expected metric, or
-/// the whole zone, is silent.
+/// Tallies the hours of a whole history, given by metric, including hours in which an expected
+/// metric or the whole zone is silent.
 pub(crate) fn tally_history(
     metrics: &BTreeMap<SmolStr, Vec<ReadingSlices<'_>>>,
     rules: &KpiRules,
@@ -63,8 +65,8 @@ pub(crate) fn tally_history(
         if let [(event_ms, values, qualities)] = devices[..]
             && event_ms.is_sorted()
         {
-            let readings = event_ms.iter().zip(values).zip(qualities);
-            let readings = readings.map(|((event_ms, value), quality)| Observation {
+            let columns = event_ms.iter().zip(values).zip(qualities);
+            let readings = columns.map(|((event_ms, value), quality)| Observation {
                 event_ms: *event_ms,
                 value: *value,
                 quality: *quality,

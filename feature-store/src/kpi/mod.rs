@@ -1,24 +1,22 @@
-//! KPIs of zones by the hour and by the local day: made by
-//! [`agronomy::kpi`], kept in `gold`.
+//! KPIs of zones by hour and by local day, computed by [`agronomy::kpi`] and stored in `gold`.
 //!
-//! An hour whose readings changed is noted in the transaction that changed
-//! them, and counted again from all of its readings, in silver and in the lake, in
-//! one further transaction, with its day: so late readings are in whatever their age
-//! and order, and a crash loses nothing. KPIs outlive the readings.
+//! The transaction that changes the readings of an hour also marks the hour. One further
+//! transaction counts it again from all of its readings, in silver and in the lake, together with
+//! its day. So late readings are included whatever their age and order, and a crash loses
+//! nothing. KPIs outlive the readings.
 //!
-//! Every hour of a zone's clock has a row for each metric that was expected in it:
-//! one that had a valid reading in the days before. A silent one has completeness 0.
+//! Every local hour of a zone has a row for each metric that was expected in it: one that had a
+//! valid reading in the days before. A silent one has completeness 0.
 //!
 //! # Layout
-//! - `periods.sql`: the tables of hours and days; `schema.sql`, `zones.sql`: what is kept to
-//!   make them
-//! - `touched`: which hours have readings that their KPIs do not know
-//! - `refresh`: what of it is counted next, and put in the place of what was
-//! - `count`: the readings of hours, from silver and the lake
-//! - `silence`: which metrics are expected in an hour
-//! - `gold`: hours and days that are there already
+//! - `periods.sql`: tables of hours and days; `schema.sql`, `zones.sql`: state for computing them
+//! - `dirty_hours`: hours with readings that their KPIs do not include yet
+//! - `refresh`: counts the next dirty hours and replaces their rows
+//! - `count`: tallies of hours, from silver and the lake
+//! - `expected_metrics`: metrics that are expected in an hour
+//! - `gold_reader`: existing hours and days
 //! - `hours`: from readings to the hours and days of a zone
-//! - `write`: hours and days into `gold`
+//! - `gold_writer`: hours and days into `gold`
 //! - `read`: [`KpiQuery`] → [`ZoneKpis`]
 
 mod count;
@@ -41,10 +39,10 @@ pub(crate) use refresh::KpiRefresher;
 
 use crate::StoreError;
 
-/// Milliseconds of an hour of UTC.
+/// Milliseconds of an hour.
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 
-/// Makes the tables. In files of before, `gold.hourly` was a view.
+/// Creates the tables. In earlier files, `gold.hourly` was a view.
 pub(crate) fn create_tables(connection: &Connection) -> Result<(), StoreError> {
     let views: u64 = connection.query_row(
         "SELECT count(*) FROM duckdb_views() WHERE schema_name = 'gold' AND view_name = 'hourly'",
@@ -55,8 +53,8 @@ pub(crate) fn create_tables(connection: &Connection) -> Result<(), StoreError> {
         connection.execute_batch("DROP VIEW gold.hourly")?;
     }
     for (length, start) in [("hourly", "hour"), ("daily", "day_start")] {
-        let periods = include_str!("periods.sql");
-        let periods = periods.replace("{length}", length).replace("{start}", start);
+        let template = include_str!("periods.sql");
+        let periods = template.replace("{length}", length).replace("{start}", start);
         connection.execute_batch(&periods)?;
     }
     connection.execute_batch(include_str!("schema.sql"))?;

@@ -1,7 +1,7 @@
--- KPIs of zones. `hour` and `day_start` are the first moment, UTC; an hour is one of the site's
--- clock, a day runs from midnight to midnight there.
+-- KPIs of zones. `hour` and `day_start` are the start, UTC. An hour is an hour of the site's local
+-- time, a day runs from local midnight to midnight.
 
--- Once for each length of a period: {length} is `hourly`, {start} `hour`; or `daily`, `day_start`.
+-- Runs once for each length of a period: {length} is `hourly`, {start} `hour`; or `daily`, `day_start`.
 
 CREATE TABLE IF NOT EXISTS gold.{length} (
     site VARCHAR NOT NULL,
@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS gold.{length} (
     comfort DOUBLE,
     quality DOUBLE NOT NULL
 );
--- What is said of a zone as a whole.
+-- KPIs of a zone as a whole.
 CREATE TABLE IF NOT EXISTS gold.{length}_zones (
     site VARCHAR NOT NULL,
     zone VARCHAR NOT NULL,

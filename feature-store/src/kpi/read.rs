@@ -6,36 +6,36 @@ use telemetry::{SmolStr, ZoneId};
 
 use crate::{StoreError, store::ms_to_micros};
 
-/// How long a period is.
+/// Length of a period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PeriodLength {
-    /// An hour of the site's clock.
+    /// An hour of the site's local time.
     #[default]
     Hour,
     /// A day at the site, from midnight to midnight.
     Day,
 }
 
-/// Which KPIs to take.
+/// Selects KPIs.
 #[derive(Clone, Debug)]
 pub struct KpiQuery {
     /// The zone.
     pub zone: ZoneId,
     /// Hours or days.
     pub length: PeriodLength,
-    /// Periods that begin at this time, UTC ms, or later.
+    /// Earliest start of a period, UTC ms, included.
     pub from_ms: Option<i64>,
-    /// Periods that begin before this time, UTC ms.
+    /// Latest start of a period, UTC ms, excluded.
     pub to_ms: Option<i64>,
-    /// The newest so many periods.
+    /// Largest number of periods; the newest are taken.
     pub limit: usize,
 }
 
-/// The KPIs of a zone over one period.
+/// KPIs of a zone over one period.
 pub type ZoneKpis = PeriodKpis;
 
-/// KPIs of one zone, newest first.
+/// Reads the KPIs of one zone, newest period first.
 pub(crate) fn read_kpis(
     connection: &Connection,
     query: &KpiQuery,
@@ -83,7 +83,7 @@ pub(crate) fn read_kpis(
     let mut found =
         statement.query(params![site, name, ms_to_micros(*first), ms_to_micros(*last)])?;
     while let Some(row) = found.next()? {
-        let own = MetricKpis {
+        let metric_kpis = MetricKpis {
             count: row.get(2)?,
             valid_share: row.get(3)?,
             min: row.get(4)?,
@@ -96,7 +96,7 @@ pub(crate) fn read_kpis(
             quality: row.get(11)?,
         };
         if let Some(kpis) = all.get_mut(&row.get(0)?) {
-            kpis.metrics.insert(SmolStr::from(row.get::<_, String>(1)?), own);
+            kpis.metrics.insert(SmolStr::from(row.get::<_, String>(1)?), metric_kpis);
         }
     }
     Ok(all.into_values().rev().collect())

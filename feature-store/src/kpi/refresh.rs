@@ -1,3 +1,4 @@
+use crate::settings::engine_error;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -24,34 +25,33 @@ use super::{
 use crate::{FeatureStoreSettings, StoreError, lake::LakeReader};
 
 const DAY_MS: i64 = 24 * HOUR_MS;
-/// Tallies of hours are kept for so many days behind a zone's newest reading: a new reading
-/// is mostly of those days, and theirs need not be counted again.
+/// Days behind a zone's newest reading for which tallies of hours are stored. Most new readings
+/// belong to these days, whose hours then need not be counted again.
 const TALLY_DAYS: i64 = 8;
-/// So much of a zone's clock is looked at for silent metrics at once.
+/// Longest span of a zone's clock that is searched for silent metrics at once, ms.
 const CLOCK_MS_MAX: i64 = 31 * DAY_MS;
-/// Hours with readings in a lake that cannot be read are tried again after so long.
+/// Time after which hours with readings in an unreadable lake are tried again.
 const LAKE_RETRY_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Counts hours with new readings, and their days; makes rows of silent metrics as time
-/// passes.
+/// Counts hours with new readings, and their days. Adds rows of silent metrics as time passes.
 #[derive(Debug)]
 pub(crate) struct KpiRefresher {
     rules: KpiRules,
     pub(crate) time_zone: TimeZone,
     lake: LakeReader,
     lake_retry_at: Option<Instant>,
-    /// For how long behind a zone's newest reading tallies are kept.
+    /// How long tallies are stored, counted back from a zone's newest reading, ms.
     tallies_ms: i64,
 }
 
-/// How far a zone has come.
+/// Clock and KPI state of a zone.
 #[derive(Debug, Default)]
 struct ZoneClock {
-    /// Time at the zone, UTC ms: its newest valid reading, or now where it is live.
+    /// Present time of the zone, UTC ms: its newest valid reading, or now for a live zone.
     clock_ms: Option<i64>,
-    /// The start of the hour up to which silent metrics have their rows.
+    /// Start of the hour up to which silent metrics have rows, UTC ms.
     complete_until_ms: Option<i64>,
-    /// The start of the oldest hour that is left to be counted later.
+    /// Start of the oldest dirty hour that is left for a later run, UTC ms.
     next_dirty_ms: Option<i64>,
 }
 
@@ -59,21 +59,21 @@ impl KpiRefresher {
     pub(crate) fn new(settings: &FeatureStoreSettings) -> Result<Self, StoreError> {
         Ok(Self {
             rules: settings.kpi.rules.clone(),
-            time_zone: settings.engine.time_zone()?,
+            time_zone: settings.engine.time_zone().map_err(engine_error)?,
             lake: LakeReader::new(settings)?,
             lake_retry_at: None,
             tallies_ms: TALLY_DAYS * DAY_MS,
         })
     }
 
-    /// From which time on tallies are kept, given a zone's newest reading.
+    /// Returns the time from which tallies are stored, given a zone's newest reading.
     pub(crate) fn tallies_kept_from_ms(&self, newest_ms: Option<i64>) -> i64 {
         newest_ms.unwrap_or(i64::MIN).saturating_sub(self.tallies_ms)
     }
 
-    /// Counts at most so many hours that have changed, the oldest first, in one transaction;
-    /// how many it were. `now_ms` is the wall clock, by which time passes for live zones that
-    /// are silent, where all that they have sent is in.
+    /// Counts at most `hours_max` dirty hours, the oldest first, in one transaction, and returns
+    /// their number. `now_ms` is the wall clock, by which time passes for live zones that are
+    /// silent; pass it only once all their reports have been ingested.
     pub(crate) fn run(
         &mut self,
         connection: &mut Connection,
@@ -86,9 +86,9 @@ impl KpiRefresher {
                     self.lake_retry_at = None;
                     return Ok(hours);
                 }
-                // Hours whose readings cannot all be read stay as they are, and noted.
+                // Hours whose readings cannot all be read stay unchanged, and marked.
                 Err(error) => {
-                    tracing::warn!(%error, "KPIs of hours with readings in the lake are counted later");
+                    tracing::warn!(%error, "KPIs of hours with readings in the lake will be counted later");
                     self.lake_retry_at = Some(Instant::now() + LAKE_RETRY_INTERVAL);
                 }
             }
@@ -119,8 +119,8 @@ impl KpiRefresher {
         let mut counted =
             count_readings(&transaction, &self.lake, &periods, &self.rules, &self.time_zone)?;
         let mut silent: Vec<SilentPeriod> = Vec::new();
-        for (stretch, known) in stretches.iter().zip(known) {
-            self.add_silent_metrics(stretch, &known, &mut counted, &mut silent);
+        for (stretch, known_hours) in stretches.iter().zip(known) {
+            self.add_silent_metrics(stretch, &known_hours, &mut counted, &mut silent);
         }
         self.replace_hours(&transaction, &counted, &silent)?;
         let days = self.replace_days(&transaction, &counted)?;
@@ -138,8 +138,8 @@ impl KpiRefresher {
         Ok(if is_all { dirty.len() } else { hours_max })
     }
 
-    /// Adds the hours that time has passed over since they were last looked at, for as many
-    /// zones as there is room for; up to which hour each of them is complete then.
+    /// Adds the hours over which time has passed since the last run, for as many zones as the
+    /// limit allows. Returns the hour up to which each of them is complete then.
     fn add_clock_ranges(
         &self,
         zones: &BTreeMap<ZoneId, ZoneClock>,
@@ -147,11 +147,11 @@ impl KpiRefresher {
         stretches: &mut Vec<HourRange>,
     ) -> BTreeMap<ZoneId, i64> {
         let mut completed = BTreeMap::new();
-        for (zone, own) in zones {
-            // What is counted later is looked at then.
-            let (Some(clock_ms), None) = (own.clock_ms, own.next_dirty_ms) else { continue };
+        for (zone, clock) in zones {
+            // An hour that is left for later is completed then.
+            let (Some(clock_ms), None) = (clock.clock_ms, clock.next_dirty_ms) else { continue };
             let Some(hour) = TimePeriod::local_hour(clock_ms, &self.time_zone) else { continue };
-            let until_ms = match own.complete_until_ms {
+            let until_ms = match clock.complete_until_ms {
                 Some(since_ms) if since_ms >= hour.start_ms => continue,
                 Some(since_ms) => {
                     let until_ms = hour.start_ms.min(since_ms.saturating_add(CLOCK_MS_MAX));
@@ -170,8 +170,8 @@ impl KpiRefresher {
         completed
     }
 
-    /// The hours of the clock that these hours of UTC have parts of, less those whose readings
-    /// were not kept.
+    /// Returns the local hours that overlap these UTC hours, except those whose readings were not
+    /// stored.
     fn periods_to_count(
         &self,
         connection: &Connection,
@@ -179,12 +179,12 @@ impl KpiRefresher {
     ) -> Result<ZonePeriods, StoreError> {
         let mut periods = ZonePeriods::new();
         for (zone, hour) in dirty {
-            let own = periods.entry(zone.clone()).or_default();
+            let zone_periods = periods.entry(zone.clone()).or_default();
             for at_ms in
                 [hour.saturating_mul(HOUR_MS), hour.saturating_add(1).saturating_mul(HOUR_MS) - 1]
             {
                 if let Some(period) = TimePeriod::local_hour(at_ms, &self.time_zone) {
-                    own.insert(period.start_ms, period);
+                    zone_periods.insert(period.start_ms, period);
                 }
             }
         }
@@ -194,14 +194,14 @@ impl KpiRefresher {
         )?;
         let mut found = statement.query([])?;
         while let Some(row) = found.next()? {
-            if let Some(own) = periods.get_mut(&zone_from_row(row)?) {
-                own.remove(&row.get(2)?);
+            if let Some(zone_periods) = periods.get_mut(&zone_from_row(row)?) {
+                zone_periods.remove(&row.get(2)?);
             }
         }
         Ok(periods)
     }
 
-    /// The hours in which metrics are expected because of readings in the hours to be counted.
+    /// Adds the hours in which metrics are expected because of readings in the dirty hours.
     fn add_dirty_ranges(
         &self,
         periods: &ZonePeriods,
@@ -209,13 +209,13 @@ impl KpiRefresher {
         stretches: &mut Vec<HourRange>,
     ) {
         for (zone, period) in iter_periods(periods) {
-            let Some(own) = zones.get(zone) else { continue };
-            // No zone is expected to have sent what is in the future by its clock.
-            let Some(clock_ms) = own.clock_ms else { continue };
+            let Some(clock) = zones.get(zone) else { continue };
+            // No zone is expected to have sent readings beyond its own clock.
+            let Some(clock_ms) = clock.clock_ms else { continue };
             let start_ms = period.start_ms;
             let mut until_ms = clock_ms.min(start_ms.saturating_add(self.rules.expected_ms()));
-            if let Some(next_ms) = own.next_dirty_ms.filter(|next_ms| *next_ms > start_ms) {
-                // From there on it is looked at when that hour is counted.
+            if let Some(next_ms) = clock.next_dirty_ms.filter(|next_ms| *next_ms > start_ms) {
+                // Later hours are handled when that hour is counted.
                 until_ms = until_ms.min(next_ms - 1);
             }
             if until_ms >= start_ms {
@@ -224,7 +224,7 @@ impl KpiRefresher {
         }
     }
 
-    /// Adds metrics that were expected and silent: to hours that are counted now, and to others.
+    /// Adds metrics that were expected but silent, to hours that are counted now and to others.
     fn add_silent_metrics(
         &self,
         stretch: &HourRange,
@@ -234,14 +234,17 @@ impl KpiRefresher {
     ) {
         let HourRange { zone, from_ms, until_ms } = stretch;
         let none = HourTallies::new();
-        let own = counted.get(zone).unwrap_or(&none);
-        let starts = own.keys().chain(known.hours.keys()).copied().collect();
+        let zone_hours = counted.get(zone).unwrap_or(&none);
+        let starts = zone_hours.keys().chain(known.hours.keys()).copied().collect();
         let valid = |start_ms: i64| -> Vec<SmolStr> {
-            if let Some((_, tally)) = own.get(&start_ms) {
+            if let Some((_, tally)) = zone_hours.get(&start_ms) {
                 return tally.valid_metrics().cloned().collect();
             }
             let metrics = known.hours.get(&start_ms).into_iter().flatten();
-            metrics.filter(|(_, own)| own.0).map(|(metric, _)| metric.clone()).collect()
+            metrics
+                .filter(|(_, (has_valid, _))| *has_valid)
+                .map(|(metric, _)| metric.clone())
+                .collect()
         };
         let mut expected_metrics = ExpectedMetrics::new(&self.rules);
         for (metric, last_ms) in &known.last_valid_ms {
@@ -253,19 +256,19 @@ impl KpiRefresher {
             found.push((period, expected.to_vec()));
         });
         for (period, expected) in found {
-            let hour = counted.get_mut(zone).and_then(|own| own.get_mut(&period.start_ms));
+            let hour = counted.get_mut(zone).and_then(|hours| hours.get_mut(&period.start_ms));
             if let Some((_, tally)) = hour {
                 expected.iter().for_each(|metric| tally.expect_metric(metric));
                 continue;
             }
-            let known = known.hours.get(&period.start_ms).map(|metrics| {
+            let known_qualities = known.hours.get(&period.start_ms).map(|metrics| {
                 metrics.iter().map(|(metric, (_, quality))| (metric.clone(), *quality)).collect()
             });
-            silent.extend(SilentPeriod::new(zone, period, &expected, known.as_ref()));
+            silent.extend(SilentPeriod::new(zone, period, &expected, known_qualities.as_ref()));
         }
     }
 
-    /// Puts counted hours in the place of what was, and adds rows of silent metrics to others.
+    /// Replaces counted hours, and adds rows of silent metrics to others.
     fn replace_hours(
         &self,
         connection: &Connection,
@@ -297,15 +300,15 @@ impl KpiRefresher {
                 gold.append_hour(zone, &tally.compute_kpis(*period, &self.rules))?;
             }
         }
-        for own in silent {
-            gold.append_silent_hour(own, &self.rules)?;
+        for silent_hour in silent {
+            gold.append_silent_hour(silent_hour, &self.rules)?;
         }
         tallies.flush()?;
         gold.finish()?;
         write_silent_zones(connection, silent, ("gold.hourly_zones", "hour"))
     }
 
-    /// Merges the days of counted hours again; which days these are.
+    /// Merges the days of counted hours again, and returns these days.
     fn replace_days(
         &self,
         connection: &Connection,
@@ -313,13 +316,13 @@ impl KpiRefresher {
     ) -> Result<ZonePeriods, StoreError> {
         let mut days = ZonePeriods::new();
         for (zone, hours) in counted {
-            let own = days.entry(zone.clone()).or_default();
+            let zone_days = days.entry(zone.clone()).or_default();
             let of_hours =
                 hours.keys().filter_map(|ms| TimePeriod::local_day(*ms, &self.time_zone));
-            own.extend(of_hours.map(|day| (day.start_ms, day)));
+            zone_days.extend(of_hours.map(|day| (day.start_ms, day)));
         }
         let all = days.clone();
-        // Of hours that were counted long ago the tallies are made again.
+        // Hours that were counted long ago have no tally, so they are counted again.
         let mut again = ZonePeriods::new();
         for (zone, start_ms) in find_hours_without_tally(connection, &days)? {
             if let Some(period) = TimePeriod::local_hour(start_ms, &self.time_zone) {
@@ -329,15 +332,15 @@ impl KpiRefresher {
         let found = count_readings(connection, &self.lake, &again, &self.rules, &self.time_zone)?;
         let mut tallies = connection.appender_to_db("kpi_hours", "meta")?;
         for (zone, period) in iter_periods(&again) {
-            match found.get(zone).and_then(|own| own.get(&period.start_ms)) {
+            match found.get(zone).and_then(|hours| hours.get(&period.start_ms)) {
                 Some((period, tally)) => {
                     append_open_tally(&mut tallies, zone, *period, tally, false)?;
                 }
-                // Its readings are gone, and so the day stays as it was counted with them.
+                // Its readings have been deleted, so the day stays as it was counted with them.
                 None => {
                     let day = TimePeriod::local_day(period.start_ms, &self.time_zone);
-                    if let (Some(own), Some(day)) = (days.get_mut(zone), day) {
-                        own.remove(&day.start_ms);
+                    if let (Some(zone_days), Some(day)) = (days.get_mut(zone), day) {
+                        zone_days.remove(&day.start_ms);
                     }
                 }
             }
@@ -364,7 +367,7 @@ impl KpiRefresher {
         Ok(all)
     }
 
-    /// Adds rows of metrics that are silent to days without counted hours.
+    /// Adds rows of silent metrics to days without counted hours.
     fn add_silent_days(
         &self,
         connection: &Connection,
@@ -373,7 +376,7 @@ impl KpiRefresher {
     ) -> Result<(), StoreError> {
         let mut days = ZonePeriods::new();
         let mut metrics: BTreeMap<(ZoneId, i64), BTreeSet<SmolStr>> = BTreeMap::new();
-        for SilentPeriod { zone, period, metrics: own, .. } in silent {
+        for SilentPeriod { zone, period, metrics: silent_metrics, .. } in silent {
             let Some(day) = TimePeriod::local_day(period.start_ms, &self.time_zone) else {
                 continue;
             };
@@ -381,7 +384,10 @@ impl KpiRefresher {
                 continue;
             }
             days.entry(zone.clone()).or_default().insert(day.start_ms, day);
-            metrics.entry((zone.clone(), day.start_ms)).or_default().extend(own.iter().cloned());
+            metrics
+                .entry((zone.clone(), day.start_ms))
+                .or_default()
+                .extend(silent_metrics.iter().cloned());
         }
         let known = read_known_days(connection, &days)?;
         let mut silent_days = Vec::new();
@@ -399,7 +405,7 @@ impl KpiRefresher {
     }
 }
 
-/// Stretches that overlap or follow one another become one.
+/// Merges ranges that overlap or follow one another.
 fn merge_ranges(mut stretches: Vec<HourRange>) -> Vec<HourRange> {
     stretches.sort_by(|a, b| (&a.zone, a.from_ms).cmp(&(&b.zone, b.from_ms)));
     let mut merged: Vec<HourRange> = Vec::new();
@@ -417,8 +423,9 @@ fn merge_ranges(mut stretches: Vec<HourRange>) -> Vec<HourRange> {
     merged
 }
 
-/// Which hours to count now, the oldest first: also as the temporary table `refreshed`, of all
-/// that there are, `countable`. Without the lake, hours of days that are in it are neither.
+/// Selects the dirty hours to count now, the oldest first. They are also in the temporary table
+/// `refreshed`; all dirty hours are in `countable`. Without the lake, both exclude hours of days
+/// that are in it.
 fn select_dirty_hours(
     connection: &Connection,
     hours_max: usize,
@@ -445,7 +452,7 @@ fn select_dirty_hours(
     Ok(hours.collect::<duckdb::Result<_>>()?)
 }
 
-/// How far every zone has come.
+/// Reads the clock of every zone.
 fn read_zone_clocks(
     connection: &Connection,
     now_ms: Option<i64>,
@@ -465,9 +472,9 @@ fn read_zone_clocks(
     )?;
     let zones = statement.query_map([], |row| {
         let newest_ms: Option<i64> = row.get(2)?;
-        let now_ms = now_ms.filter(|_| row.get(3).unwrap_or(false));
+        let live_now_ms = now_ms.filter(|_| row.get(3).unwrap_or(false));
         let clock = ZoneClock {
-            clock_ms: newest_ms.map(|newest_ms| newest_ms.max(now_ms.unwrap_or(newest_ms))),
+            clock_ms: newest_ms.map(|newest_ms| newest_ms.max(live_now_ms.unwrap_or(newest_ms))),
             complete_until_ms: row.get(4)?,
             next_dirty_ms: row.get::<_, Option<i64>>(5)?.map(|hour| hour.saturating_mul(HOUR_MS)),
         };
@@ -476,7 +483,7 @@ fn read_zone_clocks(
     Ok(zones.collect::<duckdb::Result<_>>()?)
 }
 
-/// Notes up to which hour zones have a row for every metric that was expected.
+/// Stores up to which hour zones have a row for every expected metric.
 fn write_completed(
     connection: &Connection,
     completed: &BTreeMap<ZoneId, i64>,

@@ -1,6 +1,6 @@
--- Tallies of hours, as they merge into their day: those of the last days, which most new readings
--- are of; those of older hours are counted again when they are needed. An hour that is final came
--- from files whose readings were not kept.
+-- Tallies of hours, which merge into those of their day. Only the last days have them, as most new
+-- readings belong there; older hours are counted again when they are needed. A final hour came
+-- from files whose readings were not stored.
 CREATE TABLE IF NOT EXISTS meta.kpi_hours (
     site VARCHAR NOT NULL,
     zone VARCHAR NOT NULL,
@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS meta.kpi_hours (
     tally VARCHAR NOT NULL,
     is_final BOOLEAN NOT NULL
 );
--- Hours of UTC with readings that no KPI knows yet, however old: ms since 1970 / 3,600,000.
+-- Hours of UTC with readings that no KPI includes yet, however old: ms since 1970 / 3,600,000.
 CREATE TABLE IF NOT EXISTS meta.kpi_touched (
     site VARCHAR NOT NULL,
     zone VARCHAR NOT NULL,

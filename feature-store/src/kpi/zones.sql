@@ -1,10 +1,10 @@
--- The hour of each zone's clock up to which hours have a row for every metric that was expected.
+-- Local hour of each zone up to which hours have a row for every expected metric.
 CREATE TABLE meta.kpi_zones (
     site VARCHAR NOT NULL,
     zone VARCHAR NOT NULL,
     complete_until TIMESTAMP NOT NULL
 );
--- Files of before had no rows of silent metrics, and none of hours that were counted too late.
+-- Earlier files had no rows of silent metrics, and none of hours that were counted too late.
 INSERT INTO meta.kpi_zones
 SELECT site, zone, min(hour) FROM gold.hourly GROUP BY site, zone;
 INSERT INTO meta.kpi_touched
@@ -17,6 +17,6 @@ WITH read AS (
 )
 SELECT r.site, r.zone, r.hour FROM read r
 LEFT JOIN counted c ON r.site = c.site AND r.zone = c.zone AND r.hour = c.hour
--- Of two hours of the clock where it is half an hour off.
+-- An hour of UTC overlaps two local hours where the offset has half an hour.
 LEFT JOIN counted b ON r.site = b.site AND r.zone = b.zone AND r.hour - 1 = b.hour
 WHERE c.hour IS NULL OR b.hour IS NULL;

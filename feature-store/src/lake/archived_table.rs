@@ -1,35 +1,37 @@
 use crate::settings;
 
-/// A table of which what is old moves.
+/// A table whose old rows move to the lake.
 #[derive(Clone, Debug)]
 pub(super) struct ArchivedTable {
-    /// In the lake.
+    /// Name in the lake.
     pub(super) name: &'static str,
-    /// What moves: with `date`, `zone` and perhaps `metric`, of `old` rows `d` of zones `z`.
+    /// Selects what moves, with `date`, `zone` and perhaps `metric`, from rows `d` of zones `z`;
+    /// without ` WHERE …`.
     pub(super) copy_select_sql: &'static str,
     /// Columns that name folders.
     pub(super) partition_by: &'static str,
-    /// Deletes the same, less ` WHERE …`.
+    /// Deletes the same rows; without ` WHERE …`.
     pub(super) delete_sql: &'static str,
-    /// SQL predicate that selects rows older than `{cut}`; it has no bind parameters.
+    /// SQL predicate that selects rows older than `{cut}`; contains no bind parameters.
     pub(super) old_rows_predicate: &'static str,
-    /// View over the files: columns as the table in DuckDB has them.
+    /// View over the files, with the columns of the table in DuckDB.
     pub(super) view_select: &'static str,
+    /// Days that rows stay in the DuckDB file; 0 for ever.
     pub(super) retention_days: u32,
 }
 
-/// The tables that a lake may have files of: a folder each.
+/// Tables that can have files in a lake, in a folder each.
 pub(super) const LAKE_TABLES: [&str; 4] = ["readings", "records", "recorded", "features"];
 
-/// The moment before which a row of zone `z` is old: whole days behind the zone's newest reading,
-/// so that no wall clock decides over recorded time, and behind the oldest feature row that is
-/// still to be computed again, whose readings a restart must find.
+/// SQL for the time before which a row of zone `z` is old: whole days behind the zone's newest
+/// reading, so that no wall clock decides about recorded time. It is also behind the oldest
+/// feature row that must still be recomputed, whose readings a restart needs.
 pub(super) fn cutoff_sql(days: u32) -> String {
     format!("date_trunc('day', least(z.newest, z.oldest_row)) - INTERVAL {days} DAY")
 }
 
 impl ArchivedTable {
-    /// Those that move, by these settings.
+    /// Returns the tables that move by these settings.
     pub(super) fn enabled_tables(settings: &settings::LakeSettings) -> Vec<Self> {
         let layers = [
             Self {
@@ -95,13 +97,13 @@ impl ArchivedTable {
         layers.into_iter().filter(|layer| layer.retention_days > 0).collect()
     }
 
-    /// Selects the columns of a table, to be followed by its files.
+    /// Selects the columns of a table; its files must follow.
     pub(super) fn view_select_sql(table: &str) -> &'static str {
-        let own = Self::all_tables().into_iter().find(|layer| layer.name == table);
-        own.map_or("SELECT * FROM", |layer| layer.view_select)
+        let archived = Self::all_tables().into_iter().find(|layer| layer.name == table);
+        archived.map_or("SELECT * FROM", |layer| layer.view_select)
     }
 
-    /// Every table that can be in the lake, whatever moves now.
+    /// Returns every table that can be in the lake, whatever the settings.
     pub(super) fn all_tables() -> Vec<Self> {
         Self::enabled_tables(&settings::LakeSettings {
             bronze_days: 1,

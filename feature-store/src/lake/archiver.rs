@@ -9,22 +9,21 @@ use super::{
 };
 use crate::{FeatureStoreSettings, StoreError};
 
-/// What a move moved.
+/// Result of a move to the lake.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct ArchiveSummary {
     /// Rows by table of the lake.
     pub(crate) rows: BTreeMap<&'static str, u64>,
-    /// Files that were made.
+    /// Number of new files.
     pub(crate) files: usize,
-    /// Hours and days of KPIs that were deleted.
+    /// Deleted hours and days of KPIs.
     pub(crate) kpis_deleted: usize,
 }
 
-/// Moves what is old by these settings, each table in a transaction of its own.
+/// Moves old rows to the lake by these settings, each table in its own transaction.
 ///
 /// # Errors
-/// Where a file cannot be written, or DuckDB says so: nothing of that table has
-/// moved then.
+/// Fails if a file cannot be written or DuckDB fails. No row of that table has moved then.
 pub(crate) fn archive_old_rows(
     connection: &mut Connection,
     settings: &FeatureStoreSettings,
@@ -58,25 +57,25 @@ fn archive_table(
     let move_id = next_move_id(connection)?;
     let old = layer.old_rows_sql();
     let transaction = connection.transaction()?;
-    let aside = place.create_staging_dir(move_id)?;
+    let staging = place.create_staging_dir(move_id)?;
     let copied: u64 = transaction.query_row(
         &format!(
             "COPY ({} WHERE {old} ORDER BY ALL) TO '{}'
              (FORMAT parquet, COMPRESSION zstd, PARTITION_BY ({}), OVERWRITE_OR_IGNORE)",
             layer.copy_select_sql,
-            aside.to_string_lossy().replace('\'', "''"),
+            staging.to_string_lossy().replace('\'', "''"),
             layer.partition_by
         ),
         [],
         |row| row.get(0),
     )?;
-    let made = StagedFile::list_staged(&aside, layer.name, move_id)?;
+    let staged = StagedFile::list_staged(&staging, layer.name, move_id)?;
     let version = match layer.name {
         "features" => active_version(&transaction)?,
         _ => None,
     };
-    register_files(&transaction, layer.name, move_id, &made, version)?;
-    place.publish_staged(&aside, &made)?;
+    register_files(&transaction, layer.name, move_id, &staged, version)?;
+    place.publish_staged(&staging, &staged)?;
     let deleted = transaction.execute(&format!("{} WHERE {old}", layer.delete_sql), [])? as u64;
     if deleted != copied {
         return Err(StoreError::CorruptTable {
@@ -86,18 +85,18 @@ fn archive_table(
         });
     }
     transaction.commit()?;
-    Ok((copied, made.len()))
+    Ok((copied, staged.len()))
 }
 
-/// Lists new files, which are still aside, in the transaction that is open.
+/// Lists new files, which are still in the staging folder, in the open transaction.
 pub(super) fn register_files(
     connection: &Connection,
     table: &str,
     move_id: u32,
-    made: &[StagedFile],
+    staged: &[StagedFile],
     version: Option<i32>,
 ) -> Result<(), StoreError> {
-    for StagedFile { from, below, bytes } in made {
+    for StagedFile { from, below, bytes } in staged {
         let full = from.to_string_lossy().replace('\'', "''");
         let rows: u64 = connection.query_row(
             &format!("SELECT count(*) FROM read_parquet('{full}', hive_partitioning = false)"),
@@ -118,7 +117,7 @@ pub(super) fn next_move_id(connection: &Connection) -> Result<u32, StoreError> {
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
-/// The version of the definitions that `features.rows` is of.
+/// Returns the version of the definitions that `features.rows` belongs to.
 fn active_version(connection: &Connection) -> Result<Option<i32>, StoreError> {
     let sql = "SELECT max(version) FROM meta.definitions WHERE active";
     Ok(connection.query_row(sql, [], |row| row.get(0))?)

@@ -13,40 +13,40 @@ use super::{
 };
 use crate::{FeatureStoreSettings, StoreError, store};
 
-/// `feature-store lake …`; the store must not be running.
+/// Subcommands of `feature-store lake`; the store must not be running.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum LakeCommand {
-    /// Move what is old from the DuckDB file to the lake now.
+    /// Move old rows from the DuckDB file to the lake now.
     Move,
-    /// Put small files of a partition together.
+    /// Merge small files of a partition.
     Compact,
     /// List the files of the lake.
     Ls,
-    /// List files that are in the lake and that this DuckDB file does not list; none of them
-    /// is read, and none is removed.
+    /// List the files in the lake that this DuckDB file does not list. None of them is read or
+    /// removed.
     Orphans,
-    /// Make the lake that of this DuckDB file, and take in the files that it does not list.
+    /// Make this DuckDB file the lake's owner, and adopt the files that it does not list.
     Adopt,
     /// Run SQL over `lake.readings`, `lake.all_readings`, `gold.hourly` and the rest; prints JSON lines.
     Query {
         /// One SELECT.
         sql: String,
-        /// Which files take part.
+        /// Files to include.
         #[command(flatten)]
         part: LakeFileFilter,
     },
 }
 
 impl LakeCommand {
-    /// Does it, and prints what came of it.
+    /// Runs the command and prints the result.
     ///
     /// # Errors
-    /// Where no lake is configured, a file cannot be written, or DuckDB says so.
+    /// Fails if no lake is configured, a file cannot be written or DuckDB fails.
     pub fn run(self, settings: &FeatureStoreSettings) -> Result<(), StoreError> {
         let Some(place) = LakeStorage::open(settings)? else {
             return Err(service::config::ConfigError::invalid(
                 "lake.path",
-                "\"\" is no folder; name one, as in --set lake.path=var/lake",
+                "\"\" is not a folder; name one, as in --set lake.path=var/lake",
             )
             .into());
         };
@@ -73,7 +73,7 @@ impl LakeCommand {
                 println!("{}", serde_json::to_string_pretty(&adoption).expect("numbers and texts"));
             }
             Self::Query { sql, part } => {
-                // Files of a bucket are fetched for what the query names, and no more.
+                // Files of a bucket are only fetched for tables that the query names.
                 let text = sql.to_lowercase();
                 let is_named = |table: &str| text.contains("lake") && text.contains(table);
                 let is_wanted = |table: &str| place.is_local() || is_named(table);
@@ -87,11 +87,11 @@ impl LakeCommand {
     }
 }
 
-/// Each row as a line of JSON.
+/// Prints each row as a line of JSON.
 fn print_rows(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     // As a subquery, so that it can only read.
-    let sql = sql.trim().trim_end_matches(';');
-    let mut statement = connection.prepare(&format!("SELECT * FROM ({sql})"))?;
+    let query = sql.trim().trim_end_matches(';');
+    let mut statement = connection.prepare(&format!("SELECT * FROM ({query})"))?;
     let mut found = statement.query([])?;
     let names = found.as_ref().map(|statement| statement.column_names()).unwrap_or_default();
     while let Some(row) = found.next()? {
@@ -107,22 +107,22 @@ fn print_rows(connection: &Connection, sql: &str) -> Result<(), StoreError> {
 fn to_json(value: Value) -> serde_json::Value {
     match value {
         Value::Null => json!(null),
-        Value::Boolean(own) => json!(own),
-        Value::TinyInt(own) => json!(own),
-        Value::SmallInt(own) => json!(own),
-        Value::Int(own) => json!(own),
-        Value::BigInt(own) => json!(own),
-        Value::UTinyInt(own) => json!(own),
-        Value::USmallInt(own) => json!(own),
-        Value::UInt(own) => json!(own),
-        Value::UBigInt(own) => json!(own),
-        // Sums of whole numbers.
-        Value::HugeInt(own) => {
-            i64::try_from(own).map_or_else(|_| json!(own as f64), |own| json!(own))
+        Value::Boolean(value) => json!(value),
+        Value::TinyInt(value) => json!(value),
+        Value::SmallInt(value) => json!(value),
+        Value::Int(value) => json!(value),
+        Value::BigInt(value) => json!(value),
+        Value::UTinyInt(value) => json!(value),
+        Value::USmallInt(value) => json!(value),
+        Value::UInt(value) => json!(value),
+        Value::UBigInt(value) => json!(value),
+        // Sums of integers have this type.
+        Value::HugeInt(value) => {
+            i64::try_from(value).map_or_else(|_| json!(value as f64), |value| json!(value))
         }
-        Value::Float(own) => json!(own),
-        Value::Double(own) => json!(own),
-        Value::Text(own) => json!(own),
+        Value::Float(value) => json!(value),
+        Value::Double(value) => json!(value),
+        Value::Text(value) => json!(value),
         Value::Timestamp(TimeUnit::Microsecond, micros) => {
             json!(Timestamp::from_microsecond(micros).map(|at| at.to_string()).ok())
         }

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{FeatureStoreSettings, StoreError};
 
-/// Puts the files of a partition together where there are more than
-/// `lake.files_max` of them; how many partitions. The files that they were go with the next
-/// move, or at once where nobody can be reading them.
+/// Merges the files of each partition that has more than `lake.files_max`, and returns the number
+/// of such partitions. The next move removes the merged files, or this call does if `is_alone`,
+/// when nobody can be reading them.
 pub(crate) fn compact_files(
     connection: &mut Connection,
     settings: &FeatureStoreSettings,
@@ -54,9 +54,9 @@ fn compact_partition(
 ) -> Result<(), StoreError> {
     let move_id = next_move_id(connection)?;
     let transaction = connection.transaction()?;
-    let aside = place.create_staging_dir(move_id)?;
+    let staging = place.create_staging_dir(move_id)?;
     let within = partition.strip_prefix(table).unwrap_or(partition).trim_start_matches('/');
-    let to = aside.join(within);
+    let to = staging.join(within);
     std::fs::create_dir_all(&to)
         .map_err(|source| StoreError::Folder { path: to.clone(), source })?;
     let quoted =
@@ -68,9 +68,9 @@ fn compact_partition(
         files.join(", "),
         quoted(to.join("0.parquet"))
     ))?;
-    let made = StagedFile::list_staged(&aside, table, move_id)?;
-    register_files(&transaction, table, move_id, &made, version)?;
-    place.publish_staged(&aside, &made)?;
+    let staged = StagedFile::list_staged(&staging, table, move_id)?;
+    register_files(&transaction, table, move_id, &staged, version)?;
+    place.publish_staged(&staging, &staged)?;
     for file in listed {
         transaction.execute("DELETE FROM meta.lake WHERE path = ?", params![file.path])?;
         transaction.execute("INSERT INTO meta.lake_superseded VALUES (?)", params![file.path])?;
@@ -78,7 +78,7 @@ fn compact_partition(
     Ok(transaction.commit()?)
 }
 
-/// Removes files that were put together before: their rows are in another one.
+/// Removes files that an earlier compaction merged into another one.
 pub(super) fn remove_superseded(
     connection: &Connection,
     place: &LakeStorage,

@@ -7,12 +7,12 @@ use std::{
 
 use crate::StoreError;
 
-/// Where files are written before they are renamed into place.
+/// Folder in which files are written before they are renamed into place.
 const STAGING_DIR: &str = ".moving";
-/// Where files are put that are not listed: nothing reads them, and nothing removes them.
+/// Folder for files that are not listed; nothing reads or removes them.
 pub(super) const QUARANTINE_DIR: &str = ".orphans";
 
-/// A folder of this machine: the lake's, or that of copies of its files.
+/// A local folder: the lake's, or that of copies of its files.
 #[derive(Clone, Debug)]
 pub(super) struct LakeDirectory(PathBuf);
 
@@ -23,25 +23,25 @@ impl LakeDirectory {
         Ok(Self(path))
     }
 
-    /// Of one of its files.
+    /// Returns the full path of one of its files.
     pub(super) fn full_path(&self, below: &str) -> PathBuf {
         self.0.join(below)
     }
 
-    /// A new empty folder to write a move into.
+    /// Creates an empty staging folder for a move.
     pub(super) fn create_staging_dir(&self, move_id: u32) -> Result<PathBuf, StoreError> {
-        let aside = self.0.join(STAGING_DIR).join(move_id.to_string());
-        if aside.exists() {
-            fs::remove_dir_all(&aside).map_err(|source| directory_error(&aside, source))?;
+        let staging = self.0.join(STAGING_DIR).join(move_id.to_string());
+        if staging.exists() {
+            fs::remove_dir_all(&staging).map_err(|source| directory_error(&staging, source))?;
         }
-        fs::create_dir_all(&aside).map_err(|source| directory_error(&aside, source))?;
-        Ok(aside)
+        fs::create_dir_all(&staging).map_err(|source| directory_error(&staging, source))?;
+        Ok(staging)
     }
 
-    /// Syncs what was made aside and renames it into place.
-    pub(super) fn publish_staged(&self, made: &[StagedFile]) -> Result<(), StoreError> {
+    /// Syncs staged files and renames them into place.
+    pub(super) fn publish_staged(&self, staged: &[StagedFile]) -> Result<(), StoreError> {
         let mut folders = HashSet::new();
-        for StagedFile { from, below, .. } in made {
+        for StagedFile { from, below, .. } in staged {
             let to = self.0.join(below);
             let mut settle = || -> io::Result<()> {
                 File::open(from)?.sync_all()?;
@@ -53,17 +53,17 @@ impl LakeDirectory {
             settle().map_err(|source| directory_error(&to, source))?;
         }
         for folder in folders {
-            // A name is durable once its folder is.
+            // A file name is durable once its folder is synced.
             let synced = File::open(&folder).and_then(|folder| folder.sync_all());
             synced.map_err(|source| directory_error(&folder, source))?;
         }
         Ok(())
     }
 
-    /// Removes the folder of a move that is done.
-    pub(super) fn remove_staging_dir(&self, aside: &Path) -> Result<(), StoreError> {
-        fs::remove_dir_all(aside).map_err(|source| directory_error(aside, source))?;
-        // Goes where no other move is under way: a folder that is not empty stays.
+    /// Removes the staging folder of a completed move.
+    pub(super) fn remove_staging_dir(&self, staging: &Path) -> Result<(), StoreError> {
+        fs::remove_dir_all(staging).map_err(|source| directory_error(staging, source))?;
+        // Fails harmlessly if another move is under way, as its folder is not empty.
         let _ = fs::remove_dir(self.0.join(STAGING_DIR));
         Ok(())
     }
@@ -78,32 +78,32 @@ impl LakeDirectory {
         }
     }
 
-    /// Removes what moves that were not ended have left aside.
+    /// Removes what interrupted moves have left in the staging folder.
     pub(super) fn clean_staging(&self) -> Result<(), StoreError> {
-        let aside = self.0.join(STAGING_DIR);
-        if aside.exists() {
-            fs::remove_dir_all(&aside).map_err(|source| directory_error(&aside, source))?;
+        let staging = self.0.join(STAGING_DIR);
+        if staging.exists() {
+            fs::remove_dir_all(&staging).map_err(|source| directory_error(&staging, source))?;
         }
         Ok(())
     }
 
-    /// Moves a file to the folder of those that are not listed; which path it has there.
+    /// Moves an unlisted file to the quarantine folder, and returns its new path.
     pub(super) fn quarantine_file(&self, below: &str) -> Result<String, StoreError> {
         let from = self.full_path(below);
-        let mut aside = format!("{QUARANTINE_DIR}/{below}");
+        let mut quarantined = format!("{QUARANTINE_DIR}/{below}");
         let mut copies = 0;
-        while self.full_path(&aside).exists() {
+        while self.full_path(&quarantined).exists() {
             copies += 1;
-            aside = format!("{QUARANTINE_DIR}/{below}.{copies}");
+            quarantined = format!("{QUARANTINE_DIR}/{below}.{copies}");
         }
-        let to = self.full_path(&aside);
+        let to = self.full_path(&quarantined);
         let moved = fs::create_dir_all(to.parent().unwrap_or(&self.0))
             .and_then(|()| fs::rename(&from, &to));
         moved.map_err(|source| directory_error(&to, source))?;
-        Ok(aside)
+        Ok(quarantined)
     }
 
-    /// The content of a small file; none where there is no such file.
+    /// Reads a small file; `None` if it does not exist.
     pub(super) fn read_small(
         &self,
         below: &str,
@@ -122,7 +122,7 @@ impl LakeDirectory {
         }
     }
 
-    /// Writes a small file, whole or not at all, and makes it durable.
+    /// Writes a small file durably, whole or not at all.
     pub(super) fn write_small(&self, below: &str, content: &[u8]) -> Result<(), StoreError> {
         let path = self.full_path(below);
         let new = self.full_path(&format!("{below}.new"));
@@ -136,7 +136,7 @@ impl LakeDirectory {
         write().map_err(|source| directory_error(&path, source))
     }
 
-    /// Every file below one of its folders, by their paths below this one.
+    /// Lists every file below one of its folders, by path relative to this folder.
     pub(super) fn every_file_below(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         let (mut folders, mut files) = (vec![self.full_path(folder)], Vec::new());
         while let Some(folder) = folders.pop() {
@@ -157,7 +157,7 @@ impl LakeDirectory {
         Ok(files)
     }
 
-    /// The Parquet files below one of its folders, by their paths below this one.
+    /// Lists the Parquet files below one of its folders, by path relative to this folder.
     pub(super) fn list_parquet_files(&self, table: &str) -> Result<Vec<String>, StoreError> {
         let folder = self.0.join(table);
         let mut there = Vec::new();
@@ -170,39 +170,39 @@ impl LakeDirectory {
     }
 }
 
-/// A file that a move has written aside.
+/// A file that a move has written to the staging folder.
 #[derive(Debug)]
 pub(super) struct StagedFile {
     pub(super) from: PathBuf,
-    /// Where it belongs, below the lake's place.
+    /// Path below the lake where it belongs.
     pub(super) below: String,
     pub(super) bytes: u64,
 }
 
 impl StagedFile {
-    /// What is aside, in the order of names.
+    /// Lists the files in a staging folder, sorted by name.
     pub(super) fn list_staged(
-        aside: &Path,
+        staging: &Path,
         table: &str,
         move_id: u32,
     ) -> Result<Vec<Self>, StoreError> {
         let mut written = Vec::new();
-        collect_parquet_files(aside, &mut written)
-            .map_err(|source| directory_error(aside, source))?;
+        collect_parquet_files(staging, &mut written)
+            .map_err(|source| directory_error(staging, source))?;
         written.sort();
-        let made = |(number, from): (usize, PathBuf)| {
-            let within = from.strip_prefix(aside).unwrap_or(&from);
+        let to_staged = |(number, from): (usize, PathBuf)| {
+            let within = from.strip_prefix(staging).unwrap_or(&from);
             let partition = within.parent().unwrap_or(Path::new(""));
             let below =
                 Path::new(table).join(partition).join(format!("{move_id}-{number}.parquet"));
             let bytes = fs::metadata(&from).map_err(|source| directory_error(&from, source))?.len();
             Ok(Self { below: below.to_string_lossy().into_owned(), bytes, from })
         };
-        written.into_iter().enumerate().map(made).collect()
+        written.into_iter().enumerate().map(to_staged).collect()
     }
 }
 
-/// Named like a file of a move: `<move>-<number>.parquet`.
+/// Returns whether a file is named like one of a move: `<move>-<number>.parquet`.
 pub(super) fn is_archive_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -211,7 +211,7 @@ pub(super) fn is_archive_file(path: &str) -> bool {
         .is_some_and(|(a, b)| number(a) && number(b))
 }
 
-/// The Parquet files below a folder, less what is aside.
+/// Collects the Parquet files below a folder, except those in the staging folder.
 fn collect_parquet_files(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -219,7 +219,7 @@ fn collect_parquet_files(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<
             if !path.ends_with(STAGING_DIR) {
                 collect_parquet_files(&path, files)?;
             }
-        } else if path.extension().is_some_and(|own| own == "parquet") {
+        } else if path.extension().is_some_and(|extension| extension == "parquet") {
             files.push(path);
         }
     }

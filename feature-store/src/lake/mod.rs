@@ -1,27 +1,25 @@
-//! What is old moves from the DuckDB file to a lake of Parquet files, and stays
-//! queryable.
+//! The lake: old rows move from the DuckDB file to Parquet files and stay queryable.
 //!
-//! Files are partitioned `<table>/date=…/zone=…/metric=…`, `zone` being
-//! `site/zone`. They are written aside, synced, renamed into place or sent to
-//! the bucket, and only then does one DuckDB transaction list them in
-//! `meta.lake` and delete what they hold. A file that is not listed is not read:
-//! it was left by a crash, or is somebody else's. The next move puts it aside, and
-//! nothing ever removes it.
+//! Files are partitioned `<table>/date=…/zone=…/metric=…`, where `zone` is `site/zone`. They are
+//! written to a staging folder, synced, and renamed into place or sent to the bucket. Only then
+//! does one DuckDB transaction list them in `meta.lake` and delete their rows. A file that is not
+//! listed is not read: a crash left it, or another store wrote it. The next move quarantines it,
+//! and nothing ever removes it.
 //!
-//! A lake has the mark of the one DuckDB file that may write to it. What has moved is
-//! part of every answer of the store as before.
+//! A lake has the mark of the one DuckDB file that may write to it. Rows that have moved remain
+//! part of every answer of the store.
 //!
 //! # Layout
 //! - `command`: `feature-store lake move|compact|ls|orphans|adopt|query`
-//! - `owner`: whose lake it is
-//! - `orphans`: files that are not listed, and how they are taken in
-//! - `reader`: what has moved, beside what is in the DuckDB file
-//! - `layer`: which tables move, and what of them is old
-//! - `mover`: moves it
-//! - `compact`: many small files of a partition into one
-//! - `place`: where its files are: `files`, a folder of this machine; `elsewhere`, a
-//!   bucket with a folder of copies
-//! - `views`: `lake.readings` and the like over the listed files
+//! - `ownership`: the DuckDB file that a lake belongs to
+//! - `orphans`: files that are not listed, and their adoption
+//! - `reader`: moved rows together with those in the DuckDB file
+//! - `archived_table`: the tables that move, and which of their rows are old
+//! - `archiver`: moves old rows
+//! - `compaction`: merges the small files of a partition
+//! - `storage`: where the files are: `lake_directory`, a local folder; `remote_lake`, a bucket
+//!   with a folder of copies
+//! - `views`: `lake.readings` and similar views over the listed files
 
 mod archived_table;
 mod archiver;

@@ -13,24 +13,24 @@ use crate::StoreError;
 /// A file of the lake that the DuckDB file does not list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct OrphanFile {
-    /// Below the lake's place.
+    /// Path below the lake.
     pub(super) path: String,
-    /// `left` where a move would have written it, `aside` where it was put out of the way.
+    /// `left` where a move would have written it, `aside` in quarantine.
     pub(super) state: &'static str,
 }
 
-/// What became of files that were not listed.
+/// Result of the adoption of unlisted files.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct AdoptionSummary {
     /// Files that are listed now.
     adopted: usize,
-    /// Rows that they have.
+    /// Rows in these files.
     rows: u64,
-    /// Files that were put aside, each with the reason.
+    /// Files that were quarantined, each with the reason.
     aside: BTreeMap<String, &'static str>,
 }
 
-/// Every file that is not listed, in the order of paths.
+/// Lists every file that is not listed in the DuckDB file, sorted by path.
 pub(super) fn list_orphans(
     connection: &Connection,
     place: &LakeStorage,
@@ -42,20 +42,20 @@ pub(super) fn list_orphans(
         .filter(|path| !listed.contains(path))
         .map(|path| OrphanFile { path, state: "left" })
         .collect();
-    let aside = place.list_quarantined()?;
-    orphans.extend(aside.into_iter().map(|path| OrphanFile { path, state: "aside" }));
+    let quarantined = place.list_quarantined()?;
+    orphans.extend(quarantined.into_iter().map(|path| OrphanFile { path, state: "aside" }));
     orphans.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(orphans)
 }
 
-/// Makes the lake that of this DuckDB file, whoever's it was, and takes in the files that it
-/// does not list: those whose rows are nowhere else. Others are put aside.
+/// Makes this DuckDB file the owner of the lake, whoever it belonged to, and adopts the unlisted
+/// files whose rows are nowhere else. Quarantines the others.
 pub(super) fn adopt_orphans(
     connection: &mut Connection,
     place: &LakeStorage,
 ) -> Result<AdoptionSummary, StoreError> {
-    let own = owner_id(connection)?;
-    let was_own = place.read_owner()?.is_some_and(|found| found == own);
+    let own_id = owner_id(connection)?;
+    let was_own = place.read_owner()?.is_some_and(|found| found == own_id);
     let listed = read_listed_paths(connection)?;
     let mut partitions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for path in place.list_archive_files()?.into_iter().filter(|path| !listed.contains(path)) {
@@ -65,9 +65,11 @@ pub(super) fn adopt_orphans(
     let mut adoption = AdoptionSummary::default();
     let mut adopted: Vec<(String, u64, u64)> = Vec::new();
     for (folder, mut paths) in partitions {
-        let in_folder = |path: &&String| path.rsplit_once('/').is_some_and(|own| own.0 == folder);
+        let in_folder =
+            |path: &&String| path.rsplit_once('/').is_some_and(|(parent, _)| parent == folder);
         let mut others: Vec<String> = listed.iter().filter(in_folder).cloned().collect();
-        // Of files that a compaction has put together the newest comes first, and has the rows.
+        // The newest file comes first: a compaction wrote it, and it has the rows of the older
+        // ones.
         paths.sort_by_key(|path| std::cmp::Reverse(move_id_of(path)));
         for path in paths {
             match check_adoptable(connection, place, &path, &others, was_own)? {
@@ -96,7 +98,7 @@ pub(super) fn adopt_orphans(
     for paths in readings.chunks(1000) {
         register_adopted_readings(&transaction, place, paths)?;
     }
-    place.replace_owner(&own)?;
+    place.replace_owner(&own_id)?;
     transaction.commit()?;
     for path in adoption.aside.keys() {
         place.quarantine_file(path)?;
@@ -105,8 +107,8 @@ pub(super) fn adopt_orphans(
     Ok(adoption)
 }
 
-/// The rows and bytes of a file that can be adopted, beside the others of its partition, or
-/// why it cannot.
+/// Returns the rows and bytes of a file that can be adopted beside the other files of its
+/// partition, or the reason why it cannot.
 fn check_adoptable(
     connection: &Connection,
     place: &LakeStorage,
@@ -138,7 +140,7 @@ fn check_adoptable(
     let file = parquet_source_sql(&[file]);
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
     let Ok(rows) = count(&format!("SELECT count(*) FROM {file}")) else {
-        return Ok(Err("it is no whole Parquet file"));
+        return Ok(Err("it is not a complete Parquet file"));
     };
     let mut all = existing.to_owned();
     if !others.is_empty() {
@@ -156,7 +158,7 @@ fn check_adoptable(
     }
 }
 
-/// Makes known what adopted readings are of, and that their hours are to be counted.
+/// Registers the series of adopted readings, and marks their hours to be counted.
 fn register_adopted_readings(
     connection: &Connection,
     place: &LakeStorage,
@@ -178,13 +180,13 @@ fn register_adopted_readings(
     ))?)
 }
 
-/// What stands for files where a table does.
+/// SQL that reads files as a table.
 fn parquet_source_sql(files: &[std::path::PathBuf]) -> String {
     let quoted = files.iter().map(|path| path.to_string_lossy().replace('\'', "''"));
-    let quoted: Vec<String> = quoted.map(|path| format!("'{path}'")).collect();
+    let literals: Vec<String> = quoted.map(|path| format!("'{path}'")).collect();
     format!(
         "read_parquet([{}], union_by_name = true, hive_partitioning = true, hive_types_autocast = false)",
-        quoted.join(", ")
+        literals.join(", ")
     )
 }
 
@@ -192,7 +194,7 @@ fn table_of(path: &str) -> &str {
     path.split_once('/').map_or(path, |(table, _)| table)
 }
 
-/// The number of the move that wrote a file.
+/// Returns the id of the move that wrote a file.
 fn move_id_of(path: &str) -> u32 {
     let name = path.rsplit('/').next().unwrap_or_default();
     name.split_once('-').and_then(|(number, _)| number.parse().ok()).unwrap_or_default()

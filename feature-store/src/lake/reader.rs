@@ -10,30 +10,31 @@ use super::{
 };
 use crate::{FeatureStoreSettings, StoreError};
 
-/// Reads what has moved to the lake, beside what is in the DuckDB file still.
+/// Reads rows that have moved to the lake, together with those in the DuckDB file.
 #[derive(Debug)]
 pub(crate) struct LakeReader {
-    /// None where no lake is set. Of a bucket only one reader at a time may let copies of files go.
+    /// `None` if no lake is configured. The lock allows only one reader at a time to evict copies
+    /// of a bucket's files.
     place: Option<Mutex<LakeStorage>>,
 }
 
-/// Which files of a table of the lake are meant.
+/// Selects files of one table of the lake.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FileScope<'a> {
-    /// All zones where there are none.
+    /// Zones; `None` means all.
     pub(crate) zones: Option<&'a [ZoneId]>,
-    /// UTC ms of the table's time, this and later.
+    /// Earliest time, UTC ms, included.
     pub(crate) from_ms: Option<i64>,
-    /// This and earlier.
+    /// Latest time, UTC ms, included.
     pub(crate) to_ms: Option<i64>,
-    /// Of this metric, where files are by metric.
+    /// Metric, for tables whose files are by metric.
     pub(crate) metric: Option<&'a str>,
-    /// Of feature rows: of this version of the definitions.
+    /// Version of the definitions, for feature rows.
     pub(crate) version: Option<i32>,
 }
 
 impl<'a> FileScope<'a> {
-    /// Of one zone and a span of time, both ends included.
+    /// Selects one zone and a span of time, both ends included.
     pub(crate) fn of_zone(
         zones: &'a [ZoneId; 1],
         from_ms: Option<i64>,
@@ -43,35 +44,37 @@ impl<'a> FileScope<'a> {
     }
 }
 
-/// A day of the lake, and how many rows its files have.
+/// A day of the lake, with the number of rows in its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LakeDay {
-    /// Its first millisecond, UTC.
+    /// Start of the day, UTC ms.
     pub(crate) start_ms: i64,
     pub(crate) rows: u64,
 }
 
 impl LakeReader {
-    /// A reader of the lake of these settings.
+    /// Opens the configured lake.
     ///
     /// # Errors
-    /// Where its folder cannot be made.
+    /// Fails if its folder cannot be created.
     pub(crate) fn new(settings: &FeatureStoreSettings) -> Result<Self, StoreError> {
         Ok(Self { place: LakeStorage::open(settings)?.map(Mutex::new) })
     }
 
-    /// Whether files need not be fetched before they are read.
+    /// Returns whether files can be read without fetching them first.
     pub(crate) fn is_local(&self) -> bool {
-        let place =
-            self.place.as_ref().map(|own| own.lock().unwrap_or_else(PoisonError::into_inner));
+        let place = self
+            .place
+            .as_ref()
+            .map(|storage| storage.lock().unwrap_or_else(PoisonError::into_inner));
         place.is_none_or(|place| place.is_local())
     }
 
-    /// The files of a table as what stands where a table does, with `date`, `zone` and perhaps
-    /// `metric` as columns; none where there are none.
+    /// SQL that reads the files of a table as a table, with `date`, `zone` and perhaps `metric`
+    /// as columns. Returns `None` if no files are selected.
     ///
     /// # Errors
-    /// [`StoreError::LakeNotSet`], or where files cannot be fetched.
+    /// Fails with [`StoreError::LakeNotSet`], or if files cannot be fetched.
     pub(crate) fn files_source_sql(
         &self,
         connection: &Connection,
@@ -87,19 +90,19 @@ impl LakeReader {
         };
         let paths = place.lock().unwrap_or_else(PoisonError::into_inner).fetch_files(&listed)?;
         let quoted = paths.iter().map(|path| path.to_string_lossy().replace('\'', "''"));
-        let quoted: Vec<String> = quoted.map(|path| format!("'{path}'")).collect();
+        let literals: Vec<String> = quoted.map(|path| format!("'{path}'")).collect();
         Ok(Some(format!(
             "read_parquet([{}], union_by_name = true, hive_partitioning = true, \
              hive_types_autocast = false)",
-            quoted.join(", ")
+            literals.join(", ")
         )))
     }
 
-    /// A table of the DuckDB file together with what has moved of it, as what stands where a
-    /// table does: `from_file` alone where nothing has.
+    /// SQL that reads a table of the DuckDB file together with its moved rows. Returns
+    /// `from_file` alone if no rows have moved.
     ///
     /// # Errors
-    /// As [`LakeReader::files_source_sql`].
+    /// Fails as [`LakeReader::files_source_sql`] does.
     pub(crate) fn union_archived_sql(
         &self,
         connection: &Connection,
@@ -114,7 +117,7 @@ impl LakeReader {
         Ok(format!("(SELECT * FROM {from_file} UNION ALL BY NAME {view} {files})"))
     }
 
-    /// The days that files of a table are of, the newest first.
+    /// Lists the days that files of a table cover, newest first.
     pub(crate) fn list_days(
         connection: &Connection,
         table: &str,
@@ -134,7 +137,7 @@ impl LakeReader {
     }
 }
 
-/// SQL of the listed files of a scope, with the parameters of [`params_of`].
+/// SQL of the listed files of a scope; takes the parameters of [`scope_params`].
 fn listed_files_sql(columns: &str) -> String {
     format!(
         "(SELECT {columns} FROM (
@@ -178,7 +181,7 @@ fn list_files(
     Ok(found.collect::<duckdb::Result<_>>()?)
 }
 
-/// The UTC day of a time as folders are named; none beyond the years of four digits.
+/// UTC day of a time as folders name it; `None` beyond years of four digits.
 fn utc_date(ms: i64) -> Option<String> {
     let at = Timestamp::from_millisecond(ms).ok()?;
     let day = at.to_zoned(jiff::tz::TimeZone::UTC).date();

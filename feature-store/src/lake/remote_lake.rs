@@ -15,13 +15,13 @@ use super::{
 };
 use crate::StoreError;
 
-/// Where objects are put that are not listed.
+/// Prefix for objects that are not listed.
 pub(super) const QUARANTINE_KEY: &str = "orphans";
-/// All tables of the lake have a folder each.
+/// Prefix that contains the folders of all tables.
 const ALL_TABLES: &str = "";
 
-/// A lake in a bucket, with a folder of copies: DuckDB reads files of this machine. Objects
-/// are never changed, so a copy of the same size is the object.
+/// A lake in a bucket, with a local folder of copies for DuckDB to read. Objects never change, so
+/// a copy of the same size is up to date.
 #[derive(Debug)]
 pub(super) struct RemoteLake {
     bucket: Bucket,
@@ -51,9 +51,11 @@ impl RemoteLake {
         self.bucket.get(OWNER_FILE, OWNER_BYTES_MAX).map_err(|error| self.remote_error(error))
     }
 
-    /// Leaves a mark where there is none.
-    pub(super) fn create_owner(&self, own: &str) -> Result<(), StoreError> {
-        self.bucket.create(OWNER_FILE, own.as_bytes()).map_err(|error| self.remote_error(error))?;
+    /// Creates the owner mark if the lake has none.
+    pub(super) fn create_owner(&self, owner: &str) -> Result<(), StoreError> {
+        self.bucket
+            .create(OWNER_FILE, owner.as_bytes())
+            .map_err(|error| self.remote_error(error))?;
         Ok(())
     }
 
@@ -61,24 +63,24 @@ impl RemoteLake {
         self.bucket.remove(OWNER_FILE).map_err(|error| self.remote_error(error))
     }
 
-    /// Moves an object to those that are not listed.
+    /// Moves an object to the quarantine.
     pub(super) fn quarantine_object(&self, path: &str) -> Result<(), StoreError> {
         let here = self.cache.full_path(path);
         let fetched = self.bucket.download(&[(path.to_owned(), here.clone())]);
         fetched.map_err(|error| self.remote_error(error))?;
-        let mut aside = format!("{QUARANTINE_KEY}/{path}");
+        let mut quarantined = format!("{QUARANTINE_KEY}/{path}");
         let there = self.list_objects(QUARANTINE_KEY)?;
         let mut copies = 0;
-        while there.contains(&aside) {
+        while there.contains(&quarantined) {
             copies += 1;
-            aside = format!("{QUARANTINE_KEY}/{path}.{copies}");
+            quarantined = format!("{QUARANTINE_KEY}/{path}.{copies}");
         }
-        self.bucket.upload(&[(aside, here)]).map_err(|error| self.remote_error(error))?;
+        self.bucket.upload(&[(quarantined, here)]).map_err(|error| self.remote_error(error))?;
         self.remove_object(path)?;
         self.cache.remove_file(path)
     }
 
-    /// Fetches one object, whatever its size was noted as; where it is, and its size.
+    /// Fetches one object whose size is not known; returns its local path and size.
     pub(super) fn fetch_unlisted(&self, path: &str) -> Result<(PathBuf, u64), StoreError> {
         let here = self.cache.full_path(path);
         let fetched = self.bucket.download(&[(path.to_owned(), here.clone())]);
@@ -87,12 +89,13 @@ impl RemoteLake {
         Ok((here, bytes))
     }
 
-    pub(super) fn upload_staged(&self, made: &[StagedFile]) -> Result<(), StoreError> {
-        let files = made.iter().map(|made| (made.below.clone(), made.from.clone()));
+    pub(super) fn upload_staged(&self, staged: &[StagedFile]) -> Result<(), StoreError> {
+        let files = staged.iter().map(|file| (file.below.clone(), file.from.clone()));
         self.bucket.upload(&files.collect::<Vec<_>>()).map_err(|error| self.remote_error(error))
     }
 
-    /// Fetches what is not in the cache, after what was used longest ago has made room.
+    /// Fetches files that are not cached, after evicting the least recently used ones to make
+    /// room.
     pub(super) fn fetch_to_cache(&self, files: &[ListedFile]) -> Result<Vec<PathBuf>, StoreError> {
         let needed: u64 = files.iter().map(|file| file.bytes).sum();
         if needed > self.cache_bytes_max {
@@ -100,7 +103,7 @@ impl RemoteLake {
                 what: "bytes of the lake",
                 found: needed,
                 max: self.cache_bytes_max,
-                hint: "ask for fewer tables, zones or days (--zone, --from, --to), or raise lake.cache_bytes_max",
+                hint: "request fewer tables, zones or days (--zone, --from, --to), or raise lake.cache_bytes_max",
             });
         }
         self.evict_cached(files, needed)?;
@@ -110,10 +113,10 @@ impl RemoteLake {
         for (file, path) in files.iter().zip(&paths) {
             let is_there = fs::metadata(path).is_ok_and(|meta| meta.len() == file.bytes);
             if is_there {
-                // Used now: others make room first.
-                let used = File::options().append(true).open(path);
-                let used = used.and_then(|file| file.set_modified(SystemTime::now()));
-                used.map_err(|source| directory_error(path, source))?;
+                // Mark it as used now, so that others are evicted first.
+                let opened = File::options().append(true).open(path);
+                let touched = opened.and_then(|file| file.set_modified(SystemTime::now()));
+                touched.map_err(|source| directory_error(path, source))?;
             } else {
                 missing.push((file.path.clone(), path.clone()));
             }

@@ -1,8 +1,8 @@
 CREATE SCHEMA IF NOT EXISTS lake;
 
--- The files of the lake: only these are read.
+-- Files of the lake; only these are read.
 CREATE TABLE IF NOT EXISTS meta.lake (
-    -- below the lake's folder
+    -- path below the lake's folder
     path VARCHAR NOT NULL,
     -- readings, records, recorded or features
     "table" VARCHAR NOT NULL,
@@ -10,10 +10,10 @@ CREATE TABLE IF NOT EXISTS meta.lake (
     rows UBIGINT NOT NULL,
     bytes UBIGINT NOT NULL
 );
--- Of feature rows the version of the definitions; null where it was not noted.
+-- Version of the definitions, for feature rows; null if it was not recorded.
 ALTER TABLE meta.lake ADD COLUMN IF NOT EXISTS version INTEGER;
--- Who this file is to its lake, so that no two feature stores clean up after each other.
+-- Id by which this file marks its lake, so that no two feature stores share one.
 CREATE TABLE IF NOT EXISTS meta.lake_owner (id VARCHAR NOT NULL);
--- Files that compaction has put together and that are not listed any more: they stay for those who
--- are reading them, and the next move removes them.
+-- Files that compaction has merged and that are no longer listed. They stay for queries that are
+-- reading them, and the next move removes them.
 CREATE TABLE IF NOT EXISTS meta.lake_superseded (path VARCHAR NOT NULL);

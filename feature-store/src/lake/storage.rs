@@ -10,23 +10,23 @@ use super::{
 };
 use crate::{FeatureStoreSettings, StoreError};
 
-/// Where the files of the lake are.
+/// Storage of the lake's files.
 #[derive(Debug)]
 pub(super) enum LakeStorage {
     Local(LakeDirectory),
     Remote(RemoteLake),
 }
 
-/// A file that is listed.
+/// A file that the DuckDB file lists.
 #[derive(Clone, Debug)]
 pub(super) struct ListedFile {
-    /// Below the lake's place.
+    /// Path below the lake.
     pub(super) path: String,
     pub(super) bytes: u64,
 }
 
 impl LakeStorage {
-    /// That of the settings, where there is a lake.
+    /// Opens the configured storage; `None` if no lake is configured.
     pub(super) fn open(settings: &FeatureStoreSettings) -> Result<Option<Self>, StoreError> {
         let lake = &settings.lake;
         let Some(folder) = lake.local_folder() else { return Ok(None) };
@@ -39,69 +39,69 @@ impl LakeStorage {
         }))
     }
 
-    /// Whether its files need not be fetched to be read.
+    /// Returns whether its files can be read without fetching them first.
     pub(super) fn is_local(&self) -> bool {
         matches!(self, Self::Local(_))
     }
 
-    /// How messages name it.
+    /// Returns the name for messages.
     pub(super) fn display_name(&self) -> String {
         match self {
             Self::Local(folder) => folder.full_path("").display().to_string(),
-            Self::Remote(elsewhere) => elsewhere.display_name(),
+            Self::Remote(remote) => remote.display_name(),
         }
     }
 
-    /// Whose mark it has.
+    /// Returns the id in the lake's owner mark.
     pub(super) fn read_owner(&self) -> Result<Option<String>, StoreError> {
         let found = match self {
             Self::Local(folder) => folder.read_small(OWNER_FILE, OWNER_BYTES_MAX)?,
-            Self::Remote(elsewhere) => elsewhere.read_owner()?,
+            Self::Remote(remote) => remote.read_owner()?,
         };
         Ok(found.map(|id| String::from_utf8_lossy(&id).trim().to_owned()))
     }
 
-    /// Leaves a mark where there is none.
-    pub(super) fn create_owner(&self, own: &str) -> Result<(), StoreError> {
+    /// Creates the owner mark if the lake has none.
+    pub(super) fn create_owner(&self, owner: &str) -> Result<(), StoreError> {
         match self {
-            Self::Local(folder) => folder.write_small(OWNER_FILE, own.as_bytes()),
-            Self::Remote(elsewhere) => elsewhere.create_owner(own),
+            Self::Local(folder) => folder.write_small(OWNER_FILE, owner.as_bytes()),
+            Self::Remote(remote) => remote.create_owner(owner),
         }
     }
 
-    /// Leaves a mark in the place of the one that there is.
-    pub(super) fn replace_owner(&self, own: &str) -> Result<(), StoreError> {
-        if let Self::Remote(elsewhere) = self {
-            elsewhere.remove_owner()?;
+    /// Creates the owner mark, or replaces it.
+    pub(super) fn replace_owner(&self, owner: &str) -> Result<(), StoreError> {
+        if let Self::Remote(remote) = self {
+            remote.remove_owner()?;
         }
-        self.create_owner(own)
+        self.create_owner(owner)
     }
 
-    /// Files of a table, by their paths.
+    /// Lists the files of a table, by path.
     pub(super) fn list_table_files(&self, table: &str) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Local(folder) => folder.list_parquet_files(table),
-            Self::Remote(elsewhere) => elsewhere.list_objects(table),
+            Self::Remote(remote) => remote.list_objects(table),
         }
     }
 
-    /// Puts a file that is not listed out of the way; it is kept.
+    /// Moves an unlisted file to the quarantine, where it is kept.
     pub(super) fn quarantine_file(&self, path: &str) -> Result<(), StoreError> {
         match self {
             Self::Local(folder) => folder.quarantine_file(path).map(drop),
-            Self::Remote(elsewhere) => elsewhere.quarantine_object(path),
+            Self::Remote(remote) => remote.quarantine_object(path),
         }
     }
 
-    /// Files that were put out of the way.
+    /// Lists the files in quarantine.
     pub(super) fn list_quarantined(&self) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Local(folder) => folder.every_file_below(QUARANTINE_DIR),
-            Self::Remote(elsewhere) => elsewhere.list_objects(QUARANTINE_KEY),
+            Self::Remote(remote) => remote.list_objects(QUARANTINE_KEY),
         }
     }
 
-    /// Where one file can be read, and its bytes.
+    /// Fetches one file; returns its local path and bytes.
     pub(super) fn fetch_unlisted(&self, path: &str) -> Result<(PathBuf, u64), StoreError> {
         match self {
             Self::Local(folder) => {
@@ -110,53 +110,54 @@ impl LakeStorage {
                     std::fs::metadata(&here).map_err(|source| directory_error(&here, source))?;
                 Ok((here, meta.len()))
             }
-            Self::Remote(elsewhere) => elsewhere.fetch_unlisted(path),
+            Self::Remote(remote) => remote.fetch_unlisted(path),
         }
     }
 
-    /// A new empty folder to write a move into.
+    /// Creates an empty staging folder for a move.
     pub(super) fn create_staging_dir(&self, move_id: u32) -> Result<PathBuf, StoreError> {
         self.local_directory().create_staging_dir(move_id)
     }
 
-    /// Puts what was made aside in its place: durable once this returns.
+    /// Publishes staged files; they are durable once this returns.
     pub(super) fn publish_staged(
         &self,
-        aside: &Path,
-        made: &[StagedFile],
+        staging: &Path,
+        staged: &[StagedFile],
     ) -> Result<(), StoreError> {
         match self {
-            Self::Local(folder) => folder.publish_staged(made)?,
-            Self::Remote(elsewhere) => elsewhere.upload_staged(made)?,
+            Self::Local(folder) => folder.publish_staged(staged)?,
+            Self::Remote(remote) => remote.upload_staged(staged)?,
         }
-        self.local_directory().remove_staging_dir(aside)
+        self.local_directory().remove_staging_dir(staging)
     }
 
-    /// Where files can be read, in their order, until others are asked for.
+    /// Returns local paths of files, in their order; valid until other files are fetched.
     pub(super) fn fetch_files(&self, files: &[ListedFile]) -> Result<Vec<PathBuf>, StoreError> {
         match self {
             Self::Local(folder) => {
                 Ok(files.iter().map(|file| folder.full_path(&file.path)).collect())
             }
-            Self::Remote(elsewhere) => elsewhere.fetch_to_cache(files),
+            Self::Remote(remote) => remote.fetch_to_cache(files),
         }
     }
 
     pub(super) fn remove_file(&self, path: &str) -> Result<(), StoreError> {
-        if let Self::Remote(elsewhere) = self {
-            elsewhere.remove_object(path)?;
+        if let Self::Remote(remote) = self {
+            remote.remove_object(path)?;
         }
         self.local_directory().remove_file(path)
     }
 
-    /// Puts files of moves that were not committed aside: named like those of a move, and not
-    /// listed. Those that were never put in their place go: their rows are where they were.
+    /// Quarantines the files of moves that were not committed: those that are named like files of
+    /// a move but not listed. Removes staged files that were never published, as their rows have
+    /// not moved.
     pub(super) fn quarantine_unlisted(&self, listed: &HashSet<String>) -> Result<(), StoreError> {
         self.local_directory().clean_staging()?;
         for path in self.list_archive_files()?.iter().filter(|path| !listed.contains(*path)) {
             tracing::warn!(
                 path,
-                "a file of the lake is not listed: put aside, see `feature-store lake orphans`"
+                "a file of the lake is not listed; quarantined, see `feature-store lake orphans`"
             );
             self.quarantine_file(path)?;
         }
@@ -166,7 +167,7 @@ impl LakeStorage {
     fn local_directory(&self) -> &LakeDirectory {
         match self {
             Self::Local(folder) => folder,
-            Self::Remote(elsewhere) => elsewhere.cache(),
+            Self::Remote(remote) => remote.cache(),
         }
     }
 }

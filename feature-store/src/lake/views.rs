@@ -6,7 +6,7 @@ use super::{
 };
 use crate::StoreError;
 
-/// Which files of the lake a question is about.
+/// Selects files of the lake for a query.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct LakeFileFilter {
     /// Only files of this zone take part, as in farm/bay-1.
@@ -20,8 +20,8 @@ pub struct LakeFileFilter {
     pub to: Option<String>,
 }
 
-/// Makes the views of the schema `lake` anew after a move. Over a bucket there are none
-/// until somebody asks: they need its files to be here.
+/// Recreates the views of the schema `lake` after a move. A bucket has no views until a query
+/// needs them, because its files must be fetched first.
 pub(super) fn recreate_views(
     connection: &Connection,
     place: &LakeStorage,
@@ -33,9 +33,8 @@ pub(super) fn recreate_views(
     }
 }
 
-/// Makes the views of the schema `lake`: `lake.readings` and the like over the listed
-/// files of a part, and `lake.all_readings` over them and what is in DuckDB. Only those
-/// views over files that are wanted.
+/// Creates the views of the schema `lake`: `lake.readings` and similar over the selected files,
+/// for tables that `is_wanted` accepts, and `lake.all_readings` over them and the DuckDB file.
 pub(super) fn create_views(
     connection: &Connection,
     place: &LakeStorage,
@@ -50,21 +49,21 @@ pub(super) fn create_views(
             wanted.push((layer, files));
         }
     }
-    // All at once: what one needs must not make room for the next.
+    // All at once, so that fetching one table cannot evict another.
     let all: Vec<ListedFile> = wanted.iter().flat_map(|(_, files)| files).cloned().collect();
     let paths = place.fetch_files(&all)?;
     let quoted = paths.iter().map(|path| path.to_string_lossy().replace('\'', "''"));
-    let mut quoted = quoted.map(|path| format!("'{path}'"));
+    let mut literals = quoted.map(|path| format!("'{path}'"));
     let mut has_readings = false;
     for (layer, files) in &wanted {
         has_readings |= layer.name == "readings";
-        let own: Vec<String> = quoted.by_ref().take(files.len()).collect();
+        let file_literals: Vec<String> = literals.by_ref().take(files.len()).collect();
         connection.execute_batch(&format!(
             "CREATE OR REPLACE VIEW lake.{} AS {} read_parquet([{}], union_by_name = true,
              hive_partitioning = true, hive_types_autocast = false)",
             layer.name,
             layer.view_select,
-            own.join(", ")
+            file_literals.join(", ")
         ))?;
     }
     let lake = if has_readings { "UNION ALL BY NAME SELECT * FROM lake.readings" } else { "" };
@@ -73,7 +72,7 @@ pub(super) fn create_views(
     ))?)
 }
 
-/// Removes all views, so that none is over files that are no longer there.
+/// Drops all views, so that none refers to files that no longer exist.
 pub(super) fn drop_views(connection: &Connection) -> Result<(), StoreError> {
     connection.execute_batch("DROP VIEW IF EXISTS lake.all_readings")?;
     for layer in ArchivedTable::all_tables() {

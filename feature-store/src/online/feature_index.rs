@@ -4,15 +4,14 @@ use telemetry::SmolStr;
 
 use crate::engine::catalog::FeatureRowSchema;
 
-/// What is the same for every row of a schema: its names as JSON and where each is.
+/// Data that all rows of a schema share: the names as JSON, and the column of each.
 #[derive(Debug)]
 pub(crate) struct FeatureIndex {
     schema: Arc<FeatureRowSchema>,
-    /// `"name":`, in the order of the values.
+    /// `"name":` of each feature, in the order of the values.
     keys: Vec<String>,
     places: HashMap<SmolStr, usize>,
-    /// Each window with the places of its coverages, each beside that of its metric's
-    /// newest value.
+    /// For each window, pairs of columns: a metric's coverage and its newest value.
     coverages: Vec<(String, Vec<(usize, usize)>)>,
 }
 
@@ -24,9 +23,9 @@ impl FeatureIndex {
         let mut coverages: Vec<(String, Vec<(usize, usize)>)> = Vec::new();
         for (place, name) in schema.names.iter().enumerate() {
             let Some((metric, window)) = name.rsplit_once("_coverage_") else { continue };
-            // What is made of another metric, as of its days only, says nothing new.
+            // Derived metrics have no newest value; their coverage adds no information.
             let Some(last) = places.get(format!("{metric}_last").as_str()) else { continue };
-            match coverages.iter_mut().find(|(own, _)| own == window) {
+            match coverages.iter_mut().find(|(known, _)| known == window) {
                 Some((_, places)) => places.push((place, *last)),
                 None => coverages.push((window.to_owned(), vec![(place, *last)])),
             }
@@ -38,12 +37,12 @@ impl FeatureIndex {
         Arc::ptr_eq(&self.schema, schema)
     }
 
-    /// Where a feature is in a row.
+    /// Returns the column of a feature.
     pub(crate) fn find_column(&self, name: &str) -> Option<usize> {
         self.places.get(name).copied()
     }
 
-    /// Every name, in the order of the values.
+    /// Returns all names, in the order of the values.
     pub(crate) fn feature_names(&self) -> &[SmolStr] {
         &self.schema.names
     }
@@ -52,15 +51,16 @@ impl FeatureIndex {
         &self.keys
     }
 
-    /// The lowest coverage of any metric in each window, %; metrics that the zone
-    /// does not measure do not count.
+    /// Returns the lowest coverage of any metric in each window, %; ignores metrics that the zone
+    /// does not measure.
     pub(super) fn lowest_coverages<'a>(
         &'a self,
         values: &'a [f64],
     ) -> impl Iterator<Item = (&'a str, Option<f64>)> + 'a {
         self.coverages.iter().map(|(window, places)| {
             let value = |place: usize| values.get(place).copied().filter(|value| value.is_finite());
-            let found = places.iter().filter_map(|(own, last)| value(*last).and(value(*own)));
+            let found =
+                places.iter().filter_map(|(coverage, last)| value(*last).and(value(*coverage)));
             let lowest = found.reduce(f64::min);
             (window.as_str(), lowest)
         })

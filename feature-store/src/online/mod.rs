@@ -1,9 +1,11 @@
-//! The latest row of each zone, in memory: the online read path never asks
-//! DuckDB, and writes a row as JSON once, when it is first asked for.
+//! The online store: the latest row of each zone, in memory. A row is encoded as JSON once, at
+//! the first request for it.
+//!
+//! **Invariant:** the online read path never uses DuckDB.
 //!
 //! # Layout
-//! - `latest`: a row, and its JSON; `names`: what is the same for all rows of a
-//!   schema
+//! - `online_row`: a row and its JSON
+//! - `feature_index`: data that all rows of a schema share
 
 mod feature_index;
 mod online_row;
@@ -13,68 +15,46 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use serde::Serialize;
+use feature_api::RowStatus;
 use telemetry::{SmolStr, ZoneId};
 use tokio::sync::broadcast;
-use utoipa::ToSchema;
 
 pub(crate) use feature_index::FeatureIndex;
 pub use online_row::OnlineRow;
 
 use crate::engine::{FeatureRow, ZoneProgress, catalog::FeatureRowSchema};
 
-/// Rows that a slow subscriber may be behind before it loses some.
+/// Rows that a subscriber may lag behind before it loses some.
 const EVENTS_BEHIND_MAX: usize = 1024;
-
-/// How sure a row is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RowStatus {
-    /// At the newest event time; readings of that time may still come.
-    Provisional,
-    /// The watermark has passed it.
-    Final,
-}
-
-impl RowStatus {
-    /// As JSON has it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Provisional => "provisional",
-            Self::Final => "final",
-        }
-    }
-}
 
 /// A zone, the metrics it has, and how far it has come.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ZoneSummary {
     /// The zone.
     pub zone: ZoneId,
-    /// By name.
+    /// Metrics, sorted by name.
     pub metrics: Vec<SmolStr>,
-    /// Its newest event time, UTC ms.
+    /// Newest event time, UTC ms.
     pub latest_ms: Option<i64>,
-    /// The newest time whose row is final, UTC ms.
+    /// Newest time whose row is final, UTC ms.
     pub final_ms: Option<i64>,
-    /// Devices whose clocks are off by a constant, and how far they are ahead of the gateway's,
-    /// ms; below 0: behind.
+    /// Devices whose clocks are off by a constant, each with how far it is ahead of the gateway's
+    /// clock, ms; negative means behind.
     pub clock_offsets: Vec<(SmolStr, i64)>,
 }
 
-/// All zones. Whoever reads one waits for nobody but whoever writes that one, and
-/// that for no longer than a pointer is set.
+/// Summaries and latest rows of all zones. A reader of a zone waits only for a writer of the same
+/// zone, and only while a pointer is set.
 #[derive(Debug)]
 pub(crate) struct OnlineStore {
-    /// Written only when a zone is first seen.
+    /// Zones by name; written only when a zone is first seen.
     zones: RwLock<HashMap<ZoneId, Arc<ZoneSlot>>>,
-    /// Of the newest schema.
+    /// Index of the newest schema.
     names: RwLock<Option<Arc<FeatureIndex>>>,
     events: broadcast::Sender<Arc<FeatureRow>>,
 }
 
-/// What is known of a zone, and its newest row once there is one.
+/// Summary of a zone, and its newest row once it exists.
 #[derive(Debug)]
 struct ZoneSlot(RwLock<(ZoneSummary, Option<Arc<OnlineRow>>)>);
 
@@ -105,7 +85,7 @@ impl OnlineStore {
         }
     }
 
-    /// Serves a zone no longer.
+    /// Stops serving a zone.
     pub(crate) fn remove_zone(&self, zone: &ZoneId) {
         self.zones.write().unwrap_or_else(PoisonError::into_inner).remove(zone);
     }
@@ -117,11 +97,11 @@ impl OnlineStore {
         let mut state = slot.0.write().unwrap_or_else(PoisonError::into_inner);
         state.1 = Some(latest);
         drop(state);
-        // Nobody listening is fine.
+        // Fails without subscribers, which is fine.
         let _ = self.events.send(row);
     }
 
-    /// Every zone, by name.
+    /// Returns the summaries of all zones, sorted by name.
     pub(crate) fn zone_summaries(&self) -> Vec<ZoneSummary> {
         let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
         let mut summaries: Vec<ZoneSummary> = zones
@@ -131,6 +111,12 @@ impl OnlineStore {
         drop(zones);
         summaries.sort_unstable_by(|a, b| a.zone.cmp(&b.zone));
         summaries
+    }
+
+    /// What is known of one zone.
+    pub(crate) fn zone_summary(&self, zone: &ZoneId) -> Option<ZoneSummary> {
+        let slot = self.find_slot(zone)?;
+        Some(slot.0.read().unwrap_or_else(PoisonError::into_inner).0.clone())
     }
 
     /// The newest row of a zone, and how sure it is.
@@ -150,7 +136,7 @@ impl OnlineStore {
         self.zones.read().unwrap_or_else(PoisonError::into_inner).get(zone).cloned()
     }
 
-    /// The names of a schema, made once.
+    /// Returns the index of a schema, which is built once.
     pub(crate) fn feature_index(&self, schema: &Arc<FeatureRowSchema>) -> Arc<FeatureIndex> {
         let known = self.names.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(names) = known.filter(|names| names.is_for_schema(schema)) {

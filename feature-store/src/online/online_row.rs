@@ -1,11 +1,9 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use feature_api::RowStatus;
 
-use super::{
-    RowStatus,
-    feature_index::{FeatureIndex, encode_json_string},
-};
+use super::feature_index::{FeatureIndex, encode_json_string};
 use crate::engine::FeatureRow;
 
 /// The newest row of a zone.
@@ -13,28 +11,29 @@ use crate::engine::FeatureRow;
 pub struct OnlineRow {
     row: Arc<FeatureRow>,
     names: Arc<FeatureIndex>,
-    /// Before what depends on the time of asking, and after it with every feature.
+    /// JSON before the parts that depend on the time of the request, and JSON after them with
+    /// every feature.
     json: OnceLock<(Bytes, Bytes)>,
 }
 
 impl OnlineRow {
-    /// Rows by themselves, each with the names of its schema.
+    /// Wraps rows, each with the index of its schema.
     pub(crate) fn from_rows(rows: Vec<FeatureRow>) -> Vec<Arc<Self>> {
         let mut names: Option<Arc<FeatureIndex>> = None;
-        let of = |row: FeatureRow| {
+        let to_online_row = |row: FeatureRow| {
             let known = names.take().filter(|names| names.is_for_schema(&row.schema));
-            let own = known.unwrap_or_else(|| Arc::new(FeatureIndex::new(row.schema.clone())));
-            names = Some(own.clone());
-            Arc::new(Self::new(Arc::new(row), own))
+            let index = known.unwrap_or_else(|| Arc::new(FeatureIndex::new(row.schema.clone())));
+            names = Some(index.clone());
+            Arc::new(Self::new(Arc::new(row), index))
         };
-        rows.into_iter().map(of).collect()
+        rows.into_iter().map(to_online_row).collect()
     }
 
     pub(super) fn new(row: Arc<FeatureRow>, names: Arc<FeatureIndex>) -> Self {
         Self { row, names, json: OnceLock::new() }
     }
 
-    /// The row.
+    /// Returns the row.
     #[must_use]
     pub fn row(&self) -> &Arc<FeatureRow> {
         &self.row
@@ -44,15 +43,15 @@ impl OnlineRow {
         &self.names
     }
 
-    /// The value of a feature, if there is one.
+    /// Returns the value of a feature, if it has one.
     #[must_use]
     pub fn feature_value(&self, name: &str) -> Option<f64> {
         let place = self.names.find_column(name)?;
         self.row.values.get(place).copied().filter(|value| value.is_finite())
     }
 
-    /// Appends the row as JSON: with every feature, or with those that are named.
-    /// `now_ms` is what its age is told by, and `max_age_s` the age beyond which it is stale.
+    /// Appends the row as JSON, with every feature or with the named ones. Its age is `now_ms`
+    /// less its time; it is stale if older than `max_age_s`.
     pub(crate) fn write_json(
         &self,
         out: &mut Vec<u8>,
@@ -113,7 +112,7 @@ impl OnlineRow {
     }
 }
 
-/// Writes an object of numbers; each key has its quotes and colon.
+/// Writes an object of numbers; each key includes its quotes and colon.
 fn write_object<K: AsRef<str>>(out: &mut Vec<u8>, entries: impl Iterator<Item = (K, Option<f64>)>) {
     out.push(b'{');
     for (i, (key, value)) in entries.enumerate() {
@@ -129,7 +128,7 @@ fn write_object<K: AsRef<str>>(out: &mut Vec<u8>, entries: impl Iterator<Item = 
     out.push(b'}');
 }
 
-/// Writes a number as `serde_json` does: the shortest text that reads as the same.
+/// Writes a number as `serde_json` does: the shortest text that parses to the same number.
 fn write_number(out: &mut Vec<u8>, value: f64) {
     serde_json::to_writer(out, &value).expect("a number has a JSON form, and memory takes it");
 }
@@ -155,7 +154,7 @@ mod tests {
             names: names.map(Into::into).to_vec(),
             hash: "abc".into(),
         });
-        // There is no light sensor: that it said nothing is no lack.
+        // The zone has no light sensor, so the missing light does not lower the coverage.
         let values = [f64::NAN, 80.0, 0.0, 12.5, 0.1 + 0.2, f64::NAN];
         let row = FeatureRow {
             zone: ZoneId::new("farm", "bay-1"),

@@ -1,18 +1,18 @@
-//! Answers that are written by hand, for speed: these are their schemas.
+//! OpenAPI schemas of answers that are encoded by hand, for speed.
 
-#![expect(dead_code, reason = "what is said of answers, which are made without it")]
+#![expect(dead_code, reason = "documents answers that are encoded without these types")]
 
 use std::collections::BTreeMap;
 
 use utoipa::ToSchema;
 
-use crate::{Mode, RowStatus};
+use crate::{RevisionMode, RowStatus};
 
 /// The newest row of each zone.
 #[derive(ToSchema)]
 pub(super) struct LatestRows {
     rows: Vec<LatestRow>,
-    /// Where the next page begins, where there is one.
+    /// Cursor of the next page, if there is one.
     next: Option<String>,
 }
 
@@ -20,48 +20,48 @@ pub(super) struct LatestRows {
 struct LatestRow {
     #[schema(example = "farm/bay-1")]
     zone: String,
-    /// Its event time, UTC ms.
+    /// Event time of the row, UTC ms.
     at_ms: i64,
-    /// Of the names and meaning of its features.
+    /// Hash of the names and definitions of its features.
     schema_hash: String,
-    /// Now less its event time, seconds.
+    /// Age of the row: now less its event time, seconds.
     age_s: f64,
-    /// Whether it is older than `online.max_age_s`: its values are none of now. Single metrics
-    /// may be older than their row, as their `<metric>_age_s` says.
+    /// Whether the row is older than `online.max_age_s`, so that its values are not current.
+    /// Single metrics may be older than their row; their `<metric>_age_s` states the difference.
     is_stale: bool,
     status: RowStatus,
-    /// By window, the lowest share of minutes with a reading of any metric, %.
+    /// Lowest share of minutes with a reading of any metric, by window, %.
     coverage_pct: BTreeMap<String, Option<f64>>,
-    /// `null` where there is no value.
+    /// Values by name; `null` if a feature has no value.
     features: BTreeMap<String, Option<f64>>,
 }
 
 /// A data set as JSON.
 #[derive(ToSchema)]
 pub(super) struct DatasetRows {
-    mode: Mode,
+    mode: RevisionMode,
     rows: Vec<DatasetRow>,
 }
 
-/// Beside these fields there is one for each feature.
+/// One row of a data set. It has one more field for each feature.
 #[derive(ToSchema)]
 struct DatasetRow {
     zone: String,
-    /// The time asked for, UTC ms.
+    /// Requested time, UTC ms.
     at_ms: i64,
-    /// The time of the row, UTC ms; null where there is none.
+    /// Time of the row, UTC ms; null if there is no row.
     row_ms: Option<i64>,
-    /// 0 as it was known at its time; higher ones have readings that came later.
+    /// How often the row was recomputed; 0 is the row as known at its time.
     revision: Option<i64>,
-    /// Of the names and meaning of its features.
+    /// Hash of the names and definitions of its features.
     schema_hash: Option<String>,
 }
 
-/// A query's rows as JSON.
+/// Rows of a query as JSON.
 #[derive(ToSchema)]
 pub(super) struct SqlRows {
-    /// Whether there were more rows than the limit.
+    /// Whether the query has more rows than the limit.
     truncated: bool,
-    /// An object a row.
+    /// One object for each row.
     rows: Vec<BTreeMap<String, String>>,
 }

@@ -1,4 +1,4 @@
-//! Tables to train on.
+//! Training data sets.
 
 use axum::{
     extract::State,
@@ -16,36 +16,37 @@ use super::{
     request_params::{self, Time},
     table_format::{self, TableFormat},
 };
-use crate::{FeatureStore, FrameQuery, Mode, PointQuery};
+use crate::{FeatureStore, FrameQuery, PointQuery, RevisionMode};
 
-/// Most values of one data set.
+/// Largest number of values in one data set.
 const CELLS_MAX: usize = 20_000_000;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DatasetParams {
-    /// Zones, separated by commas; every zone without it.
+    /// Zones, separated by commas; default: all zones.
     zones: Option<String>,
-    /// Event time, this and later: a date, RFC 3339 or UTC ms.
+    /// Earliest event time, included: a date, RFC 3339 or UTC ms.
     from: Option<String>,
-    /// Event time, this and earlier.
+    /// Latest event time, included.
     to: Option<String>,
-    /// Features, separated by commas; every feature without it.
+    /// Features, separated by commas; default: all features.
     columns: Option<String>,
     /// Only rows whose time is a multiple of this, seconds.
     step_s: Option<i64>,
-    /// Which revision of each row.
+    /// Revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
+    mode: RevisionMode,
     /// Rows of this version of the definitions, of the active one without it;
     /// `/v1/definitions` has those that are kept.
     version: Option<i32>,
 }
 
-/// Stored rows of a span as Parquet: `site`, `zone`, `at_ms` (UTC), then features; by
-/// zone, in the order of time.
+/// Stored rows of a span as Parquet.
+///
+/// Columns are `site`, `zone`, `at_ms` (UTC), then features. Rows are sorted by zone and time.
 #[utoipa::path(get, path = "/v1/dataset.parquet", tag = "offline", params(DatasetParams),
     responses((status = 200, content_type = "application/vnd.apache.parquet"),
         (status = 400, body = ProblemAnswer)))]
@@ -73,28 +74,28 @@ pub(super) async fn stored(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FormatParams {
-    /// Wins over the `Accept` header; JSON where there is neither.
+    /// Format of the answer; overrides the `Accept` header. Default: JSON.
     #[param(inline)]
     pub(super) format: Option<TableFormat>,
 }
 
-/// Zones at times; either `points` or `grid`.
+/// Zones at times, as either `points` or `grid`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DatasetRequest {
-    /// Any zones at any times, each a line of the answer, in this order.
+    /// Any zones at any times. The answer has one line for each, in this order.
     points: Option<Vec<Point>>,
-    /// Zones at the same times, one after another.
+    /// Several zones at the same times; the answer is sorted by zone.
     grid: Option<Grid>,
     /// As it was known at each point, or with what has arrived since. The two are
     /// never mixed.
-    mode: Mode,
+    mode: RevisionMode,
     /// Features; every feature without it.
     names: Option<Vec<String>>,
-    /// The newest row before a point may be this old, 3600 s without it.
+    /// Largest age of a row at its point, seconds; default: 3600.
     age_s_max: Option<i64>,
-    /// Rows of this version of the definitions, of the active one without it;
-    /// `/v1/definitions` has those that are kept.
+    /// Version of the definitions; default: the active one. `/v1/definitions` lists the stored
+    /// versions.
     version: Option<i32>,
 }
 
@@ -111,21 +112,22 @@ struct Point {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Grid {
-    /// Every zone without it.
+    /// Zones; default: all zones.
     #[schema(value_type = Option<Vec<String>>)]
     zones: Option<Vec<ZoneId>>,
     /// The first time.
     #[schema(value_type = String)]
     from: Time,
-    /// No time is after this.
+    /// Limit of the times, included.
     #[schema(value_type = String)]
     to: Time,
-    /// How far the times are apart, seconds.
+    /// Distance between two times, seconds.
     step_s: i64,
 }
 
-/// What was known of zones at times: a line for each, with `row_ms`, the time of the
-/// row of the grid that it is of, and null where there is none.
+/// Point-in-time join: one line for each zone and time.
+///
+/// `row_ms` is the time of the grid row that the line shows, and null if there is none.
 #[utoipa::path(post, path = "/v1/dataset", tag = "offline", params(FormatParams),
     request_body = DatasetRequest,
     responses((status = 200, content(
@@ -154,7 +156,7 @@ pub(super) async fn at_points(
             "{} points of {columns} features are above {CELLS_MAX} values",
             query.points.len()
         ))
-        .with_hint("ask for fewer features with `names`, or for fewer points"));
+        .with_hint("request fewer features with `names`, or fewer points"));
     }
     let about = format!("\"mode\":{},", serde_json::json!(mode));
     let bytes =
@@ -162,8 +164,8 @@ pub(super) async fn at_points(
     Ok(format.to_response(bytes))
 }
 
-fn resolve_age_s_max(asked: Option<i64>) -> Result<i64, Problem> {
-    match asked {
+fn resolve_age_s_max(requested: Option<i64>) -> Result<i64, Problem> {
+    match requested {
         None => Ok(3600),
         Some(age_s) if (0..=31 * 86_400).contains(&age_s) => Ok(age_s),
         Some(age_s) => {
@@ -179,7 +181,7 @@ fn resolve_points(
     let rows_max = store.rows_max();
     let too_many = |points: usize| {
         Problem::too_large(format!("{points} points, above {rows_max}"))
-            .with_hint("ask for a part at a time, or for a longer `step_s`")
+            .with_hint("request a part at a time, or a longer `step_s`")
     };
     match (&request.points, &request.grid) {
         (Some(points), None) if points.len() > rows_max => Err(too_many(points.len())),
@@ -201,8 +203,8 @@ fn resolve_points(
                 return Err(too_many(usize::try_from(points).unwrap_or(usize::MAX)));
             }
             let at = (0..times as i64).map(|i| from_ms + i * step_ms);
-            let of = |zone: &ZoneId| at.clone().map(move |at_ms| (zone.clone(), at_ms)).collect::<Vec<_>>();
-            Ok(zones.iter().flat_map(of).collect())
+            let points_of = |zone: &ZoneId| at.clone().map(move |at_ms| (zone.clone(), at_ms)).collect::<Vec<_>>();
+            Ok(zones.iter().flat_map(points_of).collect())
         }
         _ => Err(Problem::bad_request("either `points`, at least one, or `grid`").with_hint(
             r#"as in {"mode": "as_known", "points": [{"zone": "farm/bay-1", "at": "2025-06-02T10:00:00Z"}]}"#,

@@ -18,49 +18,47 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DefinitionsParams {
-    /// Only the lineage of these features, separated by commas.
+    /// Features whose lineage is wanted, separated by commas.
     #[param(example = "temperature_slope_1h,vpd_kpa")]
     names: Option<String>,
-    /// Without `names`: only the lineage of what follows this feature, the `next` of the
-    /// answer before.
+    /// Without `names`: only features after this one, which is the `next` of the previous answer.
     after: Option<String>,
-    /// Without `names`: the lineage of at most this many features, 1000 without it.
+    /// Without `names`: largest number of features; default: 1000.
     limit: Option<usize>,
 }
 
-/// What is computed of every zone's readings.
+/// Feature definitions, with their versions and lineage.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Definitions {
-    /// SHA-256 over what is defined and how this program computes it.
+    /// SHA-256 over the definitions and the version of the computation.
     #[schema(value_type = String)]
     hash: SmolStr,
-    /// Of the columns that there are so far.
+    /// Hash of the present columns.
     #[schema(value_type = String)]
     schema_hash: SmolStr,
     /// `features.toml` as JSON.
     #[schema(value_type = Object)]
     definitions: crate::definitions::FeatureDefinitions,
-    /// Those that there are rows of, oldest first: give the number as `version` where rows
-    /// are read.
+    /// Versions that have rows, oldest first. Requests for rows take the number as `version`.
     versions: Vec<VersionLine>,
-    /// What each feature is made of, in the order of columns.
+    /// Lineage of each feature, in the order of columns.
     lineage: Vec<FeatureLineage>,
-    /// The last of these features, where there are more.
+    /// Name of the last of these features, if there are more.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// Definitions that there are rows of.
+/// A version of the definitions that has rows.
 #[derive(Serialize, ToSchema)]
 struct VersionLine {
-    /// From 1 on.
+    /// Number of the version, from 1 on.
     version: i32,
-    /// Of the definitions; empty where they are not known.
+    /// Hash of the definitions; empty if it is not known.
     hash: String,
-    /// When its rows began to be made, RFC 3339.
+    /// When the computation of its rows began, RFC 3339.
     #[schema(example = "2025-06-02T10:00:00.25Z")]
     created: String,
-    /// Whether new rows are of it. Others are as they were when it was left.
+    /// Whether new rows are computed with it. The rows of other versions no longer change.
     is_active: bool,
 }
 
@@ -70,7 +68,7 @@ impl From<FeatureVersion> for VersionLine {
     }
 }
 
-/// The definitions of features with their hash, and the lineage of each feature.
+/// Feature definitions with their hash, and the lineage of each feature.
 #[utoipa::path(get, path = "/v1/definitions", tag = "what there is", params(DefinitionsParams),
     responses((status = 200, body = Definitions), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn definitions(
@@ -82,7 +80,9 @@ pub(super) async fn definitions(
     let known = || schema.names.iter().map(SmolStr::as_str);
     let (names, next) = match request_params::split_list("names", params.names.as_deref())? {
         Some(names) => {
-            if let Some(unknown) = names.iter().find(|name| !known().any(|own| own == **name)) {
+            if let Some(unknown) =
+                names.iter().find(|name| !known().any(|known_name| known_name == **name))
+            {
                 return Err(problem_of_error(store::unknown_feature_error(unknown, known())));
             }
             (names, None)
@@ -94,13 +94,13 @@ pub(super) async fn definitions(
         }
     };
     let definitions = store.definitions();
-    // Of no names it would be that of all.
+    // An empty list of names would mean all features.
     let lineage = match &names[..] {
         [] => Vec::new(),
         names => trace_lineage(&definitions, store.metrics(), names),
     };
-    let own = store.clone();
-    let versions = run_blocking(move || own.read_versions()).await?;
+    let versions_store = store.clone();
+    let versions = run_blocking(move || versions_store.read_versions()).await?;
     Ok(Json(Definitions {
         versions: versions.into_iter().map(VersionLine::from).collect(),
         hash: definitions.compute_hash(),

@@ -18,19 +18,20 @@ use crate::{FeatureRow, FeatureStore, RowStatus};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventParams {
-    /// Zones, separated by commas; every zone without it.
+    /// Zones, separated by commas; default: all zones.
     zones: Option<String>,
-    /// Features, separated by commas; newest values (`…_last`) without it.
+    /// Features, separated by commas; default: the newest values (`…_last`).
     names: Option<String>,
-    /// The bearer token, for browsers, whose `EventSource` sends no header.
+    /// Bearer token, for browsers, whose `EventSource` cannot send headers.
     #[serde(rename = "token")]
     #[expect(dead_code, reason = "read by the frame")]
     token: Option<String>,
 }
 
-/// Rows as they change, as server-sent events: `row` with a row of
-/// `/v1/features/latest`, and `left_out` with a number of rows for whoever falls
-/// behind.
+/// Server-sent events of rows as they change.
+///
+/// `row` carries a row of `/v1/features/latest`. `left_out` carries the number of rows that a
+/// slow reader has missed.
 #[utoipa::path(get, path = "/v1/events", tag = "online", params(EventParams),
     responses((status = 200, content_type = "text/event-stream"),
         (status = 400, body = ProblemAnswer)))]
@@ -44,7 +45,7 @@ pub(super) async fn events(
         let event = match row {
             Ok(row) if zones.as_ref().is_none_or(|zones| zones.contains(&row.zone)) => {
                 let wanted = |name: &str| match &names {
-                    Some(names) => names.iter().any(|own| own == name),
+                    Some(names) => names.iter().any(|requested| requested == name),
                     None => name.ends_with("_last"),
                 };
                 Some(Event::default().event("row").data(row_as_json(&row, wanted).to_string()))
@@ -59,7 +60,7 @@ pub(super) async fn events(
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
 }
 
-/// A row with the features that `wanted` wants.
+/// Encodes a row with the features that `wanted` accepts.
 fn row_as_json(row: &FeatureRow, wanted: impl Fn(&str) -> bool) -> Value {
     let named = row.schema.names.iter().zip(row.values.iter());
     let features: serde_json::Map<String, Value> = named

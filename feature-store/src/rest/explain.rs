@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{FeatureStore, explain::Explanation};
 
-/// Most readings of one explanation.
+/// Largest number of readings in one explanation.
 const READINGS_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -21,15 +21,15 @@ pub(super) struct ExplainParams {
     zone: ZoneId,
     #[param(example = "temperature_mean_1h")]
     feature: String,
-    /// Event time: a date, RFC 3339 or UTC ms. A stored value is shown where this is
-    /// a time of the grid.
+    /// Event time: a date, RFC 3339 or UTC ms. The answer has a stored value if this is a time of
+    /// the grid.
     at: String,
-    /// At most this many readings, 100 without it.
+    /// Largest number of readings; default: 100.
     limit: Option<usize>,
 }
 
-/// What is behind one value: its window, tiles and readings, what is stored, and the
-/// same computed anew.
+/// Explains one value: its window, tiles and readings, the stored revisions, and the value
+/// recomputed from the readings.
 #[utoipa::path(get, path = "/v1/features/explain", tag = "offline", params(ExplainParams),
     responses((status = 200, body = Explanation), (status = 400, body = ProblemAnswer),
         (status = 404, body = ProblemAnswer)))]
@@ -40,7 +40,7 @@ pub(super) async fn explain(
     let at_ms = request_params::parse_time(Some(&params.at))?.unwrap_or_default();
     let limit = request_params::resolve_limit(params.limit, 100, READINGS_MAX)?;
     let ExplainParams { zone, feature, .. } = params;
-    if !store.zone_summaries().iter().any(|own| own.zone == zone) {
+    if !store.zone_summaries().iter().any(|summary| summary.zone == zone) {
         return Err(unknown_zone_problem(&zone));
     }
     let explained = run_blocking(move || store.explain_value(&zone, &feature, at_ms, limit));

@@ -1,5 +1,5 @@
-//! The request and answer of Feast's feature server (feast 0.67, `feature_server.py`),
-//! so that its clients read from here: `online_store: {type: remote, path: …}`.
+//! Request and answer of Feast's feature server (feast 0.67, `feature_server.py`). Feast clients
+//! can read from here with `online_store: {type: remote, path: …}`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,27 +18,27 @@ use crate::{
     settings::OnlineAgeLimits,
 };
 
-/// Most entities, and most features, of one request.
+/// Largest number of entities, and of features, in one request.
 const LIST_MAX: usize = 10_000;
-/// The one entity that there are features of.
+/// The only entity that has features.
 const ENTITY: &str = "zone";
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct FeastRequest {
-    /// `{"zone": ["farm/bay-1", …]}`
+    /// Entities, as `{"zone": ["farm/bay-1", …]}`.
     #[schema(value_type = BTreeMap<String, Vec<String>>)]
     entities: BTreeMap<String, Vec<Value>>,
-    /// `view:feature`; the view may have any name.
+    /// Features, as `view:feature`; the view may have any name.
     #[serde(default)]
     features: Vec<String>,
-    /// Services are kept by Feast's registry, not here.
+    /// Refused: Feast's registry holds services, this server does not.
     feature_service: Option<String>,
-    /// `view__feature` in place of `feature`.
+    /// Whether names are `view__feature` instead of `feature`.
     #[serde(default)]
     full_feature_names: bool,
 }
 
-/// Column by column: the entity first, then the features in their order.
+/// Answer by columns: the entity first, then the features in their order.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 pub(super) struct FeastAnswer {
     metadata: FeastNames,
@@ -50,7 +50,7 @@ struct FeastNames {
     feature_names: Vec<String>,
 }
 
-/// One name's value for every entity.
+/// Values of one name for every entity.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 struct FeastColumn {
     #[schema(value_type = Vec<Object>)]
@@ -59,8 +59,8 @@ struct FeastColumn {
     event_timestamps: Vec<String>,
 }
 
-/// As Feast's protobuf has it: there is a value within its greatest age, there is none, the
-/// zone is not known, or there is a value that is older.
+/// Status as in Feast's protobuf: the value is present and fresh, null, of an unknown zone, or
+/// older than its largest age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum FieldStatus {
@@ -70,7 +70,7 @@ enum FieldStatus {
     OutsideMaxAge,
 }
 
-/// Features of zones at their newest event time, in Feast's shape.
+/// Features of zones at their newest event time, in Feast's format.
 #[utoipa::path(post, path = "/get-online-features", tag = "online", request_body = FeastRequest,
     responses((status = 200, body = FeastAnswer), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn get_online_features(
@@ -113,15 +113,15 @@ pub(super) async fn get_online_features(
     Ok(Json(FeastAnswer { metadata: FeastNames { feature_names }, results }))
 }
 
-/// What ages are judged by.
+/// Limits and the time for freshness checks.
 struct AgeLimits<'a> {
     limits: &'a OnlineAgeLimits,
     now_ms: i64,
 }
 
 impl AgeLimits<'_> {
-    /// Whether a row of that time has a feature within its greatest age, where `age_s` tells
-    /// how old the newest reading of each of its metrics was then.
+    /// Returns whether a row at `row_ms` has a feature within its largest age. `age_s` returns
+    /// the age, at that time, of the newest reading of a metric.
     fn is_present(
         &self,
         row_ms: i64,
@@ -130,7 +130,7 @@ impl AgeLimits<'_> {
     ) -> bool {
         let row_age_s = self.now_ms.saturating_sub(row_ms) as f64 / 1000.0;
         match metrics.filter(|metrics| !metrics.is_empty()) {
-            // Of the calendar: as old as its row.
+            // Calendar features are as old as their row.
             None => row_age_s <= self.limits.row_max_age_s(),
             Some(metrics) => metrics.iter().all(|metric| {
                 row_age_s + age_s(metric).unwrap_or(0.0) <= self.limits.metric_max_age_s(metric)
@@ -150,16 +150,16 @@ fn feature_value(
     let age_s = |metric: &str| row.feature_value(&format!("{metric}_age_s"));
     match ages.is_present(row.row().at_ms, metrics, age_s) {
         true => (Value::from(value), FieldStatus::Present),
-        // As in Feast, the value is there all the same.
+        // As in Feast, the value is included all the same.
         false => (Value::from(value), FieldStatus::OutsideMaxAge),
     }
 }
 
-/// The measured metrics that each feature is computed of.
+/// Returns the measured metrics from which each feature is computed.
 fn measured_metrics(store: &FeatureStore, names: &[&str]) -> BTreeMap<String, BTreeSet<SmolStr>> {
-    /// A feature of features of features.
+    /// Largest depth of features computed from features.
     const DEPTH_MAX: usize = 8;
-    /// It is a signal, and says nothing as long as nothing happens.
+    /// A signal, which has no readings as long as nothing happens.
     const SIGNAL: &str = "irrigation";
     let (definitions, metrics) = (store.definitions(), store.metrics());
     let mut inputs: BTreeMap<SmolStr, Vec<SmolStr>> = BTreeMap::new();
@@ -219,13 +219,13 @@ fn requested_features(request: &FeastRequest) -> Result<Vec<(&str, &str)>, Probl
     if request.features.len() > LIST_MAX {
         return Err(Problem::too_large(format!("{} features", request.features.len())));
     }
-    let parted = request.features.iter().map(|feature| {
+    let references = request.features.iter().map(|feature| {
         feature.split_once(':').ok_or_else(|| {
             Problem::bad_request(format!("features: `{feature}` has no view"))
                 .with_hint("as in view:temperature_mean_1h")
         })
     });
-    parted.collect()
+    references.collect()
 }
 
 fn format_time(at_ms: i64) -> String {
@@ -236,7 +236,7 @@ fn format_time(at_ms: i64) -> String {
 mod tests {
     use super::*;
 
-    /// Ages of the row and of the temperature then, s → whether it is present.
+    /// Checks presence for the age of the row and of the temperature at that time, s.
     fn check(row_age_s: i64, temperature_age_s: Option<f64>, expect: bool) {
         let max_ages_s = BTreeMap::from([("soil_moisture".into(), 86_400.0), ("co2".into(), 0.0)]);
         let limits = OnlineAgeLimits { max_age_s: 3600.0, max_ages_s };

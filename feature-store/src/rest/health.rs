@@ -1,4 +1,4 @@
-//! What supervisors and Prometheus ask.
+//! Endpoints for supervisors and Prometheus.
 
 use std::sync::atomic::Ordering;
 
@@ -11,20 +11,20 @@ use service::{
 use super::latest::now_ms;
 use crate::{CommitTotals, CommittedCounts, FeatureStore};
 
-/// The process lives.
+/// Whether the process is alive.
 #[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = String)))]
 pub(super) async fn healthz() -> &'static str {
     "ok"
 }
 
-/// Readings are taken in.
+/// Whether readings are ingested.
 #[utoipa::path(get, path = "/readyz", tag = "operation",
     responses((status = 200, body = String), (status = 503, body = ProblemAnswer)))]
 pub(super) async fn readyz(State(store): State<FeatureStore>) -> Result<&'static str, Problem> {
     store.check_ready().map(|()| "ready")
 }
 
-/// Counts for Prometheus.
+/// Metrics for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operation",
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(store): State<FeatureStore>) -> impl IntoResponse {
@@ -32,35 +32,35 @@ pub(super) async fn metrics(State(store): State<FeatureStore>) -> impl IntoRespo
 }
 
 impl FeatureStore {
-    /// Whether readings are taken in.
+    /// Checks that readings are ingested.
     ///
     /// # Errors
-    /// 503 where they are not.
+    /// Fails with status 503 if they are not.
     pub fn check_ready(&self) -> Result<(), Problem> {
         if self.is_running() {
             return Ok(());
         }
-        let hint = "the log of the service says why";
-        Err(Problem::unavailable("no readings are taken in").with_hint(hint))
+        let hint = "the service's log has the reason";
+        Err(Problem::unavailable("no readings are ingested").with_hint(hint))
     }
 
-    /// What has been committed, and how far the zones have come, in Prometheus's text
-    /// format.
+    /// Renders committed counts and the progress of zones in Prometheus's text format.
     #[must_use]
     pub fn render_prometheus(&self) -> String {
         let mut page = MetricsPage::new("microclimate_feature_store");
         let CommittedCounts { by_quality, rejects, rows, corrections, columns, .. } =
             self.committed_counts();
-        let by_quality = by_quality.into_iter();
-        let by_quality =
-            by_quality.map(|(quality, count)| (format_label("quality", quality), count));
+        let qualities = by_quality.into_iter();
+        let labelled_counts =
+            qualities.map(|(quality, count)| (format_label("quality", quality), count));
         page.add_family(
             ("readings_total", "counter", "Readings committed, by quality"),
-            by_quality,
+            labelled_counts,
         );
         page.add_metric(("rejects_total", "counter", "Log records that held no readings"), rejects);
         page.add_metric(("rows_total", "counter", "Feature rows, each revision counted"), rows);
-        let about = ("corrections_total", "counter", "Feature rows made anew by late readings");
+        let about =
+            ("corrections_total", "counter", "Feature rows recomputed because of late readings");
         page.add_metric(about, corrections);
         page.add_metric(("columns", "gauge", "Feature columns"), columns);
         let CommitTotals { count, took } = self.commit_totals();
@@ -68,9 +68,9 @@ impl FeatureStore {
         let about =
             ("commit_seconds_total", "counter", "Time that transactions of this process took");
         page.add_metric(about, took.as_secs_f64());
-        let about = ("log_lag_records", "gauge", "Log records still to be taken in");
+        let about = ("log_lag_records", "gauge", "Log records not ingested yet");
         page.add_family(about, self.log_lag().map(|records| (String::new(), records)));
-        let about = ("sql_queries_total", "counter", "SQL queries over HTTP, by what came of them");
+        let about = ("sql_queries_total", "counter", "SQL queries over HTTP, by outcome");
         let outcomes = self.0.counters.sql.iter_counts();
         page.add_family(
             about,
@@ -79,7 +79,7 @@ impl FeatureStore {
         let zones = self.zone_summaries();
         page.add_metric(("zones", "gauge", "Zones in memory"), zones.len());
         let evicted = self.0.counters.evicted_zones.load(Ordering::Relaxed);
-        let about = ("zones_evicted_total", "counter", "Zones put away because there were many");
+        let about = ("zones_evicted_total", "counter", "Zones evicted from memory");
         page.add_metric(about, evicted);
         let now_ms = now_ms();
         let lag = |at_ms: Option<i64>| at_ms.map(|at_ms| (now_ms - at_ms) as f64 / 1000.0);
@@ -94,7 +94,7 @@ impl FeatureStore {
         );
         page.add_family(about, behind.map(|ms| (String::new(), ms as f64 / 1000.0)));
         page.add_metric(
-            ("running", "gauge", "Whether readings are taken in"),
+            ("running", "gauge", "Whether readings are ingested"),
             u8::from(self.is_running()),
         );
         page.into_text()

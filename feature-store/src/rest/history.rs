@@ -8,7 +8,7 @@ use super::{
     problem::run_blocking,
     request_params::{self, EventSpan},
 };
-use crate::{FeatureStore, FrameQuery, HistoryQuery, HistoryRow, Mode};
+use crate::{FeatureStore, FrameQuery, HistoryQuery, HistoryRow, RevisionMode};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -19,32 +19,32 @@ pub(super) struct HistoryParams {
     #[serde(flatten)]
     #[param(ignore)]
     span: EventSpan,
-    /// Features, separated by commas; every feature without it.
+    /// Features, separated by commas; default: all features.
     names: Option<String>,
     /// Only rows whose time is a multiple of this, seconds.
     step_s: Option<i64>,
-    /// Which revision of each row.
+    /// Revisions of each row.
     #[serde(default)]
     revisions: Revisions,
-    /// Rows of this version of the definitions, of the active one without it;
-    /// `/v1/definitions` has those that are kept.
+    /// Version of the definitions; default: the active one. `/v1/definitions` lists the stored
+    /// versions.
     version: Option<i32>,
-    /// Only rows before this time: the `next` of the answer before.
+    /// Only rows before this time, which is the `next` of the previous answer.
     before: Option<i64>,
-    /// The newest this many, 1000 without it.
+    /// Largest number of rows; the newest are taken. Default: 1000.
     limit: Option<usize>,
 }
 
-/// Which revisions of a row.
+/// Selects revisions of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Revisions {
-    /// The newest.
+    /// The newest revision.
     #[default]
     AsCorrected,
-    /// The first: without what arrived later.
+    /// Revision 0, without later arrivals.
     AsKnown,
-    /// Every one, the oldest of a time first.
+    /// All revisions, the oldest of a time first.
     All,
 }
 
@@ -54,12 +54,12 @@ pub(super) struct History {
     #[schema(value_type = String)]
     zone: ZoneId,
     rows: Vec<HistoryRow>,
-    /// Go on with this as `before`, where there are older ones.
+    /// Value of `before` for the next page, if there are older rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<i64>,
 }
 
-/// The final rows of a zone, the newest ones of the span.
+/// Final rows of a zone: the newest ones of the span.
 #[utoipa::path(get, path = "/v1/features/history", tag = "offline", params(HistoryParams, EventSpan),
     responses((status = 200, body = History), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn history(
@@ -80,8 +80,8 @@ pub(super) async fn history(
             version: params.version,
         },
         mode: match params.revisions {
-            Revisions::AsCorrected => Some(Mode::AsCorrected),
-            Revisions::AsKnown => Some(Mode::AsKnown),
+            Revisions::AsCorrected => Some(RevisionMode::AsCorrected),
+            Revisions::AsKnown => Some(RevisionMode::AsKnown),
             Revisions::All => None,
         },
         limit: limit + 1,
@@ -91,8 +91,8 @@ pub(super) async fn history(
     Ok(Json(History { zone: params.zone, rows, next }))
 }
 
-/// The newest `limit` of rows in the order of time, and where the next page ends.
-/// The revisions of one time stay together, unless a page has no other time.
+/// Keeps the newest `limit` of the rows, which are in the order of time; also returns the end of
+/// the next page. Revisions of one time stay together, unless a page has no other time.
 fn truncate_page(mut rows: Vec<HistoryRow>, limit: usize) -> (Vec<HistoryRow>, Option<i64>) {
     if rows.len() <= limit {
         return (rows, None);

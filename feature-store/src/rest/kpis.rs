@@ -16,18 +16,18 @@ use crate::{
 pub(super) struct KpiParams {
     #[param(value_type = String, example = "farm/bay-1")]
     zone: ZoneId,
-    /// An hour or a day.
+    /// `hour` or `day`.
     #[serde(default)]
     #[param(value_type = String)]
     period: PeriodLength,
-    /// Begin of an hour or day, this and later: a date, a time (UTC without an offset) or a
+    /// Earliest start of an hour or day, included: a date, a time (UTC without an offset) or a
     /// number since 1970.
     from: Option<String>,
-    /// Begin of an hour or day, before this.
+    /// Latest start of an hour or day, excluded.
     to: Option<String>,
-    /// Lines, 200 without it.
+    /// Largest number of periods; default: 200.
     limit: Option<usize>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     after: Option<String>,
 }
 
@@ -38,12 +38,12 @@ pub(super) struct Kpis {
     zone: ZoneId,
     #[schema(value_type = Vec<Object>)]
     kpis: Vec<ZoneKpis>,
-    /// Where the next page begins, if there is one.
+    /// Cursor of the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// Hours or days of one zone, newest first, with its metrics and scores.
+/// KPIs of one zone by hour or day, newest first, with its metrics and scores.
 #[utoipa::path(get, path = "/v1/kpis", tag = "readings", params(KpiParams),
     responses((status = 200, body = Kpis), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn kpis(
@@ -51,11 +51,11 @@ pub(super) async fn kpis(
     QueryParams(params): QueryParams<KpiParams>,
 ) -> Result<Json<Kpis>, Problem> {
     let limit = request_params::resolve_limit(params.limit, 200, store.rows_max())?;
-    // Newest first: what follows a period began before it.
+    // Newest first, so the next page has earlier periods.
     let after_ms = params.after.as_deref().map(|after| {
-        after.parse::<i64>().map_err(|_| {
-            Problem::bad_request("after: it is not the `next` of a page of these".to_owned())
-        })
+        after
+            .parse::<i64>()
+            .map_err(|_| Problem::bad_request("after: not the `next` of a page of KPIs".to_owned()))
     });
     let to_ms = request_params::parse_time(params.to.as_deref())?;
     let query = KpiQuery {

@@ -21,33 +21,34 @@ use super::{
 };
 use crate::{FeatureStore, FeatureVersion, OnlineRow, RowStatus, store};
 
-/// Most rows of one answer.
+/// Largest number of rows in one answer.
 const ROWS_MAX: usize = 10_000;
-/// What a row of usual width has, bytes.
+/// Size of an average row, bytes.
 const ROW_BYTES: usize = 8 * 1024;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LatestParams {
-    /// Zones, separated by commas; every zone without it.
+    /// Zones, separated by commas; default: all zones.
     #[param(example = "farm/bay-1,farm/bay-2")]
     zones: Option<String>,
-    /// Features, separated by commas; every feature without it.
+    /// Features, separated by commas; default: all features.
     #[param(example = "temperature_last,temperature_mean_1h")]
     names: Option<String>,
-    /// Without `zones`: only zones that follow this one.
+    /// Without `zones`: only zones after this one.
     after: Option<String>,
-    /// Without `zones`: at most this many, 1000 without it.
+    /// Without `zones`: largest number of zones; default: 1000.
     limit: Option<usize>,
-    /// The newest rows that are kept of this version of the definitions; those of the
-    /// active one, from memory, without it. `/v1/definitions` has the versions.
+    /// Version of the definitions, whose newest stored rows are returned; default: the active
+    /// one, from memory. `/v1/definitions` lists the versions.
     version: Option<i32>,
 }
 
-/// The features of zones at their newest event time, from memory. Zones that have
-/// no reading that counts are left out where zones are not named. Of an old version it
-/// is the newest final row that is kept, from the file.
+/// Features of zones at their newest event time, from memory.
+///
+/// Without `zones`, zones that have no valid reading are left out. With `version`, an old
+/// version's newest stored final row is returned, from the file.
 #[utoipa::path(get, path = "/v1/features/latest", tag = "online", params(LatestParams),
     responses((status = 200, body = LatestRows), (status = 400, body = ProblemAnswer),
         (status = 404, body = ProblemAnswer)))]
@@ -56,8 +57,8 @@ pub(super) async fn latest(
     QueryParams(params): QueryParams<LatestParams>,
 ) -> Result<Response, Problem> {
     let names = request_params::split_list("names", params.names.as_deref())?;
-    let asked = request_params::parse_zones(params.zones.as_deref())?;
-    let (zones, next) = match &asked {
+    let requested = request_params::parse_zones(params.zones.as_deref())?;
+    let (zones, next) = match &requested {
         Some(zones) => (zones.clone(), None),
         None => page_of_zones(&store, &params)?,
     };
@@ -67,7 +68,7 @@ pub(super) async fn latest(
         Some(version) => read_version_rows(&store, version, &zones).await?,
     };
     let unknown = zones.iter().zip(&found).find(|(_, row)| row.is_none());
-    if let (Some(_), Some((zone, _))) = (&asked, unknown) {
+    if let (Some(_), Some((zone, _))) = (&requested, unknown) {
         return Err(unknown_zone_problem(zone));
     }
     let rows: OnlineRows = found.into_iter().flatten().collect();
@@ -96,45 +97,47 @@ pub(super) async fn latest(
 
 type OnlineRows = Vec<(Arc<OnlineRow>, RowStatus)>;
 
-/// A page of zones, in the order of the cursor.
+/// Returns a page of zones, in the order of the cursor.
 fn page_of_zones(
     store: &FeatureStore,
     params: &LatestParams,
 ) -> Result<(Vec<ZoneId>, Option<String>), Problem> {
     let limit = request_params::resolve_limit(params.limit, 1000, ROWS_MAX)?;
-    // In the order of the cursor, which is that of the text.
+    // The cursor compares zones as text.
     let mut zones: Vec<ZoneId> = store.zone_summaries().into_iter().map(|zone| zone.zone).collect();
     zones.sort_by_cached_key(ToString::to_string);
     Ok(request_params::page_by_key(zones, ToString::to_string, params.after.as_deref(), limit))
 }
 
-/// The version that was asked for, unless it is the active one, whose rows are in memory.
+/// Returns the requested version, unless it is the active one, whose rows are in memory.
 async fn inactive_version(
     store: &FeatureStore,
-    asked: Option<i32>,
+    requested: Option<i32>,
 ) -> Result<Option<i32>, Problem> {
-    let Some(number) = asked else { return Ok(None) };
-    let store = store.clone();
+    let Some(number) = requested else { return Ok(None) };
+    let versions_store = store.clone();
     let is_active = move |known: &FeatureVersion| known.number == number && known.is_active;
-    let is_active = run_blocking(move || Ok(store.read_versions()?.iter().any(is_active))).await?;
-    Ok(asked.filter(|_| !is_active))
+    let is_active =
+        run_blocking(move || Ok(versions_store.read_versions()?.iter().any(is_active))).await?;
+    Ok(requested.filter(|_| !is_active))
 }
 
-/// The newest row that is kept of each zone by an old version.
+/// Reads the newest stored row of each zone by an old version.
 async fn read_version_rows(
     store: &FeatureStore,
     version: i32,
     zones: &[ZoneId],
 ) -> Result<Vec<Option<(Arc<OnlineRow>, RowStatus)>>, Problem> {
-    let (own, asked) = (store.clone(), zones.to_vec());
-    let rows = run_blocking(move || own.read_newest_rows(version, &asked)).await?;
-    let of: HashMap<&ZoneId, &Arc<OnlineRow>> =
+    let (query_store, requested) = (store.clone(), zones.to_vec());
+    let rows = run_blocking(move || query_store.read_newest_rows(version, &requested)).await?;
+    let row_by_zone: HashMap<&ZoneId, &Arc<OnlineRow>> =
         rows.iter().map(|latest| (&latest.row().zone, latest)).collect();
-    let row = |zone| of.get(zone).map(|latest| (Arc::clone(latest), RowStatus::Final));
+    let row = |zone| row_by_zone.get(zone).map(|latest| (Arc::clone(latest), RowStatus::Final));
     Ok(zones.iter().map(row).collect())
 }
 
-/// A row may be older than a column: what is in no row and no column is unknown.
+/// Refuses names that are in neither the row nor the present columns; a row may be older than a
+/// column.
 pub(super) fn check_names(
     store: &FeatureStore,
     latest: &OnlineRow,
@@ -142,20 +145,22 @@ pub(super) fn check_names(
 ) -> Result<(), Problem> {
     for name in names.iter().filter(|name| latest.feature_index().find_column(name).is_none()) {
         let schema = store.schema();
-        if !schema.names.iter().any(|own| own == name) {
-            let known = latest.feature_index().feature_names().iter().map(|own| own.as_str());
+        if !schema.names.iter().any(|known_name| known_name == name) {
+            let known =
+                latest.feature_index().feature_names().iter().map(|known_name| known_name.as_str());
             return Err(problem_of_error(store::unknown_feature_error(name, known)));
         }
     }
     Ok(())
 }
 
-/// The row of an old version has every column that there is of it.
+/// Refuses names that are not in the row: a row of an old version has all its columns.
 fn check_version_names(latest: &OnlineRow, names: &[&str]) -> Result<(), Problem> {
     match names.iter().find(|name| latest.feature_index().find_column(name).is_none()) {
         None => Ok(()),
         Some(name) => {
-            let known = latest.feature_index().feature_names().iter().map(|own| own.as_str());
+            let known =
+                latest.feature_index().feature_names().iter().map(|known_name| known_name.as_str());
             Err(problem_of_error(store::unknown_feature_error(name, known)))
         }
     }

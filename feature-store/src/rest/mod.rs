@@ -1,15 +1,15 @@
-//! The feature store over HTTP. Every list has a limit and, where it can be longer,
-//! pages; unknown keys of a query or body are refused; errors have a code and a hint.
+//! The feature store's REST API. Every list has a limit and, if it can be longer, pages. Unknown
+//! keys of a query or body are refused. Errors have a code and a hint.
 //!
 //! # Layout
-//! - `zones`: what there is; `definitions`: what is computed
-//! - `readings`, `kpis`: what came, and what it sums up to
+//! - `zones`: zones, metrics, features and counts; `definitions`: feature definitions
+//! - `readings`, `kpis`: readings and their KPIs
 //! - `latest`, `events`, `feast`: online, from memory
-//! - `history`, `dataset`, `explain`, `sql`: offline, from the file
-//! - `statistics`: of features over a span, and drift
-//! - `health`: for supervisors and Prometheus; `docs`: the interface's description
-//! - `query`, `format`, `problem`: what requests, answers and errors have in common;
-//!   `shapes`: answers that are written by hand
+//! - `history`, `dataset`, `explain`, `sql`: offline, from the DuckDB file
+//! - `statistics`: statistics of features over a span, and drift
+//! - `health`: for supervisors and Prometheus
+//! - `request_params`, `table_format`, `problem`: shared parts of requests, answers and errors;
+//!   `answer_schemas`: schemas of answers that are encoded by hand
 
 mod answer_schemas;
 mod dataset;
@@ -35,19 +35,19 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::FeatureStore;
 
-/// All paths of the feature store, to be merged with those of other services.
+/// Builds all routes of the feature store, to be merged with those of other services.
 pub fn routes(store: FeatureStore) -> Router {
     let sql = sql_paths().with_state(sql::SqlEndpointState::new(store.clone()));
     Router::from(feature_paths().with_state(store)).merge(Router::from(sql))
 }
 
-/// The paths of a feature store that runs by itself.
+/// Builds the routes of a feature store that runs as a separate service.
 pub fn service_routes(store: FeatureStore) -> Router {
     let operation = Router::from(operation_paths().with_state(store.clone()));
     routes(store).merge(operation).merge(service::openapi::openapi_routes(openapi()))
 }
 
-/// The description of all paths, in the form of OpenAPI 3.1.
+/// Builds the OpenAPI 3.1 document of all paths.
 #[must_use]
 pub fn openapi() -> OpenApi {
     let mut document = feature_paths().into_openapi();

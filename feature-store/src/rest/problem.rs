@@ -2,7 +2,7 @@ use service::rest::Problem;
 
 use crate::{SqlRefusal, StoreError, error::versions_hint};
 
-/// Runs what asks DuckDB where it may block.
+/// Runs work that may block, such as DuckDB queries, on a thread for it.
 pub(super) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -16,7 +16,7 @@ pub(super) fn problem_of_error(error: StoreError) -> Problem {
     match error {
         StoreError::UnknownFeature { name, hint } => {
             let hint = hint.map_or_else(
-                || "GET /v1/features lists the features that there are".to_owned(),
+                || "GET /v1/features lists the features".to_owned(),
                 |near| format!("did you mean `{near}`?"),
             );
             Problem::bad_request(format!("there is no feature `{name}`"))
@@ -31,10 +31,10 @@ pub(super) fn problem_of_error(error: StoreError) -> Problem {
         StoreError::LimitExceeded { what, found, max, hint } => {
             Problem::too_large(format!("{found} {what}, above {max}")).with_hint(hint)
         }
-        StoreError::Sql(said) => Problem::bad_request(said).with_code("sql_error"),
+        StoreError::Sql(message) => Problem::bad_request(message).with_code("sql_error"),
         StoreError::Stopped(why) => Problem::bad_request(format!("the query was stopped: {why}"))
             .with_code("sql_limit")
-            .with_hint("ask for less: a shorter span, fewer columns, no join without a condition"),
+            .with_hint("request less: a shorter span, fewer columns, no join without a condition"),
         error => Problem::internal(error),
     }
 }
@@ -46,5 +46,5 @@ pub(super) fn problem_of_refusal(SqlRefusal { what, hint }: SqlRefusal) -> Probl
 pub(super) fn unknown_zone_problem(zone: &telemetry::ZoneId) -> Problem {
     Problem::not_found(format!("there are no features of zone `{zone}`"))
         .with_code("unknown_zone")
-        .with_hint("GET /v1/zones lists the zones that there are")
+        .with_hint("GET /v1/zones lists the zones")
 }

@@ -21,15 +21,15 @@ pub(super) struct ReadingParams {
     zone: Option<ZoneId>,
     device: Option<String>,
     metric: Option<String>,
-    /// `ok`, `out_of_range`, `stuck`, `spike`, `late`, `future`, `duplicate` or
+    /// Quality flag: `ok`, `out_of_range`, `stuck`, `spike`, `late`, `future`, `duplicate` or
     /// `not_a_number`.
     quality: Option<String>,
     #[serde(flatten)]
     #[param(ignore)]
     span: EventSpan,
-    /// The `next` of the answer before.
+    /// The `next` of the previous answer.
     after: Option<String>,
-    /// At most this many, 100 without it.
+    /// Largest number of readings; default: 100.
     limit: Option<usize>,
 }
 
@@ -37,12 +37,12 @@ pub(super) struct ReadingParams {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Readings {
     readings: Vec<ReadingRow>,
-    /// Go on with this as `after`, where there are older ones.
+    /// Value of `after` for the next page, if there are older readings.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// Readings as they are kept, flagged ones too, newest first.
+/// Stored readings, including flagged ones, newest first.
 #[utoipa::path(get, path = "/v1/readings", tag = "readings", params(ReadingParams, EventSpan),
     responses((status = 200, body = Readings), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn readings(
@@ -88,22 +88,22 @@ pub(super) struct QualityParams {
     #[serde(flatten)]
     #[param(ignore)]
     span: EventSpan,
-    /// The `next` of the answer before.
+    /// The `next` of the previous answer.
     after: Option<String>,
-    /// At most this many, 10000 without it.
+    /// Largest number of counts; default: 10000.
     limit: Option<usize>,
 }
 
-/// Readings by zone, metric and quality.
+/// Numbers of readings by zone, metric and quality.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Qualities {
     quality: Vec<QualityCount>,
-    /// Go on with this as `after`, where there are more.
+    /// Value of `after` for the next page, if there are more.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// How many readings there are of each quality.
+/// Numbers of readings by zone, metric and quality flag.
 #[utoipa::path(get, path = "/v1/quality", tag = "readings", params(QualityParams, EventSpan),
     responses((status = 200, body = Qualities), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn quality(

@@ -1,4 +1,4 @@
-//! What many requests have in common, and what is refused in it.
+//! Parameters that many requests share, and their checks.
 
 use jiff::{ToSpan, civil::Date, tz::TimeZone};
 use serde::Deserialize;
@@ -6,10 +6,10 @@ use service::rest::Problem;
 use telemetry::{ParsedTime, TimeParser, TimeUsage, ZoneId, time::parse_bound_ms};
 use utoipa::IntoParams;
 
-/// Most names or zones in one request.
+/// Largest number of names or zones in one request.
 const LIST_MAX: usize = 2000;
 
-/// Zones, separated by commas.
+/// Parses zones, separated by commas.
 pub(super) fn parse_zones(text: Option<&str>) -> Result<Option<Vec<ZoneId>>, Problem> {
     let Some(parts) = split_list("zones", text)? else { return Ok(None) };
     let zones: Result<Vec<ZoneId>, _> = parts.into_iter().map(str::parse).collect();
@@ -19,27 +19,27 @@ pub(super) fn parse_zones(text: Option<&str>) -> Result<Option<Vec<ZoneId>>, Pro
     })
 }
 
-/// Names, separated by commas.
+/// Parses names, separated by commas.
 pub(super) fn parse_names(text: Option<&str>) -> Result<Option<Vec<String>>, Problem> {
     Ok(split_list("names", text)?.map(|parts| parts.into_iter().map(str::to_owned).collect()))
 }
 
-/// What is separated by commas.
+/// Splits a list at its commas.
 pub(super) fn split_list<'a>(
     key: &str,
     text: Option<&'a str>,
 ) -> Result<Option<Vec<&'a str>>, Problem> {
     let Some(text) = text else { return Ok(None) };
-    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    let parts: Vec<&str> = parts.take(LIST_MAX + 1).collect();
+    let items = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let parts: Vec<&str> = items.take(LIST_MAX + 1).collect();
     if parts.len() > LIST_MAX {
         return Err(Problem::too_large(format!("{key}: more than {LIST_MAX}")));
     }
     Ok(Some(parts))
 }
 
-/// A time as people write it. The `+` of an offset, which is a space in a query, is
-/// found again.
+/// Parses a time as people write it. Restores the `+` of an offset, which is a space in a URL
+/// query.
 pub(super) fn parse_time(text: Option<&str>) -> Result<Option<i64>, Problem> {
     text.map(parse_bound_ms).transpose().map_err(time_problem)
 }
@@ -48,20 +48,21 @@ fn time_problem(what: String) -> Problem {
     Problem::bad_request(what).with_hint("a time without an offset is UTC")
 }
 
-/// A span of event time, as many requests have it.
+/// A span of event time.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventSpan {
     /// A day at the site, as in 2013-08-24.
     date: Option<String>,
-    /// Event time, this and later: a date, a time (UTC without an offset) or a number since 1970.
+    /// Earliest event time, included: a date, a time (UTC without an offset) or a number since
+    /// 1970.
     from: Option<String>,
-    /// Event time, this and earlier.
+    /// Latest event time, included.
     to: Option<String>,
 }
 
 impl EventSpan {
-    /// From and to, both inclusive, UTC ms; or a whole day at the site.
+    /// Returns both ends of the span, included, UTC ms, or those of a whole day at the site.
     pub(super) fn bounds_ms(
         &self,
         time_zone: &TimeZone,
@@ -81,23 +82,23 @@ fn parse_span(
         return Err(Problem::bad_request("`date` beside `from` or `to`")
             .with_hint("give a day, or where the span begins and ends"));
     }
-    let no_date = || {
+    let invalid_date = || {
         Problem::bad_request(format!(
-            "date = `{}` is none",
+            "date = `{}` is not a date",
             date.chars().take(60).collect::<String>()
         ))
         .with_hint("as in date=2013-08-24, a day at the site")
     };
-    // A time of that day would be dropped without a word.
+    // A time of day would be ignored silently.
     if date.contains(['T', 't', ' ', ':', '[']) {
-        return Err(no_date());
+        return Err(invalid_date());
     }
-    let day: Date = date.parse().map_err(|_| no_date())?;
+    let day: Date = date.parse().map_err(|_| invalid_date())?;
     let start_ms = |day: Date| {
-        let midnight = day.to_zoned(time_zone.clone()).map_err(|_| no_date())?;
+        let midnight = day.to_zoned(time_zone.clone()).map_err(|_| invalid_date())?;
         Ok(midnight.timestamp().as_millisecond())
     };
-    let next = day.checked_add(1.day()).map_err(|_| no_date())?;
+    let next = day.checked_add(1.day()).map_err(|_| invalid_date())?;
     Ok((Some(start_ms(day)?), Some(start_ms(next)? - 1)))
 }
 
@@ -110,21 +111,21 @@ pub(super) fn check_step(step_s: Option<i64>) -> Result<Option<i64>, Problem> {
     }
 }
 
-/// How many rows were asked for, up to what may be asked for.
+/// Returns the requested number of rows, checked against `max`, or the default.
 pub(super) fn resolve_limit(
-    asked: Option<usize>,
+    requested: Option<usize>,
     default: usize,
     max: usize,
 ) -> Result<usize, Problem> {
-    match asked {
+    match requested {
         None => Ok(default.min(max)),
-        Some(asked) if (1..=max).contains(&asked) => Ok(asked),
-        Some(asked) => Err(Problem::bad_request(format!("limit = {asked} is not 1 to {max}"))
-            .with_hint("go on with the `next` of the answer as `after`")),
+        Some(limit) if (1..=max).contains(&limit) => Ok(limit),
+        Some(limit) => Err(Problem::bad_request(format!("limit = {limit} is not 1 to {max}"))
+            .with_hint("continue with the `next` of the answer as `after`")),
     }
 }
 
-/// One page of a sorted list: what follows `after`, and where the next page begins.
+/// Returns one page of a sorted list: the items after `after`, and where the next page begins.
 pub(super) fn page_by_key<T>(
     all: impl IntoIterator<Item = T>,
     key: impl Fn(&T) -> String,
@@ -142,8 +143,8 @@ pub(super) fn page_by_key<T>(
     (page, next)
 }
 
-/// One page of names that are in no order but their own: what follows `after`, and where
-/// the next page begins.
+/// Returns one page of names in a given order: the names after `after`, and where the next page
+/// begins.
 pub(super) fn page_of_names<'a, T: AsRef<str>>(
     names: &'a [T],
     after: Option<&str>,
@@ -153,7 +154,7 @@ pub(super) fn page_of_names<'a, T: AsRef<str>>(
         None => 0,
         Some(after) => match names.iter().position(|name| name.as_ref() == after) {
             Some(place) => place + 1,
-            None => return Err(Problem::bad_request(format!("after: there is no `{after}`"))),
+            None => return Err(Problem::bad_request(format!("after: `{after}` does not exist"))),
         },
     };
     let rest = &names[start..];
@@ -162,7 +163,7 @@ pub(super) fn page_of_names<'a, T: AsRef<str>>(
     Ok((page, next.map(|name| name.as_ref().to_owned())))
 }
 
-/// A time in a body: a number since 1970, or as people write it.
+/// A time in a body: a number since 1970, or a text.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Time {
@@ -176,7 +177,7 @@ impl Time {
             Self::Number(number) => {
                 match TimeParser::new(TimeUsage::Bound).parse_integer(i128::from(*number)) {
                     Ok(ParsedTime::Instant(ms)) => Ok(ms),
-                    Ok(ParsedTime::Unset) => Err(time_problem(format!("`{number}` is no time"))),
+                    Ok(ParsedTime::Unset) => Err(time_problem(format!("`{number}` is not a time"))),
                     Err(error) => Err(time_problem(error.to_string())),
                 }
             }

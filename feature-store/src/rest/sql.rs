@@ -19,14 +19,14 @@ use crate::{
     sql_sandbox::SqlLimits,
 };
 
-/// Longest time that a query runs or waits for another.
+/// Longest time that a query runs, or waits for another one.
 const TIME_MAX: Duration = Duration::from_secs(10);
 /// Largest answer, bytes.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Rows of an answer, unless `limit` says otherwise.
+/// Rows of an answer without `limit`.
 const DEFAULT_ROWS: usize = 1000;
 
-/// What the handler needs: the store, and the turn to run a query.
+/// State of the handler: the store, and a semaphore that lets one query run at a time.
 #[derive(Clone)]
 pub(super) struct SqlEndpointState {
     store: FeatureStore,
@@ -47,17 +47,19 @@ impl SqlEndpointState {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SqlRequest {
-    /// One SELECT over `bronze`, `silver`, `gold`, `features` and `meta`; tables are
-    /// named with their schema.
+    /// One SELECT over `bronze`, `silver`, `gold`, `features` and `meta`. Tables are named with
+    /// their schema.
     #[schema(example = "SELECT zone, count(*) AS n FROM silver.readings GROUP BY zone")]
     sql: String,
-    /// At most this many rows, 1000 without it.
+    /// Largest number of rows; default: 1000.
     limit: Option<usize>,
 }
 
-/// Runs a query in a process of its own: no file, network, extension or setting can be
-/// reached, one query runs at a time, and each has limits of rows, bytes, time and memory,
-/// which the operating system enforces.
+/// Runs a SQL query in a sandbox.
+///
+/// The query runs in a separate process that can access no file, network, extension or setting.
+/// One query runs at a time. The operating system enforces its limits of rows, bytes, time and
+/// memory.
 #[utoipa::path(post, path = "/v1/sql", tag = "offline", params(FormatParams),
     request_body = SqlRequest,
     responses((status = 200, content(
@@ -67,17 +69,17 @@ pub(super) struct SqlRequest {
         (status = 400, body = ProblemAnswer), (status = 413, body = ProblemAnswer),
         (status = 503, body = ProblemAnswer)))]
 pub(super) async fn sql(
-    State(own): State<SqlEndpointState>,
+    State(state): State<SqlEndpointState>,
     QueryParams(params): QueryParams<FormatParams>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<SqlRequest>,
 ) -> Result<Response, Problem> {
     let format = TableFormat::negotiate(params.format, &headers);
     let query = SqlQuery::checked(&request.sql).map_err(|why| {
-        own.outcomes().record_outcome(QueryOutcome::Refused);
+        state.outcomes().record_outcome(QueryOutcome::Refused);
         problem_of_refusal(why)
     })?;
-    let store = own.store.clone();
+    let store = state.store.clone();
     let limits = SqlLimits {
         rows_max: super::request_params::resolve_limit(
             request.limit,
@@ -88,19 +90,19 @@ pub(super) async fn sql(
         time_max: TIME_MAX,
         memory_bytes_max: u64::from(store.0.settings.store.memory_mb_max) * 1_000_000 / 2,
     };
-    let waited = tokio::time::timeout(TIME_MAX, own.turn.clone().acquire_owned()).await;
+    let waited = tokio::time::timeout(TIME_MAX, state.turn.clone().acquire_owned()).await;
     let Ok(Ok(turn)) = waited else {
-        own.outcomes().record_outcome(QueryOutcome::Busy);
-        return Err(Problem::unavailable("other queries are running").with_hint("ask again later"));
+        state.outcomes().record_outcome(QueryOutcome::Busy);
+        return Err(Problem::unavailable("other queries are running").with_hint("try again later"));
     };
-    // Cancelled where the client goes away and this is dropped.
+    // Cancelled when the client disconnects and this future is dropped.
     let gone = CancellationToken::new();
     let _guard = gone.clone().drop_guard();
     let bytes = run_blocking(move || {
         let _turn = turn;
         let answer = store.run_sql(&query, limits, &gone);
-        // Here, and not by the request, which may be gone by now.
-        own.outcomes().record_outcome(QueryOutcome::from_answer(&answer));
+        // Recorded here and not by the request, which may have ended by now.
+        state.outcomes().record_outcome(QueryOutcome::from_answer(&answer));
         let (table, truncated) = answer?;
         format.encode_table(&table, &format!("\"truncated\":{truncated},"))
     });

@@ -10,41 +10,40 @@ use super::{
     request_params::{self, EventSpan},
 };
 use crate::{
-    FeatureStore, FrameQuery, Mode, StoreError,
+    FeatureStore, FrameQuery, RevisionMode, StoreError,
     statistics::{FeatureDrift, FeatureHistogram, FeatureValueSummary},
 };
 
-/// Rows this far apart are taken, unless `step_s` says otherwise: near ones say the
-/// same again.
+/// Default distance between rows, seconds: rows that are closer together add little information.
 const STEP_S: i64 = 600;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct StatisticsParams {
-    /// Features, separated by commas; every feature without it.
+    /// Features, separated by commas; default: all features.
     names: Option<String>,
-    /// Zones, separated by commas; every zone without it.
+    /// Zones, separated by commas; default: all zones.
     zones: Option<String>,
     #[serde(flatten)]
     #[param(ignore)]
     span: EventSpan,
-    /// Only rows whose time is a multiple of this, seconds; 600 without it.
+    /// Only rows whose time is a multiple of this, seconds; default: 600.
     step_s: Option<i64>,
-    /// Which revision of each row.
+    /// Revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
+    mode: RevisionMode,
 }
 
-/// What features look like over a span.
+/// Statistics of features over a span.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Statistics {
-    /// By feature.
+    /// Statistics by feature name.
     statistics: BTreeMap<String, FeatureValueSummary>,
 }
 
-/// Count, missing, mean, standard deviation and quantiles of features over a span.
+/// Count, missing values, mean, standard deviation and quantiles of features over a span.
 #[utoipa::path(get, path = "/v1/features/statistics", tag = "statistics", params(StatisticsParams, EventSpan),
     responses((status = 200, body = Statistics), (status = 400, body = ProblemAnswer),
         (status = 413, body = ProblemAnswer)))]
@@ -55,37 +54,42 @@ pub(super) async fn statistics(
     let span = params.span.bounds_ms(&store.time_zone())?;
     let names = request_params::parse_names(params.names.as_deref())?;
     let query = build_frame_query(params.zones.as_deref(), span, names, params.step_s)?;
-    let of = move || {
+    let compute = move || {
         let values = store.read_feature_values(&query, params.mode)?.into_iter();
         Ok(values
-            .map(|mut of| (of.name, FeatureValueSummary::from_values(&mut of.values, of.missing)))
+            .map(|mut feature| {
+                (
+                    feature.name,
+                    FeatureValueSummary::from_values(&mut feature.values, feature.missing),
+                )
+            })
             .collect())
     };
-    Ok(Json(Statistics { statistics: run_blocking(of).await? }))
+    Ok(Json(Statistics { statistics: run_blocking(compute).await? }))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct HistogramParams {
-    /// The feature.
+    /// Name of the feature.
     name: String,
-    /// How many bins, 20 without it.
+    /// Number of bins; default: 20.
     bins: Option<usize>,
-    /// Zones, separated by commas; every zone without it.
+    /// Zones, separated by commas; default: all zones.
     zones: Option<String>,
     #[serde(flatten)]
     #[param(ignore)]
     span: EventSpan,
-    /// Only rows whose time is a multiple of this, seconds; 600 without it.
+    /// Only rows whose time is a multiple of this, seconds; default: 600.
     step_s: Option<i64>,
-    /// Which revision of each row.
+    /// Revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
+    mode: RevisionMode,
 }
 
-/// Counts of one feature in bins of equal width.
+/// Histogram of one feature, in bins of equal width.
 #[utoipa::path(get, path = "/v1/features/histogram", tag = "statistics", params(HistogramParams, EventSpan),
     responses((status = 200, body = FeatureHistogram), (status = 400, body = ProblemAnswer),
         (status = 413, body = ProblemAnswer)))]
@@ -100,52 +104,55 @@ pub(super) async fn histogram(
     }
     let query =
         build_frame_query(params.zones.as_deref(), span, Some(vec![params.name]), params.step_s)?;
-    let of = move || {
+    let compute = move || {
         let values = store.read_feature_values(&query, params.mode)?;
-        Ok(FeatureHistogram::from_values(values.first().map_or(&[], |of| &of.values), bins))
+        Ok(FeatureHistogram::from_values(
+            values.first().map_or(&[], |feature| &feature.values),
+            bins,
+        ))
     };
-    Ok(Json(run_blocking(of).await?))
+    Ok(Json(run_blocking(compute).await?))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DriftParams {
-    /// Features, separated by commas; every feature without it.
+    /// Features, separated by commas; default: all features.
     names: Option<String>,
-    /// Zones, separated by commas; every zone without it.
+    /// Zones, separated by commas; default: all zones.
     zones: Option<String>,
-    /// The span that is judged, this and later: a date, RFC 3339 or UTC ms.
+    /// Start of the compared span, included: a date, RFC 3339 or UTC ms.
     from: String,
-    /// The span that is judged, this and earlier.
+    /// End of the compared span, included.
     to: String,
-    /// The span that it is judged by, this and later.
+    /// Start of the baseline span, included.
     baseline_from: String,
-    /// The span that it is judged by, this and earlier.
+    /// End of the baseline span, included.
     baseline_to: String,
-    /// Only rows whose time is a multiple of this, seconds; 600 without it. Rows near
-    /// one another are not independent, and p-values take them to be.
+    /// Only rows whose time is a multiple of this, seconds; default: 600. The p-values assume
+    /// independent rows, which rows near one another are not.
     step_s: Option<i64>,
-    /// Which revision of each row.
+    /// Revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
+    mode: RevisionMode,
 }
 
-/// How features of a span differ from those of a baseline.
+/// Drift of features between a baseline and a span.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Drifts {
-    /// Of the formulas and their parameters.
+    /// Version of the formulas and their parameters.
     version: u32,
-    /// By feature.
+    /// Drift by feature name.
     drift: BTreeMap<String, FeatureDrift>,
 }
 
-/// Changes when a formula of [`FeatureDrift`] or a parameter of it does.
+/// Version of the formulas of [`FeatureDrift`] and their parameters; changes with them.
 const DRIFT_VERSION: u32 = 1;
 
-/// Population stability index, Kolmogorov–Smirnov and Wasserstein-1 of a span against
-/// a baseline.
+/// Population stability index, Kolmogorov–Smirnov and Wasserstein-1 distance of a span from a
+/// baseline.
 #[utoipa::path(get, path = "/v1/features/drift", tag = "statistics", params(DriftParams),
     responses((status = 200, body = Drifts), (status = 400, body = ProblemAnswer),
         (status = 413, body = ProblemAnswer)))]
@@ -164,7 +171,7 @@ pub(super) async fn drift(
         to_ms: request_params::parse_time(Some(&params.baseline_to))?,
         ..now.clone()
     };
-    let of = move || -> Result<_, StoreError> {
+    let compute = move || -> Result<_, StoreError> {
         let before = store.read_feature_values(&baseline, params.mode)?;
         let now = store.read_feature_values(&now, params.mode)?;
         let pairs = before.into_iter().zip(now);
@@ -177,10 +184,10 @@ pub(super) async fn drift(
         });
         Ok(drift.collect())
     };
-    Ok(Json(Drifts { version: DRIFT_VERSION, drift: run_blocking(of).await? }))
+    Ok(Json(Drifts { version: DRIFT_VERSION, drift: run_blocking(compute).await? }))
 }
 
-/// The rows that a request is about.
+/// Builds the query for the rows of a request.
 fn build_frame_query(
     zones: Option<&str>,
     (from_ms, to_ms): (Option<i64>, Option<i64>),

@@ -1,4 +1,4 @@
-//! An answer as JSON, CSV, Arrow or Parquet.
+//! Answers as JSON, CSV, Arrow or Parquet.
 
 use std::io::Cursor;
 
@@ -19,15 +19,15 @@ use utoipa::ToSchema;
 
 use crate::{StoreError, store::ArrowTable};
 
-/// Times as RFC 3339 has them; all are UTC.
+/// Times in RFC 3339; all are UTC.
 const TIME_OPTIONS: FormatOptions<'_> =
     FormatOptions::new().with_timestamp_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"));
 
-/// How a table is written.
+/// Format of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum TableFormat {
-    /// An object a row.
+    /// One JSON object for each row.
     #[default]
     Json,
     /// Comma-separated values with a header.
@@ -41,16 +41,17 @@ pub(super) enum TableFormat {
 impl TableFormat {
     const ALL: [Self; 4] = [Self::Json, Self::Csv, Self::Arrow, Self::Parquet];
 
-    /// What was asked for by name, else what the `Accept` header asks for, else JSON.
+    /// Returns the named format, else the one that the `Accept` header requests, else JSON.
     pub(super) fn negotiate(named: Option<Self>, headers: &HeaderMap) -> Self {
-        let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        let of = |kind: &str| {
-            let kind = kind.split(';').next().unwrap_or_default().trim();
+        let accept_header = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        let parse_format = |media_type: &str| {
+            let kind = media_type.split(';').next().unwrap_or_default().trim();
             Self::ALL
                 .into_iter()
                 .find(|format| format.content_type().starts_with(kind) && !kind.is_empty())
         };
-        let accepted = accepted.and_then(|accepted| accepted.split(',').find_map(of));
+        let accepted =
+            accept_header.and_then(|accepted| accepted.split(',').find_map(parse_format));
         named.or(accepted).unwrap_or_default()
     }
 
@@ -63,8 +64,8 @@ impl TableFormat {
         }
     }
 
-    /// The table in this format. Of JSON it is `{<about>, "rows": […]}`; the others
-    /// have no place for `about`, which are fields with their comma.
+    /// Encodes the table. JSON is `{<about>, "rows": […]}`, where `about` is a list of fields,
+    /// each with its comma; the other formats have no place for it.
     pub(super) fn encode_table(
         self,
         table: &ArrowTable,
@@ -90,24 +91,24 @@ impl TableFormat {
         }
     }
 
-    /// An answer of that content.
+    /// Builds a response with this content.
     pub(super) fn to_response(self, bytes: Vec<u8>) -> Response {
         ([(header::CONTENT_TYPE, self.content_type())], bytes).into_response()
     }
 }
 
-/// A frame as a Parquet file.
+/// Encodes a data frame as a Parquet file.
 pub(super) fn encode_parquet(frame: &mut DataFrame) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Cursor::new(Vec::new());
     ParquetWriter::new(&mut bytes).finish(frame)?;
     Ok(bytes.into_inner())
 }
 
-/// How one column's cells become JSON.
+/// Conversion of one column's cells to JSON.
 enum JsonColumn<'a> {
     Float(&'a duckdb::arrow::array::Float64Array),
     Int(&'a duckdb::arrow::array::Int64Array),
-    /// Whatever prints as JSON has it.
+    /// A type whose text is valid JSON.
     Bare(ArrayFormatter<'a>),
     Text(ArrayFormatter<'a>),
 }
@@ -142,7 +143,7 @@ fn is_decimal(kind: &DataType) -> bool {
     matches!(kind, DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..))
 }
 
-/// The rows as a JSON array of objects.
+/// Writes the rows as a JSON array of objects.
 pub(super) fn write_json_rows(table: &ArrowTable, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     let keys: Vec<String> = table
         .schema
@@ -195,9 +196,9 @@ fn encode_csv(table: &ArrowTable) -> Result<Vec<u8>, ArrowError> {
     writer.into_inner().map_err(|error| ArrowError::CsvError(error.to_string()))
 }
 
-/// Numbers stay numbers; everything else becomes text.
+/// Converts to a data frame. Numbers stay numbers; everything else becomes text.
 fn to_data_frame(table: &ArrowTable) -> Result<DataFrame, StoreError> {
-    let columns = table.schema.fields().iter().enumerate().map(|(i, field)| {
+    let converted = table.schema.fields().iter().enumerate().map(|(i, field)| {
         let parts = table.batches.iter().map(|batch| batch.column(i));
         let name = field.name().as_str().into();
         Ok(match field.data_type() {
@@ -222,7 +223,7 @@ fn to_data_frame(table: &ArrowTable) -> Result<DataFrame, StoreError> {
             }
         })
     });
-    let columns = columns.collect::<Result<Vec<Column>, ArrowError>>()?;
+    let columns = converted.collect::<Result<Vec<Column>, ArrowError>>()?;
     Ok(DataFrame::new(table.row_count(), columns)?)
 }
 

@@ -1,4 +1,4 @@
-//! What there is: zones, metrics, features, counts.
+//! Zones, metrics, features and counts.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -13,30 +13,30 @@ use crate::{CommittedCounts, FeatureStore};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParams {
-    /// Only what follows this: the `next` of the answer before.
+    /// Only items after this one, which is the `next` of the previous answer.
     after: Option<String>,
-    /// At most this many.
+    /// Largest number of items.
     limit: Option<usize>,
 }
 
-/// The zones that have sent anything.
+/// Zones that have sent readings.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Zones {
     zones: Vec<ZoneLine>,
-    /// Where the next page begins, where there is one.
+    /// Cursor of the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct ZoneLine {
-    /// `site/zone`
+    /// Zone, as `site/zone`.
     #[schema(value_type = String, example = "farm/bay-1")]
     zone: ZoneId,
     metrics: Vec<ZoneMetric>,
     /// Newest event time, UTC ms.
     latest_ms: Option<i64>,
-    /// Rows up to here are final, UTC ms.
+    /// Time up to which rows are final, UTC ms.
     final_ms: Option<i64>,
     /// Devices whose clocks are off by a constant.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -48,9 +48,9 @@ struct ZoneLine {
 struct ClockOffset {
     #[schema(value_type = String)]
     device: SmolStr,
-    /// How far it is ahead of the gateway's clock, s; below 0: behind.
+    /// How far the clock is ahead of the gateway's, s; negative means behind.
     offset_s: f64,
-    /// The setting that corrects it.
+    /// Setting that corrects it.
     #[schema(example = "engine.clock_offsets_s.\"farm/bay-1/probe\" = 28800")]
     correction: String,
 }
@@ -63,7 +63,7 @@ struct ZoneMetric {
     unit: Option<SmolStr>,
 }
 
-/// Zones, by name.
+/// Zones, sorted by name.
 #[utoipa::path(get, path = "/v1/zones", tag = "what there is", params(PageParams),
     responses((status = 200, body = Zones), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn zones(
@@ -101,35 +101,35 @@ pub(super) async fn zones(
     Ok(Json(Zones { zones: zones.collect(), next }))
 }
 
-/// The metrics of the site with their units and plausible ranges.
+/// Metrics of the site, with their units and plausible ranges.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Metrics {
     #[schema(value_type = std::collections::BTreeMap<String, Object>)]
     metrics: MetricTable,
 }
 
-/// Every metric that readings can be of.
+/// All metrics that readings can have.
 #[utoipa::path(get, path = "/v1/metrics", tag = "what there is",
     responses((status = 200, body = Metrics)))]
 pub(super) async fn metrics(State(store): State<FeatureStore>) -> Json<Metrics> {
     Json(Metrics { metrics: store.metrics().clone() })
 }
 
-/// The features that there are.
+/// Names of the features.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Features {
-    /// Of all names and of what they mean; a model refuses another one than its own.
+    /// Hash of all names and definitions; a model refuses any hash but its own.
     #[schema(value_type = String)]
     schema_hash: SmolStr,
-    /// In the order of columns: `<metric>_<aggregate>_<window>`, `<metric>_last`,
-    /// `<metric>_age_s`, and features of several others.
+    /// Names in the order of columns: `<metric>_<aggregate>_<window>`, `<metric>_last`,
+    /// `<metric>_age_s`, and joins.
     features: Vec<String>,
-    /// The last of them, where there are more.
+    /// Name of the last of them, if there are more.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// Features by name, in the order of columns.
+/// Names of features, in the order of columns.
 #[utoipa::path(get, path = "/v1/features", tag = "what there is", params(PageParams),
     responses((status = 200, body = Features), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn features(
@@ -140,11 +140,11 @@ pub(super) async fn features(
     let schema = store.schema();
     let (features, next) =
         request_params::page_of_names(&schema.names, params.after.as_deref(), limit)?;
-    let features = features.iter().map(ToString::to_string).collect();
-    Ok(Json(Features { schema_hash: schema.hash.clone(), features, next }))
+    let names = features.iter().map(ToString::to_string).collect();
+    Ok(Json(Features { schema_hash: schema.hash.clone(), features: names, next }))
 }
 
-/// How much has been committed since the file was made.
+/// Totals of all commits since the file was created.
 #[utoipa::path(get, path = "/v1/counts", tag = "what there is",
     responses((status = 200, body = CommittedCounts)))]
 pub(super) async fn counts(State(store): State<FeatureStore>) -> Json<CommittedCounts> {

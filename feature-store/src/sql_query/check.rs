@@ -2,9 +2,9 @@ use std::collections::HashSet;
 
 use super::{SqlRefusal, functions::may_be_called, lexer::SqlToken};
 
-/// What a query begins with.
+/// Words that a query may begin with.
 const FIRST_WORDS: [&str; 4] = ["select", "with", "from", "values"];
-/// Words that begin what is no query, or is none that ends by itself.
+/// Words that begin statements other than queries, or queries that may not end.
 const REFUSED_WORDS: &[&str] = &[
     "abort",
     "alter",
@@ -56,9 +56,9 @@ const REFUSED_WORDS: &[&str] = &[
 /// Schemas that can be read.
 const READABLE_SCHEMAS: [&str; 6] =
     ["bronze", "silver", "gold", "features", "meta", "information_schema"];
-/// How names of the system begin.
+/// Prefixes of system names.
 const SYSTEM_PREFIXES: [&str; 4] = ["duckdb_", "pragma_", "sqlite_", "pg_"];
-/// Functions that may stand for a table.
+/// Functions that may stand in place of a table.
 const TABLE_FUNCTIONS: [&str; 3] = ["range", "generate_series", "unnest"];
 /// Words that end a list of tables.
 const FROM_CLAUSE_ENDS: &[&str] = &[
@@ -77,7 +77,7 @@ const FROM_CLAUSE_ENDS: &[&str] = &[
     "values",
 ];
 
-/// Refuses what is not a query over the store's tables.
+/// Refuses anything but a query over the store's tables.
 pub(super) fn check_tokens(tokens: &[SqlToken]) -> Result<(), SqlRefusal> {
     let word = |at: usize| match tokens.get(at) {
         Some(SqlToken::Word(word)) => word.as_str(),
@@ -85,10 +85,10 @@ pub(super) fn check_tokens(tokens: &[SqlToken]) -> Result<(), SqlRefusal> {
     };
     let symbol = |at: usize, wanted: char| tokens.get(at) == Some(&SqlToken::Symbol(wanted));
     if !FIRST_WORDS.contains(&word(0)) {
-        return Err(SqlRefusal::new("this is no query", "begin with SELECT or WITH"));
+        return Err(SqlRefusal::new("this is not a query", "begin with SELECT or WITH"));
     }
-    let own = cte_names(tokens);
-    // For each open bracket: which one, and whether its commas part tables.
+    let ctes = cte_names(tokens);
+    // For each open bracket: its character, and whether its commas separate tables.
     let mut open: Vec<(char, bool)> = vec![(' ', false)];
     for (at, token) in tokens.iter().enumerate() {
         // The outermost level is never closed.
@@ -100,41 +100,41 @@ pub(super) fn check_tokens(tokens: &[SqlToken]) -> Result<(), SqlRefusal> {
                     matches!((open[level].0, *bracket), ('(', ')') | ('[', ']') | ('{', '}'));
                 if !fits {
                     return Err(SqlRefusal::new(
-                        format!("a `{bracket}` too many"),
-                        "count the brackets",
+                        format!("an unmatched `{bracket}`"),
+                        "match every bracket",
                     ));
                 }
                 open.pop();
             }
-            SqlToken::Symbol(',') if open[level].1 => check_table_allowed(tokens, at + 1, &own)?,
-            SqlToken::Word(own_word) => {
-                if REFUSED_WORDS.contains(&own_word.as_str()) {
+            SqlToken::Symbol(',') if open[level].1 => check_table_allowed(tokens, at + 1, &ctes)?,
+            SqlToken::Word(query_word) => {
+                if REFUSED_WORDS.contains(&query_word.as_str()) {
                     return Err(SqlRefusal::new(
-                        format!("the word `{own_word}`"),
+                        format!("the word `{query_word}`"),
                         "only queries are run; put a column of that name in double quotes",
                     ));
                 }
-                check_name_allowed(own_word)?;
-                let is_table = TABLE_FUNCTIONS.contains(&own_word.as_str());
-                if symbol(at + 1, '(') && !may_be_called(own_word) && !is_table {
+                check_name_allowed(query_word)?;
+                let is_table = TABLE_FUNCTIONS.contains(&query_word.as_str());
+                if symbol(at + 1, '(') && !may_be_called(query_word) && !is_table {
                     return Err(SqlRefusal::new(
-                        format!("`{own_word}` is not among the functions that can be called"),
+                        format!("`{query_word}` is not among the functions that can be called"),
                         "there are arithmetic, text, time, aggregate and window functions",
                     ));
                 }
                 let is_comparison = word(at.wrapping_sub(1)) == "distinct"
                     && ["is", "not"].contains(&word(at.wrapping_sub(2)));
-                if own_word == "join" || (own_word == "from" && !is_comparison) {
+                if query_word == "join" || (query_word == "from" && !is_comparison) {
                     open[level].1 = true;
-                    check_table_allowed(tokens, at + 1, &own)?;
-                } else if FROM_CLAUSE_ENDS.contains(&own_word.as_str()) {
+                    check_table_allowed(tokens, at + 1, &ctes)?;
+                } else if FROM_CLAUSE_ENDS.contains(&query_word.as_str()) {
                     open[level].1 = false;
-                } else if is_table && own_word != "unnest" && symbol(at + 1, '(') {
+                } else if is_table && query_word != "unnest" && symbol(at + 1, '(') {
                     let before = word(at.wrapping_sub(1));
                     let is_listed = symbol(at.wrapping_sub(1), ',') && open[level].1;
                     if !is_listed && !["from", "join", "lateral"].contains(&before) {
                         return Err(SqlRefusal::new(
-                            format!("`{own_word}` as a list"),
+                            format!("`{query_word}` as a list"),
                             "it can stand after FROM or JOIN only",
                         ));
                     }
@@ -143,15 +143,15 @@ pub(super) fn check_tokens(tokens: &[SqlToken]) -> Result<(), SqlRefusal> {
             SqlToken::Quoted(quoted) => {
                 if !quoted.bytes().all(|b| b.is_ascii_alphanumeric() || b"_ -".contains(&b)) {
                     return Err(SqlRefusal::new(
-                        "a quoted name with other signs than letters, digits, `_`, `-` and spaces",
-                        "files cannot be read; texts stand in single quotes",
+                        "a quoted name with characters other than letters, digits, `_`, `-` and spaces",
+                        "files cannot be read; write texts in single quotes",
                     ));
                 }
                 check_name_allowed(&quoted.to_ascii_lowercase())?;
                 if symbol(at + 1, '(') {
                     return Err(SqlRefusal::new(
                         "a quoted name that is called",
-                        "leave the quotes out",
+                        "remove the quotes",
                     ));
                 }
             }
@@ -159,23 +159,22 @@ pub(super) fn check_tokens(tokens: &[SqlToken]) -> Result<(), SqlRefusal> {
         }
     }
     if open.len() > 1 {
-        return Err(SqlRefusal::new("a bracket that is not closed", "count the brackets"));
+        return Err(SqlRefusal::new("a bracket that is not closed", "match every bracket"));
     }
     Ok(())
 }
 
-/// The names that the query gives to its own parts: `WITH name AS (`.
+/// Returns the names of the query's common table expressions, `WITH name AS (`.
 fn cte_names(tokens: &[SqlToken]) -> HashSet<&str> {
-    let is =
-        |at: usize, word: &str| matches!(tokens.get(at), Some(SqlToken::Word(own)) if own == word);
+    let is = |at: usize, word: &str| matches!(tokens.get(at), Some(SqlToken::Word(found)) if found == word);
     let mut names = HashSet::new();
     for (at, token) in tokens.iter().enumerate() {
         let (SqlToken::Word(name) | SqlToken::Quoted(name)) = token else { continue };
         if !is(at + 1, "as") {
             continue;
         }
-        let skipped = usize::from(is(at + 2, "not"));
-        let skipped = skipped + usize::from(is(at + 2 + skipped, "materialized"));
+        let not_words = usize::from(is(at + 2, "not"));
+        let skipped = not_words + usize::from(is(at + 2 + not_words, "materialized"));
         if tokens.get(at + 2 + skipped) == Some(&SqlToken::Symbol('(')) {
             names.insert(name.as_str());
         }
@@ -183,16 +182,16 @@ fn cte_names(tokens: &[SqlToken]) -> HashSet<&str> {
     names
 }
 
-/// Refuses what is no table of the store where a table stands.
+/// Refuses anything but a table of the store in the place of a table.
 fn check_table_allowed(
     tokens: &[SqlToken],
     at: usize,
-    own: &HashSet<&str>,
+    ctes: &HashSet<&str>,
 ) -> Result<(), SqlRefusal> {
     let (name, is_word) = match tokens.get(at) {
         Some(SqlToken::Symbol('(')) => return Ok(()),
         Some(SqlToken::Word(name)) if name == "lateral" => {
-            return check_table_allowed(tokens, at + 1, own);
+            return check_table_allowed(tokens, at + 1, ctes);
         }
         Some(SqlToken::Word(name)) => (name.as_str(), true),
         Some(SqlToken::Quoted(name)) => (name.as_str(), false),
@@ -203,9 +202,9 @@ fn check_table_allowed(
     let is_table = match next {
         Some(SqlToken::Symbol('.')) => READABLE_SCHEMAS.contains(&name),
         Some(SqlToken::Symbol('(')) => is_word && TABLE_FUNCTIONS.contains(&name),
-        _ => own.contains(name),
+        _ => ctes.contains(name),
     };
-    // A third part would be that of a database.
+    // A third part of the name would name a database.
     let is_long =
         next == Some(&SqlToken::Symbol('.')) && tokens.get(at + 3) == Some(&SqlToken::Symbol('.'));
     if is_table && !is_long {
@@ -220,7 +219,7 @@ fn check_table_allowed(
 fn check_name_allowed(name: &str) -> Result<(), SqlRefusal> {
     if SYSTEM_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name == "system" {
         return Err(SqlRefusal::new(
-            format!("`{name}` is of the system"),
+            format!("`{name}` is a system name"),
             "information_schema has the tables and their columns",
         ));
     }

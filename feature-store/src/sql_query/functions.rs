@@ -1,6 +1,6 @@
-//! What may be called: arithmetic, text, time and aggregates. Nothing that reads a
-//! file, a setting, a variable or the catalogue, runs text as SQL, or makes large
-//! values of small ones (`repeat`, `range` as a list, `lpad`).
+//! Functions that queries may call: arithmetic, text, time and aggregates. Excluded are functions
+//! that read a file, a setting, a variable or the catalogue, run text as SQL, or make large
+//! values from small ones (`repeat`, `range` as a list, `lpad`).
 
 /// Functions, and type names that take a length.
 const FUNCTIONS: &[&str] = &[
@@ -75,7 +75,7 @@ const FUNCTIONS: &[&str] = &[
     "decode",
     "hex",
     "octet_length",
-    // nothing, or something
+    // null handling
     "coalesce",
     "ifnull",
     "nullif",
@@ -192,7 +192,7 @@ const FUNCTIONS: &[&str] = &[
     "varchar",
 ];
 
-/// Words of the language that a bracket may follow.
+/// Keywords that a bracket may follow.
 const CALLABLE_KEYWORDS: &[&str] = &[
     "all",
     "and",
@@ -254,7 +254,7 @@ const CALLABLE_KEYWORDS: &[&str] = &[
     "within",
 ];
 
-/// Whether a bracket may follow this word.
+/// Returns whether a bracket may follow this word.
 pub(super) fn may_be_called(word: &str) -> bool {
     FUNCTIONS.contains(&word) || CALLABLE_KEYWORDS.contains(&word)
 }

@@ -1,6 +1,6 @@
 use super::SqlRefusal;
 
-/// A word of a query.
+/// A token of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SqlToken {
     /// A name or keyword, in lower case.
@@ -17,7 +17,7 @@ pub(super) enum SqlToken {
 
 const SYMBOLS: &str = "(),.*+-/%=<>!~|&^[]{}:";
 
-/// Splits a query; refuses whatever another scanner might split differently.
+/// Splits a query into tokens; refuses anything that another scanner might split differently.
 pub(super) fn tokenize(text: &str) -> Result<Vec<SqlToken>, SqlRefusal> {
     let bytes = text.as_bytes();
     let mut tokens = Vec::new();
@@ -46,7 +46,7 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<SqlToken>, SqlRefusal> {
                 if bytes.get(end) == Some(&b'\'') {
                     return Err(SqlRefusal::new(
                         format!("`{word}'…'` is a text with a prefix"),
-                        "texts stand in plain single quotes, with a space before them",
+                        "write texts in plain single quotes, with a space before them",
                     ));
                 }
                 at = end;
@@ -57,7 +57,7 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<SqlToken>, SqlRefusal> {
                 tokens.push(SqlToken::Number);
             }
             b';' => {
-                return Err(SqlRefusal::new("`;` within the query", "send one query a request"));
+                return Err(SqlRefusal::new("`;` within the query", "send one query per request"));
             }
             _ if SYMBOLS.contains(char::from(byte)) => {
                 at += 1;
@@ -76,10 +76,10 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<SqlToken>, SqlRefusal> {
 }
 
 fn comment_refusal() -> SqlRefusal {
-    SqlRefusal::new("a comment", "leave comments out; write `- -1` for a double minus")
+    SqlRefusal::new("a comment", "remove comments; write `- -1` for a double minus")
 }
 
-/// The content of what is quoted at `start`, and where the text goes on.
+/// Returns the content of the quotes at `start`, and where the text continues.
 fn scan_quoted(bytes: &[u8], start: usize) -> Result<(String, usize), SqlRefusal> {
     let quote = bytes[start];
     let mut content = Vec::new();

@@ -1,24 +1,22 @@
-//! Queries of strangers, and what is refused.
+//! Checks of users' SQL queries.
 //!
-//! A query passes four walls, each of which stands without the others:
-//! 1. Its words. It is split as DuckDB's own scanner would, with everything refused
-//!    on which scanners could differ (comments, escapes, dollar quotes, semicolons).
-//!    Only listed functions may be called, only the store's tables and the query's
-//!    own `WITH` names may follow FROM or JOIN, and words that begin anything but a
-//!    query are refused wherever they stand.
-//! 2. Its grammar. It runs as `SELECT * FROM (…)`, where DuckDB's grammar has room
-//!    for nothing but a query.
-//! 3. The process. It runs in one of its own ([`crate::sql_sandbox`]), in an empty
-//!    database that was opened with external access off and whose configuration is
-//!    locked: no file, network, extension or setting, whatever is asked. The rows that it
-//!    needs are sent to it.
-//! 4. Its limits: rows, bytes, time, memory, which the operating system enforces on that
+//! A query passes four barriers, each of which stands without the others:
+//! 1. Its words. It is split as DuckDB's own scanner would, and everything is refused on which
+//!    scanners could differ (comments, escapes, dollar quotes, semicolons). Only listed functions
+//!    may be called. Only the store's tables and the query's own `WITH` names may follow FROM or
+//!    JOIN. Words that begin anything but a query are refused wherever they stand.
+//! 2. Its grammar. It runs as `SELECT * FROM (…)`, where DuckDB's grammar allows nothing but a
+//!    query.
+//! 3. The process. It runs in a separate one ([`crate::sql_sandbox`]), in an empty database that
+//!    was opened with external access off and whose configuration is locked. So it can access no
+//!    file, network, extension or setting. It receives the rows that it needs.
+//! 4. Its limits: rows, bytes, time and memory, which the operating system enforces on that
 //!    process, and one query at a time.
 //!
 //! # Layout
-//! - `token`: text → words; `check`: what words may stand where; `functions`: those
+//! - `lexer`: text → tokens; `check`: tokens that are allowed, and where; `functions`: functions
 //!   that may be called
-//! - `outcome`: what comes of queries, counted
+//! - `outcome`: outcomes of queries, counted
 
 mod check;
 mod functions;
@@ -31,13 +29,13 @@ pub(crate) use outcome::{QueryOutcome, QueryOutcomeCounters};
 /// Longest text of a query, bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 16 * 1024;
 
-/// Why a query is not run.
+/// Reason why a query is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}\nhint: {hint}")]
 pub struct SqlRefusal {
-    /// What was found.
+    /// Found construct.
     pub what: String,
-    /// What to write in its place.
+    /// How to rewrite it.
     pub hint: &'static str,
 }
 
@@ -52,7 +50,7 @@ impl SqlRefusal {
 /// ```
 /// use microclimate_feature_store::SqlQuery;
 ///
-/// assert!(Query::checked("SELECT zone, count(*) FROM silver.readings GROUP BY zone").is_ok());
+/// assert!(SqlQuery::checked("SELECT zone, count(*) FROM silver.readings GROUP BY zone").is_ok());
 /// let refused = SqlQuery::checked("SELECT * FROM read_csv('/etc/passwd')").unwrap_err();
 /// assert_eq!(refused.what, "`read_csv` is not among the tables that can be read");
 /// ```
@@ -60,24 +58,24 @@ impl SqlRefusal {
 pub struct SqlQuery(String);
 
 impl SqlQuery {
-    /// Checks a text.
+    /// Checks a query.
     ///
     /// # Errors
-    /// What is refused in it, and a hint.
+    /// Fails with the refused construct and a hint.
     pub fn checked(text: &str) -> Result<Self, SqlRefusal> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(SqlRefusal::new(
                 format!("the query has {} bytes, above {TEXT_BYTES_MAX}", text.len()),
-                "write a shorter one",
+                "write a shorter query",
             ));
         }
-        let text = text.trim_ascii();
-        let text = text.strip_suffix(';').unwrap_or(text).trim_ascii_end();
-        check::check_tokens(&lexer::tokenize(text)?)?;
-        Ok(Self(text.to_owned()))
+        let trimmed = text.trim_ascii();
+        let query = trimmed.strip_suffix(';').unwrap_or(trimmed).trim_ascii_end();
+        check::check_tokens(&lexer::tokenize(query)?)?;
+        Ok(Self(query.to_owned()))
     }
 
-    /// As it is run, for at most so many rows.
+    /// Returns the SQL that runs, limited to `rows_max` rows.
     pub(crate) fn limited_sql(&self, rows_max: usize) -> String {
         format!("SELECT * FROM (\n{}\n) AS answer LIMIT {rows_max}", self.0)
     }
@@ -87,7 +85,7 @@ impl SqlQuery {
 pub(crate) mod tests {
     use super::*;
 
-    /// What must never be run. None of it is a question about the store's tables.
+    /// Statements that must never run. None of them is a query over the store's tables.
     pub(crate) const HOSTILE_STATEMENTS: &[&str] = &[
         // files
         "SELECT * FROM read_csv('/etc/passwd')",

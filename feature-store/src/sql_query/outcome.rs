@@ -5,14 +5,14 @@ use std::{
 
 use crate::StoreError;
 
-/// Why a query was stopped.
+/// Reason why a query was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryStopReason {
-    /// Its time was over.
+    /// It exceeded its time limit.
     TimeLimit,
-    /// It would have taken the writer's memory.
+    /// It exceeded its memory limit.
     MemoryLimit,
-    /// Its client went away.
+    /// Its client disconnected.
     ClientGone,
 }
 
@@ -21,25 +21,25 @@ impl fmt::Display for QueryStopReason {
         f.write_str(match self {
             Self::TimeLimit => "it took too long",
             Self::MemoryLimit => "it needs too much memory",
-            Self::ClientGone => "nobody waits for the answer",
+            Self::ClientGone => "the client disconnected",
         })
     }
 }
 
-/// What came of a query.
+/// Outcome of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueryOutcome {
     Answered,
-    /// Before it ran, for what it says.
+    /// Refused by its text, before it ran.
     Refused,
-    /// DuckDB did not understand it, or could not do it.
+    /// DuckDB rejected it or failed.
     Failed,
     TimedOut,
     OutOfMemory,
     TooLarge,
-    /// Nobody waited for it any more.
+    /// The client disconnected.
     Abandoned,
-    /// Others ran for too long.
+    /// Other queries ran for too long.
     Busy,
 }
 
@@ -55,7 +55,7 @@ impl QueryOutcome {
         Self::Busy,
     ];
 
-    /// Of a query that ran.
+    /// Returns the outcome of a query that ran.
     pub(crate) const fn from_answer<T>(answer: &Result<T, StoreError>) -> Self {
         match answer {
             Ok(_) => Self::Answered,
@@ -81,7 +81,7 @@ impl QueryOutcome {
     }
 }
 
-/// How many queries came to what since this process started.
+/// Numbers of queries by outcome since the start of this process.
 #[derive(Debug, Default)]
 pub(crate) struct QueryOutcomeCounters([AtomicU64; QueryOutcome::ALL.len()]);
 
@@ -90,7 +90,7 @@ impl QueryOutcomeCounters {
         self.0[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Each with its name, those that never were too: a rate needs its zero.
+    /// Iterates over all outcomes with their numbers, including zeros, which rates need.
     pub(crate) fn iter_counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
         QueryOutcome::ALL.iter().map(|outcome| outcome.as_str()).zip(counts)

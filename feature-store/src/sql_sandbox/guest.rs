@@ -17,22 +17,22 @@ use super::{
 };
 use crate::store::quote_identifier;
 
-/// Files that the process may have open: it has its three streams, and looks at the machine.
+/// Largest number of open files of the process: its three streams, and files about the machine.
 const FILES_MAX: u64 = 32;
-/// Of the memory that the process may take, DuckDB is told of so much: at its own limit it
-/// says so, at the system's the process ends.
+/// Share of the process's memory that DuckDB may use. DuckDB reports its own limit; at the
+/// system's limit, the process ends.
 const DUCKDB_SHARE: f64 = 0.75;
 
-/// Becomes the process in which SQL of strangers runs, where this program was started to be
-/// it; its exit code then. To be called first in `main`: a program that does not call it
-/// cannot run such SQL by itself.
+/// Becomes the process that runs users' SQL, if this program was started as that process; then
+/// returns its exit code. Call it first in `main`: a program that does not call it cannot start
+/// itself as that process.
 #[must_use]
 pub fn serve_if_requested() -> Option<ExitCode> {
     if std::env::args_os().nth(1).is_none_or(|argument| argument != GUEST_ARGUMENT) {
         mark_guest_capable();
         return None;
     }
-    // What goes wrong is told to the host.
+    // Failures are reported to the host, not printed.
     std::panic::set_hook(Box::new(|_| {}));
     Some(if run_as_guest().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -59,7 +59,7 @@ fn run_as_guest() -> io::Result<()> {
                 let fetch = "Failed to fetch Arrow record batch: ";
                 message.strip_prefix(fetch).unwrap_or(&message).to_owned()
             }
-            Err(_) => "it could not be run".to_owned(),
+            Err(_) => "the query could not be run".to_owned(),
         },
     };
     let is_memory = ["Out of Memory", "could not allocate", "bad_alloc", "failed to allocate"]
@@ -68,8 +68,7 @@ fn run_as_guest() -> io::Result<()> {
     write_json(&mut host.lock_streams().to, &GuestRequest::Failed { message, is_memory })
 }
 
-/// Gives up what the query is not to have, before anything of it is looked at: the limits
-/// cannot be raised again.
+/// Lowers the limits of the process before it looks at the query. They cannot be raised again.
 fn limit_process(job: &SandboxJob) -> io::Result<()> {
     let lower = |resource: Resource, wanted: u64| -> io::Result<()> {
         let (_, hard) = getrlimit(resource)?;
@@ -83,10 +82,10 @@ fn limit_process(job: &SandboxJob) -> io::Result<()> {
     lower(Resource::RLIMIT_AS, address_space_bytes().saturating_add(job.memory_bytes_max))
 }
 
-/// What the program itself takes of the address space, bytes: its code and its stacks.
+/// Address space that the program itself takes, bytes: its code and its stacks.
 fn address_space_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = pages.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
     pages.map_or(1 << 30, |pages| pages * 4096)
 }
 
@@ -129,16 +128,18 @@ fn run_query(
         }
         Ok(connection)
     };
-    // Empty tables of the same names and columns, only to see how DuckDB would read them.
+    // Empty tables with the same names and columns, to get DuckDB's query plan.
     let plan = open()?;
     for TableColumns { schema, name, columns } in tables {
-        let columns: Vec<String> =
-            columns.iter().map(|(name, of)| format!("{} {of}", quote_identifier(name))).collect();
+        let column_list: Vec<String> = columns
+            .iter()
+            .map(|(name, sql_type)| format!("{} {sql_type}", quote_identifier(name)))
+            .collect();
         plan.execute_batch(&format!(
             "CREATE TABLE {}.{} ({})",
             quote_identifier(schema),
             quote_identifier(name),
-            columns.join(", ")
+            column_list.join(", ")
         ))?;
     }
     plan.execute_batch(

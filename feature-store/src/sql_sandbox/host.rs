@@ -26,27 +26,27 @@ use crate::{
     store::{ArrowTable, ReadConnections},
 };
 
-/// How often a running query is looked at.
+/// Interval of checks on a running query.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Threads of the guest's DuckDB.
 const GUEST_THREADS: u64 = 2;
-/// Tables that one query may read, each as often as it is named.
+/// Largest number of tables in one query; a table counts as often as it is named.
 const SCANS_MAX: usize = 64;
 
-/// How much a query may take.
+/// Limits of a query.
 #[derive(Clone, Copy, Debug)]
 pub struct SqlLimits {
-    /// Rows of the answer; what is beyond them is left out.
+    /// Rows of the answer; further rows are left out.
     pub rows_max: usize,
-    /// Bytes of the answer; above them it is refused.
+    /// Size of the answer, bytes; a larger one is refused.
     pub bytes_max: usize,
-    /// Time, after which its process is ended.
+    /// Time after which the process is killed.
     pub time_max: Duration,
-    /// All that its process may take of memory, beyond the program itself.
+    /// Memory of the process beyond the program itself, bytes.
     pub memory_bytes_max: u64,
 }
 
-/// Runs a checked query in a process of its own: its rows, and whether there were more.
+/// Runs a checked query in a separate process. Returns its rows, and whether there were more.
 pub(crate) fn run_sandboxed(
     readers: &ReadConnections,
     lake: &LakeReader,
@@ -66,19 +66,20 @@ pub(crate) fn run_sandboxed(
     let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(StoreError::SqlProcess("it has no streams".to_owned()));
     };
-    let child = Mutex::new(child);
+    let shared_child = Mutex::new(child);
     let interrupts: Arc<Mutex<Vec<Arc<InterruptHandle>>>> = Arc::default();
     let scans = TableScans::new(readers, lake, &tables, interrupts.clone());
     let (done, is_done) = mpsc::channel::<()>();
     let (served, stopped) = std::thread::scope(|scope| {
-        let child = &child;
+        let child = &shared_child;
         let watch = scope.spawn(move || {
             let why = wait_for_stop(limits.time_max, gone, &is_done);
             if why.is_some() {
-                // Ended at once, and with it whatever the host waits for.
+                // Kill the guest at once, and interrupt the scans that the host may be waiting
+                // for.
                 let _ = child.lock().unwrap_or_else(PoisonError::into_inner).kill();
-                let interrupts = interrupts.lock().unwrap_or_else(PoisonError::into_inner);
-                interrupts.iter().for_each(|scan| scan.interrupt());
+                let running_scans = interrupts.lock().unwrap_or_else(PoisonError::into_inner);
+                running_scans.iter().for_each(|scan| scan.interrupt());
             }
             why
         });
@@ -94,10 +95,10 @@ pub(crate) fn run_sandboxed(
         let stopped = watch.join().unwrap_or(None);
         (served.map(|()| serving.answer), stopped)
     });
-    let mut child = child.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut child = shared_child.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut status = child.try_wait();
     if matches!(served, Err(ServeError::GuestSilent(_))) && stopped.is_none() {
-        // It is ending: how tells why.
+        // The guest is ending, and its exit status has the reason.
         let deadline = Instant::now() + Duration::from_secs(1);
         while matches!(status, Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(POLL_INTERVAL);
@@ -105,7 +106,7 @@ pub(crate) fn run_sandboxed(
         }
     }
     if matches!(status, Ok(None) | Err(_)) {
-        // A guest that has said what it has to say needs no longer be there.
+        // A guest that has sent everything is not needed any more.
         let _ = child.kill();
         status = child.wait().map(Some);
     }
@@ -126,13 +127,12 @@ pub(crate) fn run_sandboxed(
 }
 
 fn spawn_guest() -> Result<Child, StoreError> {
-    let program = find_guest_program().ok_or_else(|| {
-        StoreError::SqlProcess("no program was found that it could run in".to_owned())
-    })?;
+    let program = find_guest_program()
+        .ok_or_else(|| StoreError::SqlProcess("no program was found to run it".to_owned()))?;
     let started = Command::new(&program)
         .arg(GUEST_ARGUMENT)
         .env_clear()
-        // One pool of memory: each further one would take its share of the address space.
+        // A single memory arena, as each further one would take its share of the address space.
         .env("MALLOC_ARENA_MAX", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -141,7 +141,7 @@ fn spawn_guest() -> Result<Child, StoreError> {
     started.map_err(|error| StoreError::SqlProcess(format!("{}: {error}", program.display())))
 }
 
-/// Why the query must be stopped; `None` once it is done.
+/// Waits until the query must be stopped, and returns why; `None` once it is done.
 fn wait_for_stop(
     time_max: Duration,
     gone: &CancellationToken,
@@ -162,12 +162,13 @@ fn wait_for_stop(
     }
 }
 
-/// A guest that ended without a word: the system ended it at one of its limits.
+/// Interprets a guest that ended without a message: the system ended it at one of its limits.
 fn silent_guest_error(error: &io::Error, status: Option<&std::process::ExitStatus>) -> StoreError {
     use std::os::unix::process::ExitStatusExt;
     match status.and_then(ExitStatusExt::signal) {
         Some(nix::libc::SIGXCPU) => StoreError::Stopped(QueryStopReason::TimeLimit),
-        // Rust and C++ end where there is no memory; DuckDB's checks of its own state follow.
+        // Rust and C++ abort when memory runs out; failed checks of DuckDB's own state may
+        // follow.
         Some(nix::libc::SIGABRT | nix::libc::SIGSEGV | nix::libc::SIGBUS | nix::libc::SIGILL) => {
             StoreError::Stopped(QueryStopReason::MemoryLimit)
         }
@@ -175,9 +176,9 @@ fn silent_guest_error(error: &io::Error, status: Option<&std::process::ExitStatu
     }
 }
 
-/// Why serving has ended.
+/// Reason why serving the guest has ended.
 enum ServeError {
-    /// The guest is silent.
+    /// The guest's streams failed.
     GuestSilent(io::Error),
     Refused(StoreError),
 }
@@ -210,7 +211,7 @@ struct GuestSession<'a, R, W: io::Write> {
 }
 
 impl<R: io::Read, W: io::Write> GuestSession<'_, R, W> {
-    /// Does what the guest asks, until it is done.
+    /// Serves the guest's requests until it is done.
     fn serve_guest(&mut self, job: &SandboxJob) -> Result<(), ServeError> {
         write_json(&mut self.to, job)?;
         loop {

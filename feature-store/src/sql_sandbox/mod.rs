@@ -1,21 +1,21 @@
-//! Runs SQL of strangers in a process of its own, so that its limits hold whatever the SQL
-//! does: the operating system enforces memory and processor time, and the host ends the
-//! process when its time is over.
+//! Runs users' SQL in a separate process, so that its limits hold whatever the SQL does. The
+//! operating system enforces memory and processor time, and the host kills the process when its
+//! time is over.
 //!
-//! The process has no data. It opens an empty DuckDB in memory whose tables are functions
-//! that ask the host, over its standard input and output, for the rows and columns that the
-//! query needs. The host runs nothing of the stranger's text: it reads columns of named
-//! tables, under conditions that it has put together itself, in batches of bounded size, and
-//! only as fast as they are asked for.
+//! The process has no data. It opens an empty DuckDB in memory whose tables are functions. These
+//! request, over standard input and output, the rows and columns that the query needs from the
+//! host. The host runs nothing of the user's text. It reads columns of named tables, under
+//! conditions that it has built itself, in batches of bounded size, and only as fast as they are
+//! requested.
 //!
 //! # Layout
-//! - `protocol`: what the two processes say to each other
+//! - `protocol`: messages between the two processes
 //! - `host`: starts the process, serves it, ends it
-//! - `tables`: the host's tables, and scans of them
+//! - `table_scans`: the host's tables, and scans of them
 //! - `guest`: the process: its limits, its database, the query
 //! - `remote_scan`: the table function of the guest's database
-//! - `conditions`: which rows a query needs, from DuckDB's plan of it
-//! - `program`: which program is started
+//! - `query_plan`: the rows that a query needs, from DuckDB's plan
+//! - `program`: the program to start
 
 mod guest;
 mod host;

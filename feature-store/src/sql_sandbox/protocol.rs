@@ -4,23 +4,23 @@ use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
 use duckdb::arrow::{array::RecordBatch, datatypes::SchemaRef};
 use serde::{Deserialize, Serialize};
 
-/// A longer message is not sent, bytes: a batch is about a megabyte, but one value may be large.
+/// Longest message that is sent, bytes. A batch has about a megabyte, but one value may be large.
 const MESSAGE_BYTES_MAX: u32 = 256 << 20;
-/// A longer message of JSON is not read, bytes.
+/// Longest JSON message that is read, bytes.
 const JSON_BYTES_MAX: usize = 64 << 20;
 
-/// What the guest is asked to do: the first message, as JSON.
+/// Job of the guest: the first message, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SandboxJob {
-    /// The text to run.
+    /// SQL to run.
     pub(super) sql: String,
-    /// Every table that the text may name.
+    /// Every table that the SQL may name.
     pub(super) tables: Vec<TableColumns>,
-    /// All that the process may take, bytes of address space beyond what it starts with.
+    /// Memory limit: address space beyond what the process starts with, bytes.
     pub(super) memory_bytes_max: u64,
-    /// Seconds of processor time.
+    /// Limit of processor time, seconds.
     pub(super) cpu_s_max: u64,
-    /// Threads of its DuckDB.
+    /// Threads of the guest's DuckDB.
     pub(super) threads: i64,
 }
 
@@ -33,28 +33,28 @@ pub(super) struct TableColumns {
     pub(super) columns: Vec<(String, String)>,
 }
 
-/// Rows that a query needs: those that meet all of the conditions of any one of the lists.
+/// Rows that satisfy all conditions of at least one of the lists.
 pub(super) type AnyOfConditions = Vec<Vec<ColumnCondition>>;
 
-/// A column compared with a constant.
+/// A comparison of a column with constants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ColumnCondition {
     pub(super) column: String,
     pub(super) comparison: ComparisonOperator,
-    /// One, or several for [`ComparisonOperator::In`]; texts of values of the column's type.
+    /// One constant, or several for [`ComparisonOperator::In`], as texts of the column's type.
     pub(super) values: Vec<String>,
 }
 
-/// The rows that a query needs of a table.
+/// Rows of a table that a query needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NeededRows {
-    /// Those that meet the conditions of any of these; all where there are none.
+    /// Conditions for the rows; empty means all rows.
     pub(super) any_of: AnyOfConditions,
-    /// Of these only the first.
+    /// Only the first of these rows.
     pub(super) first: Option<FirstRows>,
 }
 
-/// So many rows in the order of a column, and those that are equal to the last of them.
+/// The first `rows` rows in the order of a column, and those that are equal to the last of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FirstRows {
     pub(super) column: String,
@@ -72,26 +72,26 @@ pub(super) enum ComparisonOperator {
     In,
 }
 
-/// What the guest asks, as JSON.
+/// Requests of the guest, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum GuestRequest {
-    /// So many scans are to come: they are to see the same state.
+    /// Announces this number of scans, which must all see the same state.
     Scans(usize),
-    /// Columns of a table by their numbers.
+    /// Opens a scan of a table's columns, given by number.
     Open { scan: u64, table: usize, columns: Vec<usize>, needed: NeededRows },
-    /// The next batch of a scan.
+    /// Requests the next batch of a scan.
     Next { scan: u64 },
-    /// No more of a scan is needed.
+    /// Ends a scan early.
     Close { scan: u64 },
-    /// What DuckDB says against the query.
+    /// Reports DuckDB's error for the query.
     Failed { message: String, is_memory: bool },
-    /// A batch of the answer follows as a message of its own.
+    /// Announces a batch of the answer, which follows as a separate message.
     Answer,
-    /// The answer is whole.
+    /// Reports that the answer is complete.
     Done,
 }
 
-/// What the host says to [`Request::Next`], before a batch where there is one.
+/// Replies of the host to [`GuestRequest::Next`]; a batch follows as a separate message.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum HostReply {
     Batch,
@@ -100,18 +100,19 @@ pub(super) enum HostReply {
 }
 
 pub(super) fn write_message(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MESSAGE_BYTES_MAX);
-    let length = length.ok_or_else(|| io::Error::other("a message is too long"))?;
+    let allowed_length =
+        u32::try_from(bytes.len()).ok().filter(|length| *length <= MESSAGE_BYTES_MAX);
+    let length = allowed_length.ok_or_else(|| io::Error::other("a message is too long"))?;
     to.write_all(&length.to_le_bytes())?;
     to.write_all(bytes)?;
     to.flush()
 }
 
-/// A message of at most so many bytes; `FileTooLarge` where it is longer.
+/// Reads a message of at most `bytes_max` bytes; `FileTooLarge` if it is longer.
 pub(super) fn read_message(from: &mut impl Read, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let mut length = [0; 4];
-    from.read_exact(&mut length)?;
-    let length = u32::from_le_bytes(length) as usize;
+    let mut length_bytes = [0; 4];
+    from.read_exact(&mut length_bytes)?;
+    let length = u32::from_le_bytes(length_bytes) as usize;
     if length > bytes_max {
         let message = format!("a message of {length} bytes, above {bytes_max}");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
@@ -129,7 +130,7 @@ pub(super) fn read_json<T: for<'a> Deserialize<'a>>(from: &mut impl Read) -> io:
     Ok(serde_json::from_slice(&read_message(from, JSON_BYTES_MAX)?)?)
 }
 
-/// A batch, or only a schema, as an Arrow stream.
+/// Encodes a batch, or only a schema, as an Arrow stream.
 pub(super) fn encode_batch(schema: &SchemaRef, batch: Option<&RecordBatch>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut writer = StreamWriter::try_new(&mut bytes, schema).map_err(io::Error::other)?;

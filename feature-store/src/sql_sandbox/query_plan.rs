@@ -4,24 +4,24 @@ use serde_json::Value;
 
 use super::protocol::{ColumnCondition, ComparisonOperator, FirstRows, NeededRows};
 
-/// What a plan scans.
+/// Scans in a query plan.
 #[derive(Debug, Default)]
 pub(super) struct PlannedScans {
-    /// How many scans there are.
+    /// Number of scans.
     pub(super) count: usize,
-    /// The rows that are needed of a table, by `schema.name`.
+    /// Needed rows by table, as `schema.name`.
     pub(super) by_table: HashMap<String, NeededRows>,
 }
 
-/// Finds in DuckDB's plan of a query, as JSON, which rows of each table it needs. A row that
-/// is left out is one that the plan itself would leave out where it reads the table; what is
-/// not understood is no condition.
+/// Finds, in DuckDB's plan of a query as JSON, which rows of each table it needs. Excludes only
+/// rows that the plan itself would exclude where it reads the table. Filters that are not
+/// understood exclude nothing.
 pub(super) fn parse_planned_scans(plan: &str) -> PlannedScans {
     let mut scans = PlannedScans::default();
-    let Ok(Value::Array(nodes)) = serde_json::from_str(plan) else { return scans };
-    // Each with the order and number of rows that it is to give, where that is known.
+    let Ok(Value::Array(roots)) = serde_json::from_str(plan) else { return scans };
+    // Each node with the order and number of rows that it must give, if known.
     let mut nodes: Vec<(Value, Option<(String, u64)>)> =
-        nodes.into_iter().map(|node| (node, None)).collect();
+        roots.into_iter().map(|node| (node, None)).collect();
     while let Some((mut node, above)) = nodes.pop() {
         let name = node.get("name").and_then(Value::as_str).unwrap_or_default().trim().to_owned();
         let info = node.get("extra_info").cloned().unwrap_or_default();
@@ -37,7 +37,8 @@ pub(super) fn parse_planned_scans(plan: &str) -> PlannedScans {
         scans.count += 1;
         let filters: Vec<&str> = json_texts(info.get("Filters"));
         let is_whole = filters.iter().all(|filter| is_understood(filter));
-        let own: Vec<ColumnCondition> = filters.into_iter().flat_map(parse_conditions).collect();
+        let conditions: Vec<ColumnCondition> =
+            filters.into_iter().flat_map(parse_conditions).collect();
         let first = above.filter(|_| is_whole).and_then(|(order, rows)| {
             let (column, is_descending) =
                 parse_order(&order, table, &json_texts(info.get("Projections")))?;
@@ -45,16 +46,16 @@ pub(super) fn parse_planned_scans(plan: &str) -> PlannedScans {
         });
         match scans.by_table.entry(parse_table_name(table)) {
             Entry::Vacant(vacant) => {
-                let any_of = if own.is_empty() { Vec::new() } else { vec![own] };
+                let any_of = if conditions.is_empty() { Vec::new() } else { vec![conditions] };
                 vacant.insert(NeededRows { any_of, first });
             }
             Entry::Occupied(mut there) => {
                 let NeededRows { any_of, first } = there.get_mut();
                 *first = None;
-                if own.is_empty() {
+                if conditions.is_empty() {
                     any_of.clear();
-                } else if !any_of.is_empty() && !any_of.contains(&own) {
-                    any_of.push(own);
+                } else if !any_of.is_empty() && !any_of.contains(&conditions) {
+                    any_of.push(conditions);
                 }
             }
         }
@@ -62,7 +63,7 @@ pub(super) fn parse_planned_scans(plan: &str) -> PlannedScans {
     scans
 }
 
-/// One text or several.
+/// Returns the texts of a JSON string or list.
 fn json_texts(value: Option<&Value>) -> Vec<&str> {
     match value {
         Some(Value::String(one)) => vec![one],
@@ -71,7 +72,7 @@ fn json_texts(value: Option<&Value>) -> Vec<&str> {
     }
 }
 
-/// By what a `TOP_N` orders first, and how many rows it takes.
+/// Returns the first order of a `TOP_N`, and how many rows it takes.
 fn parse_top_n(info: &Value) -> Option<(String, u64)> {
     let number = |key: &str| info.get(key).and_then(Value::as_str)?.parse::<u64>().ok();
     let order = json_texts(info.get("Order By")).first().map(ToString::to_string)?;
@@ -82,8 +83,8 @@ fn parse_top_n(info: &Value) -> Option<(String, u64)> {
     Some((order, number("Top")?.checked_add(offset)?))
 }
 
-/// The column of the table that an order names, and whether it is descending: by the whole
-/// name of the column, or by its number among those that are read.
+/// Returns the column of the table that an order names, and whether it is descending. The order
+/// has the column's full name, or its number among the columns that are read.
 fn parse_order(order: &str, table: &str, read: &[&str]) -> Option<(String, bool)> {
     let (expression, direction) = order.rsplit_once(' ')?;
     let is_descending = match direction {
@@ -91,19 +92,19 @@ fn parse_order(order: &str, table: &str, read: &[&str]) -> Option<(String, bool)
         "ASC" => false,
         _ => return None,
     };
-    let column = match expression.strip_prefix('#') {
+    let quoted_column = match expression.strip_prefix('#') {
         Some(number) => *read.get(number.parse::<usize>().ok()?)?,
         None => expression.strip_prefix(table)?.strip_prefix('.')?,
     };
-    let column = column.trim_matches('"');
+    let column = quoted_column.trim_matches('"');
     let is_name = column.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     is_name.then(|| (column.to_owned(), is_descending))
 }
 
-/// Whether nothing of a filter is lost in its [`conditions`].
+/// Returns whether [`parse_conditions`] captures the whole filter.
 fn is_understood(filter: &str) -> bool {
     if filter.starts_with("optional: ") {
-        // What holds for the rows anyway.
+        // An optional filter is true for all rows that matter.
         return true;
     }
     let parts = tokenize_filter(filter).map_or(0, |tokens| {
@@ -112,19 +113,19 @@ fn is_understood(filter: &str) -> bool {
     parts > 0 && parse_conditions(filter).len() == parts
 }
 
-/// `schema.name` of a table as plans name it: `memory.features."rows"`.
+/// Returns the `schema.name` of a table that a plan names like `memory.features."rows"`.
 fn parse_table_name(text: &str) -> String {
     let parts: Vec<&str> =
         text.rsplitn(3, '.').take(2).map(|part| part.trim_matches('"')).collect();
     parts.into_iter().rev().collect::<Vec<_>>().join(".")
 }
 
-/// The conditions of a filter that are understood, all of which hold where it does:
+/// Parses the understood conditions of a filter, all of which the filter implies:
 /// `event>='2025-01-01 00:00:00'::TIMESTAMP AND event<…`, `optional: zone IN ('a', 'b')`.
 fn parse_conditions(filter: &str) -> Vec<ColumnCondition> {
-    let filter = filter.strip_prefix("optional: ").unwrap_or(filter);
-    let Some(tokens) = tokenize_filter(filter) else { return Vec::new() };
-    // Of one alternative alone nothing follows.
+    let required = filter.strip_prefix("optional: ").unwrap_or(filter);
+    let Some(tokens) = tokenize_filter(required) else { return Vec::new() };
+    // A single alternative implies nothing.
     if tokens.iter().any(|token| matches!(token, FilterToken::Word(word) if word == "OR")) {
         return Vec::new();
     }
@@ -169,7 +170,7 @@ fn tokenize_filter(text: &str) -> Option<Vec<FilterToken>> {
         } else {
             let known = ["<=", ">=", "::", "=", "<", ">", "(", ")", ","];
             let symbol = known.into_iter().find(|symbol| rest.starts_with(symbol))?;
-            // `!=` and `<>` are no beginnings of what is known.
+            // `<>` is not a known operator, though it begins with one.
             if symbol == "<" && rest[1..].starts_with('>') {
                 return None;
             }
@@ -212,16 +213,16 @@ fn parse_condition(tokens: &[FilterToken]) -> Option<ColumnCondition> {
     Some(ColumnCondition { column: column.clone(), comparison, values })
 }
 
-/// A constant, with or without the type that it is cast to.
+/// Parses a constant, with or without the type that it is cast to.
 fn parse_constant(tokens: &[FilterToken]) -> Option<String> {
     let (FilterToken::Text(text) | FilterToken::Word(text), rest) = tokens.split_first()? else {
         return None;
     };
     match rest {
         [] => Some(text.clone()),
-        [FilterToken::Symbol(cast), FilterToken::Word(of)]
+        [FilterToken::Symbol(cast), FilterToken::Word(sql_type)]
             if cast == "::"
-                && ["TIMESTAMP", "VARCHAR", "DOUBLE", "BIGINT"].contains(&of.as_str()) =>
+                && ["TIMESTAMP", "VARCHAR", "DOUBLE", "BIGINT"].contains(&sql_type.as_str()) =>
         {
             Some(text.clone())
         }
@@ -277,7 +278,7 @@ mod tests {
         ] {
             check(nothing, &[]);
         }
-        // What is not understood is left out: more rows are read.
+        // Conditions that are not understood are skipped, so more rows are read.
         check(
             "value IS NOT NULL AND value<3",
             &[condition_on("value", ComparisonOperator::Less, &["3"])],

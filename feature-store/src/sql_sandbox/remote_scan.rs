@@ -18,18 +18,19 @@ use super::protocol::{
     write_json,
 };
 
-/// Rows of a vector of DuckDB.
+/// Rows of a DuckDB vector.
 const VECTOR_ROWS: usize = 2048;
 
-/// The one way to the host, and what it serves: a table function is given nothing else.
+/// The only connection to the host and its tables, global because table functions have no other
+/// state.
 static HOST: OnceLock<HostConnection> = OnceLock::new();
 static NEXT_SCAN: AtomicU64 = AtomicU64::new(0);
 
-/// The host as the guest sees it.
+/// The host, as the guest sees it.
 pub(super) struct HostConnection {
     link: Mutex<HostStreams>,
     tables: Vec<TableColumns>,
-    /// The rows that are needed of each table.
+    /// Needed rows of each table.
     needed: OnceLock<Vec<NeededRows>>,
 }
 
@@ -40,7 +41,7 @@ pub(super) struct HostStreams {
 }
 
 impl HostConnection {
-    /// Makes the host known to table functions.
+    /// Makes the host available to table functions.
     pub(super) fn init_global(link: HostStreams, tables: Vec<TableColumns>) -> &'static Self {
         let host = Self { link: Mutex::new(link), tables, needed: OnceLock::new() };
         HOST.get_or_init(|| host)
@@ -50,19 +51,19 @@ impl HostConnection {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says which rows of each table are needed, in the order of tables.
+    /// Sets the needed rows of each table, in the order of tables.
     pub(super) fn set_needed_rows(&self, needed: Vec<NeededRows>) {
         self.needed.get_or_init(|| needed);
     }
 }
 
-/// `remote_scan(number)`: the rows of a table of the host.
+/// `remote_scan(number)`: the rows of one of the host's tables.
 pub(super) struct RemoteScan;
 
-/// The table of a scan.
+/// Number of the scanned table.
 pub(super) struct ScanTable(usize);
 
-/// A scan under way.
+/// A running scan.
 pub(super) struct RemoteTableScan {
     number: u64,
     columns: Vec<usize>,
@@ -82,12 +83,13 @@ impl VTab for RemoteScan {
     type InitData = RemoteTableScan;
 
     fn bind(bind: &BindInfo) -> Result<ScanTable, Box<dyn Error>> {
-        let host = HOST.get().ok_or("there is no host")?;
-        let number = bind.get_parameter(0).to_int64();
-        let number = usize::try_from(number).ok().filter(|number| *number < host.tables.len());
-        let number = number.ok_or("there is no such table")?;
-        for (name, of) in &host.tables[number].columns {
-            bind.add_result_column(name, logical_type(of));
+        let host = HOST.get().ok_or("the host is not connected")?;
+        let parameter = bind.get_parameter(0).to_int64();
+        let known_number =
+            usize::try_from(parameter).ok().filter(|number| *number < host.tables.len());
+        let number = known_number.ok_or("the table does not exist")?;
+        for (name, sql_type) in &host.tables[number].columns {
+            bind.add_result_column(name, logical_type(sql_type));
         }
         Ok(ScanTable(number))
     }
@@ -105,7 +107,7 @@ impl VTab for RemoteScan {
         info: &TableFunctionInfo<Self>,
         output: &mut DataChunkHandle,
     ) -> Result<(), Box<dyn Error>> {
-        let host = HOST.get().ok_or("there is no host")?;
+        let host = HOST.get().ok_or("the host is not connected")?;
         let (table, scan) = (info.get_bind_data().0, info.get_init_data());
         let mut state = scan.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -151,8 +153,8 @@ impl HostConnection {
     ) -> io::Result<Option<RecordBatch>> {
         let mut link = self.lock_streams();
         if !is_open {
-            let needed = self.needed.get().and_then(|needed| needed.get(table));
-            let needed = needed.cloned().unwrap_or_default();
+            let needed_rows = self.needed.get().and_then(|needed| needed.get(table));
+            let needed = needed_rows.cloned().unwrap_or_default();
             let columns = scan.columns.clone();
             let open = GuestRequest::Open { scan: scan.number, table, columns, needed };
             write_json(&mut link.to, &open)?;
@@ -176,17 +178,17 @@ impl Drop for RemoteTableScan {
             state.is_open && !state.is_done
         };
         if let (true, Some(host)) = (is_open, HOST.get()) {
-            // Where the host is gone there is nobody to tell.
+            // If the host has ended, nothing needs to be closed.
             let _ =
                 write_json(&mut host.lock_streams().to, &GuestRequest::Close { scan: self.number });
         }
     }
 }
 
-/// The type of a column by its name: the host sends all others as text.
+/// Returns the type of a column by its name; the host sends all other types as text.
 fn logical_type(name: &str) -> LogicalTypeHandle {
-    if let Some(of) = name.strip_suffix("[]") {
-        return LogicalTypeHandle::list(&logical_type(of));
+    if let Some(item_type) = name.strip_suffix("[]") {
+        return LogicalTypeHandle::list(&logical_type(item_type));
     }
     let id = match name {
         "BOOLEAN" => LogicalTypeId::Boolean,
@@ -207,7 +209,7 @@ fn logical_type(name: &str) -> LogicalTypeHandle {
     id.into()
 }
 
-/// Whether a column of this type is sent as it is.
+/// Returns whether a column of this type is sent unchanged.
 pub(super) fn is_sent_as_is(name: &str) -> bool {
     const NAMES: [&str; 15] = [
         "BOOLEAN",

@@ -29,15 +29,15 @@ use crate::{
 
 /// Schemas that can be read.
 const SCHEMAS: &str = "'bronze', 'silver', 'gold', 'features', 'meta'";
-/// Batches are put together until they have so many bytes or rows.
+/// Bytes or rows up to which batches are merged before they are sent.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ROWS: usize = 64 * 1024;
-/// Columns that are never null, by which the first rows can be chosen.
+/// Time columns that are never null, by which the first rows can be selected.
 const ORDERED_TIME_COLUMNS: [&str; 5] = ["event", "arrival", "time", "hour", "day_start"];
-/// How often connections are asked for the same state before they are taken as they are.
+/// Number of attempts to open connections that see the same state.
 const SAME_STATE_TRIES: usize = 20;
 
-/// Every table with its columns.
+/// Reads every table with its columns.
 pub(super) fn read_tables(connection: &Connection) -> Result<Vec<TableColumns>, StoreError> {
     let mut statement = connection.prepare(&format!(
         "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns()
@@ -48,9 +48,9 @@ pub(super) fn read_tables(connection: &Connection) -> Result<Vec<TableColumns>, 
     let mut tables: Vec<TableColumns> = Vec::new();
     while let Some(row) = found.next()? {
         let (schema, name): (String, String) = (row.get(0)?, row.get(1)?);
-        let of: String = row.get(3)?;
-        let of = if is_sent_as_is(&of) { of } else { "VARCHAR".to_owned() };
-        let column = (row.get(2)?, of);
+        let stored_type: String = row.get(3)?;
+        let sql_type = if is_sent_as_is(&stored_type) { stored_type } else { "VARCHAR".to_owned() };
+        let column = (row.get(2)?, sql_type);
         match tables.last_mut() {
             Some(last) if last.schema == schema && last.name == name => last.columns.push(column),
             _ => tables.push(TableColumns { schema, name, columns: vec![column] }),
@@ -59,9 +59,9 @@ pub(super) fn read_tables(connection: &Connection) -> Result<Vec<TableColumns>, 
     Ok(tables)
 }
 
-/// What a scan gives.
+/// Output of a scan.
 pub(super) enum ScanOutput {
-    /// As an Arrow stream.
+    /// A batch, as an Arrow stream.
     Batch(Vec<u8>),
     End,
     Failed(String),
@@ -72,7 +72,7 @@ pub(super) struct TableScans<'a> {
     readers: &'a ReadConnections,
     lake: &'a LakeReader,
     tables: &'a [TableColumns],
-    /// In a transaction each, of one state.
+    /// Connections for further scans, each in a transaction; all see one state.
     ready: Vec<Connection>,
     open: HashMap<u64, Receiver<ScanOutput>>,
     interrupts: Arc<Mutex<Vec<Arc<InterruptHandle>>>>,
@@ -88,7 +88,7 @@ impl<'a> TableScans<'a> {
         Self { readers, lake, tables, ready: Vec::new(), open: HashMap::new(), interrupts }
     }
 
-    /// Makes connections ready for so many scans, so that all of them see one state.
+    /// Prepares connections for `count` scans that all see one state.
     pub(super) fn prepare_connections(&mut self, count: usize) -> Result<(), StoreError> {
         for _ in 0..SAME_STATE_TRIES {
             self.ready.clear();
@@ -96,7 +96,7 @@ impl<'a> TableScans<'a> {
             for _ in 0..count {
                 let connection = self.readers.new_connection()?;
                 connection.execute_batch("BEGIN TRANSACTION READ ONLY")?;
-                // A transaction sees the state of its first look at the database.
+                // A transaction sees the state at its first access to the database.
                 states.push(connection.query_row(
                     "SELECT coalesce(sum(count), 0)::UBIGINT FROM meta.counters",
                     [],
@@ -136,7 +136,7 @@ impl<'a> TableScans<'a> {
             .push(connection.interrupt_handle());
         let (to, from) = sync_channel(1);
         let started = thread::Builder::new().name("sql-scan".to_owned()).spawn(move || {
-            // What DuckDB says against it while rows are fetched comes as a panic.
+            // DuckDB's errors while rows are fetched arrive as panics.
             let scanned = catch_unwind(AssertUnwindSafe(|| send_rows(&connection, &sql, &to)));
             let end = match scanned {
                 Ok(Ok(())) => ScanOutput::End,
@@ -150,13 +150,13 @@ impl<'a> TableScans<'a> {
         Ok(())
     }
 
-    /// The next of a scan; waits for it.
+    /// Waits for the next output of a scan.
     pub(super) fn next_output(&mut self, scan: u64) -> ScanOutput {
         let next = self.open.get(&scan).and_then(|from| from.recv().ok());
         next.unwrap_or(ScanOutput::End)
     }
 
-    /// Ends a scan: its thread notices when it has the next batch.
+    /// Ends a scan; its thread notices at the next batch.
     pub(super) fn close_scan(&mut self, scan: u64) {
         self.open.remove(&scan);
     }
@@ -168,23 +168,23 @@ impl<'a> TableScans<'a> {
         columns: &[usize],
         NeededRows { any_of, first }: &NeededRows,
     ) -> Result<String, StoreError> {
-        let known = |name: &str| table.columns.iter().find(|(own, _)| own == name);
-        let columns: Vec<String> = columns
+        let known = |name: &str| table.columns.iter().find(|(column, _)| column == name);
+        let selected: Vec<String> = columns
             .iter()
             .map(|number| match table.columns.get(*number) {
-                // Rows are counted only.
+                // Only the number of rows is needed.
                 None => "true".to_owned(),
-                Some((name, of)) if of == "VARCHAR" => {
+                Some((name, sql_type)) if sql_type == "VARCHAR" => {
                     format!("CAST({0} AS VARCHAR) AS {0}", quote_identifier(name))
                 }
                 Some((name, _)) => quote_identifier(name),
             })
             .collect();
-        let columns = if columns.is_empty() { "true".to_owned() } else { columns.join(", ") };
+        let select_list = if selected.is_empty() { "true".to_owned() } else { selected.join(", ") };
         let text = |value: &str| format!("'{}'", value.replace('\'', "''"));
-        let one = |condition: &ColumnCondition| -> Option<String> {
-            let (name, of) = known(&condition.column)?;
-            let value = |value: &String| format!("CAST({} AS {of})", text(value));
+        let condition_sql = |condition: &ColumnCondition| -> Option<String> {
+            let (name, sql_type) = known(&condition.column)?;
+            let value = |value: &String| format!("CAST({} AS {sql_type})", text(value));
             let operator = match condition.comparison {
                 ComparisonOperator::Equal => "=",
                 ComparisonOperator::Less => "<",
@@ -204,8 +204,8 @@ impl<'a> TableScans<'a> {
         };
         let alternatives: Vec<String> = any_of
             .iter()
-            .map(|all| {
-                let all: Vec<String> = all.iter().filter_map(one).collect();
+            .map(|conditions| {
+                let all: Vec<String> = conditions.iter().filter_map(condition_sql).collect();
                 if all.is_empty() { "true".to_owned() } else { all.join(" AND ") }
             })
             .collect();
@@ -216,7 +216,7 @@ impl<'a> TableScans<'a> {
         };
         let from = self.table_source_sql(connection, table, any_of)?;
         let is_ordered = |first: &&FirstRows| {
-            let is_time = known(&first.column).is_some_and(|(_, of)| of == "TIMESTAMP");
+            let is_time = known(&first.column).is_some_and(|(_, sql_type)| sql_type == "TIMESTAMP");
             is_time && ORDERED_TIME_COLUMNS.contains(&first.column.as_str())
         };
         let limit = first.as_ref().filter(is_ordered).map_or_else(String::new, |first| {
@@ -235,17 +235,17 @@ impl<'a> TableScans<'a> {
                 first.rows
             )
         });
-        Ok(format!("SELECT {columns} FROM {from} WHERE {condition}{limit}"))
+        Ok(format!("SELECT {select_list} FROM {from} WHERE {condition}{limit}"))
     }
 
-    /// The table, with what has moved of it to a lake that is a folder.
+    /// SQL for a table, together with its rows in a lake that is a folder.
     fn table_source_sql(
         &self,
         connection: &Connection,
         TableColumns { schema, name, .. }: &TableColumns,
         any_of: &AnyOfConditions,
     ) -> Result<String, StoreError> {
-        let own = format!("{}.{}", quote_identifier(schema), quote_identifier(name));
+        let in_file = format!("{}.{}", quote_identifier(schema), quote_identifier(name));
         let (moved, version) = match (schema.as_str(), name.as_str()) {
             ("silver", "readings") => ("readings", None),
             ("bronze", "records") => ("records", None),
@@ -254,33 +254,33 @@ impl<'a> TableScans<'a> {
                 let sql = "SELECT max(version) FROM meta.definitions WHERE active";
                 ("features", connection.query_row(sql, [], |row| row.get(0))?)
             }
-            _ => return Ok(own),
+            _ => return Ok(in_file),
         };
         if !self.lake.is_local() {
-            return Ok(own);
+            return Ok(in_file);
         }
-        let (zones, metric) = zone_and_metric_of(any_of);
-        let metric = metric.filter(|_| moved == "readings");
+        let (zones, only_metric) = zone_and_metric_of(any_of);
+        let metric = only_metric.filter(|_| moved == "readings");
         let scope = FileScope {
             zones: zones.as_ref().map(<[ZoneId; 1]>::as_slice),
             metric: metric.as_deref(),
             version,
             ..FileScope::default()
         };
-        self.lake.union_archived_sql(connection, &own, moved, &scope)
+        self.lake.union_archived_sql(connection, &in_file, moved, &scope)
     }
 }
 
-/// The one zone and metric that all rows are of, where conditions say so.
+/// Returns the only zone and the only metric of the needed rows, if the conditions fix them.
 fn zone_and_metric_of(any_of: &AnyOfConditions) -> (Option<[ZoneId; 1]>, Option<String>) {
     let [all] = &any_of[..] else { return (None, None) };
     let value = |column: &str| {
-        let is_it = |own: &&ColumnCondition| {
-            own.column == column
-                && own.comparison == ComparisonOperator::Equal
-                && own.values.len() == 1
+        let is_it = |condition: &&ColumnCondition| {
+            condition.column == column
+                && condition.comparison == ComparisonOperator::Equal
+                && condition.values.len() == 1
         };
-        all.iter().find(is_it).map(|own| own.values[0].clone())
+        all.iter().find(is_it).map(|condition| condition.values[0].clone())
     };
     let zone = value("site").zip(value("zone")).map(|(site, zone)| [ZoneId::new(site, zone)]);
     (zone, value("metric"))
@@ -297,9 +297,9 @@ fn send_rows(
         let Some(first) = batches.first() else { return Ok(true) };
         let batch = concat_batches(&first.schema(), batches.iter())?;
         batches.clear();
-        let encoded = encode_batch(&batch.schema(), Some(&batch));
-        let encoded = encoded.map_err(|error| StoreError::Thread(error.to_string()))?;
-        // Nobody takes it where the query is over.
+        let encoded_batch = encode_batch(&batch.schema(), Some(&batch));
+        let encoded = encoded_batch.map_err(|error| StoreError::Thread(error.to_string()))?;
+        // Fails if the query is over and nobody receives.
         Ok(to.send(ScanOutput::Batch(encoded)).is_ok())
     };
     for batch in statement.stream_arrow([])? {

@@ -1,4 +1,4 @@
-//! Columns as DuckDB takes them, grown one record at a time.
+//! Columns in Arrow for DuckDB, which grow record by record.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use duckdb::arrow::{
 
 use crate::StoreError;
 
-/// The columns of `bronze.records`.
+/// Columns of `bronze.records`.
 #[derive(Debug, Default)]
 pub(super) struct RecordColumns {
     pub(super) partition: Vec<i32>,
@@ -36,7 +36,7 @@ impl RecordColumns {
     }
 }
 
-/// The columns of `silver.data`; times in microseconds.
+/// Columns of `silver.data`; times in microseconds.
 #[derive(Debug, Default)]
 pub(super) struct ReadingColumns {
     pub(super) partition: Vec<i32>,
@@ -81,13 +81,13 @@ pub(crate) fn build_record_batch(
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-/// Storage keeps microseconds; a time that they cannot hold is at the end of
-/// what they can.
+/// Converts milliseconds to microseconds, as DuckDB stores them. Times out of its range become
+/// its first or last time.
 pub(crate) fn ms_to_micros(ms: i64) -> i64 {
     ms.saturating_mul(1000).clamp(FIRST_MICROS, LAST_MICROS)
 }
 
-/// DuckDB's first time; what is below it has no text.
+/// DuckDB's first time; earlier ones cannot be printed.
 const FIRST_MICROS: i64 = -9_223_372_022_400_000_000;
-/// DuckDB's last time; the one after it is infinity.
+/// DuckDB's last time; the next value means infinity.
 const LAST_MICROS: i64 = i64::MAX - 1;

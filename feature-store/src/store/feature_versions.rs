@@ -1,6 +1,9 @@
-//! Versions of the definitions: which one `features.rows` is of, and how the
-//! rows of another are made beside it.
+//! Versions of the definitions: which one `features.rows` belongs to, and how the rows of another
+//! are computed beside it.
 
+use crate::sql_expressions::configured_definitions;
+use crate::sql_expressions::open_engine;
+use feature_engine::sql::SqlReading;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use duckdb::{Connection, params};
@@ -14,52 +17,51 @@ use super::{
 };
 use crate::{
     FeatureStoreSettings, StoreError,
-    definitions::SqlReading,
     engine::{EngineOutput, FeatureEngine, FeatureRow},
     lake::LakeReader,
 };
 
-/// Rows that a transaction holds.
+/// Number of rows in a transaction.
 const ROWS_AT_ONCE: usize = 20_000;
-/// How often the log says how far it has come.
+/// Interval at which the log reports progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// One version of the definitions that the file has rows of.
+/// A version of the definitions with rows in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeatureVersion {
-    /// From 1 on.
+    /// Number of the version, from 1 on.
     pub number: i32,
-    /// Of the definitions; empty where they are not known.
+    /// Hash of the definitions; empty if it is not known.
     pub hash: String,
-    /// The time it was made, UTC, as DuckDB writes it.
+    /// Creation time, UTC, in DuckDB's text format.
     pub created: String,
-    /// Whether its rows are `features.rows`; else they are `features.rows_v<number>`.
+    /// Whether its rows are in `features.rows`; otherwise they are in `features.rows_v<number>`.
     pub is_active: bool,
 }
 
 impl FeatureVersion {
-    /// Where its rows are, in the schema `features`.
+    /// Returns the name of its table in the schema `features`.
     pub(super) fn table_name(&self) -> String {
         if self.is_active { "rows".to_owned() } else { version_table_name(self.number) }
     }
 }
 
-/// Where rows are while their version is not the active one.
+/// Table name of a version that is not active.
 fn version_table_name(number: i32) -> String {
     format!("rows_v{number}")
 }
 
-/// Makes the file's rows those of the definitions of the settings: where they are of
-/// others, all readings go through the engine again, in the order of the log (first those
-/// that have moved to the lake), into a table beside, and one transaction switches to it. Ended before that, the rows are the
-/// old ones and the next start begins anew.
+/// Makes sure that the file's rows belong to the configured definitions. If they belong to
+/// others, all readings go through the engine again, those in the lake first, then in the order
+/// of the log. The rows are written to a second table, and one transaction switches to it. If the
+/// program stops before that, the old rows stay and the next start begins again.
 pub(crate) fn migrate_feature_versions(
     connection: &mut Connection,
     all_settings: &FeatureStoreSettings,
     metrics: &MetricTable,
 ) -> Result<(), StoreError> {
     let settings = &all_settings.engine;
-    let definitions = settings.load_definitions(metrics)?;
+    let definitions = configured_definitions(settings, metrics)?;
     let (hash, text) = (definitions.compute_hash(), definitions.to_json());
     let known = read_versions(connection)?;
     if known.iter().any(|version| version.is_active && version.hash == hash) {
@@ -71,7 +73,7 @@ pub(crate) fn migrate_feature_versions(
         })?;
     let mut next = known.iter().map(|version| version.number).max().unwrap_or(0) + 1;
     if known.is_empty() && has_rows {
-        // By a program that kept no versions.
+        // An earlier program that recorded no versions wrote them.
         insert_version(connection, next, "", "")?;
         next += 1;
     }
@@ -81,8 +83,7 @@ pub(crate) fn migrate_feature_versions(
     }
     let start = Instant::now();
     tracing::info!(version = next, %hash, "definitions have changed: making rows anew");
-    let engine =
-        FeatureEngine::new(settings, metrics.clone(), &restore::read_metrics(connection)?)?;
+    let engine = open_engine(settings, metrics.clone(), &restore::read_metrics(connection)?)?;
     let mut backfill = VersionRebuild {
         connection,
         engine,
@@ -95,19 +96,19 @@ pub(crate) fn migrate_feature_versions(
     backfill.complete_silent_zones()?;
     let VersionRebuild { engine, written, .. } = backfill;
     switch_version(connection, &engine, next, &hash, &text)?;
-    tracing::info!(version = next, rows = written, took = ?start.elapsed(), "switched");
+    tracing::info!(version = next, rows = written, took = ?start.elapsed(), "switched to the new version");
     Ok(())
 }
 
-/// All versions of a file, oldest first.
+/// Lists all versions of a file, oldest first.
 ///
 /// # Errors
-/// Where the file cannot be opened, as it is while the feature store runs.
+/// Fails if the file cannot be opened, for example while the feature store runs.
 pub fn list_versions(settings: &FeatureStoreSettings) -> Result<Vec<FeatureVersion>, StoreError> {
     read_versions(&super::open_database(&settings.store, &settings.lake)?)
 }
 
-/// All versions, oldest first.
+/// Reads all versions, oldest first.
 pub(crate) fn read_versions(connection: &Connection) -> Result<Vec<FeatureVersion>, StoreError> {
     let mut statement = connection.prepare(
         "SELECT version, hash, created::VARCHAR, active FROM meta.definitions ORDER BY version",
@@ -123,10 +124,10 @@ pub(crate) fn read_versions(connection: &Connection) -> Result<Vec<FeatureVersio
     Ok(found.collect::<duckdb::Result<_>>()?)
 }
 
-/// Lets the rows of an old version go. False where it is not there, or active.
+/// Deletes the rows of an old version. Returns false if it does not exist or is active.
 ///
 /// # Errors
-/// Where the file cannot be opened, as it is while the feature store runs.
+/// Fails if the file cannot be opened, for example while the feature store runs.
 pub fn drop_version(settings: &FeatureStoreSettings, number: i32) -> Result<bool, StoreError> {
     let mut connection = super::open_database(&settings.store, &settings.lake)?;
     let known = read_versions(&connection)?;
@@ -147,7 +148,7 @@ fn insert_version(
     hash: &str,
     text: &str,
 ) -> Result<(), StoreError> {
-    // Not DuckDB's `now()`: that is of a time zone, which the build has no casts for.
+    // DuckDB's `now()` has a time zone, for which the build has no casts.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let created_us = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
     connection.execute(
@@ -157,7 +158,7 @@ fn insert_version(
     Ok(())
 }
 
-/// Puts the new rows in the place of the old, with the progress that they are of.
+/// Replaces the old rows with the new ones, and stores the progress that belongs to them.
 fn switch_version(
     connection: &mut Connection,
     engine: &FeatureEngine,
@@ -165,8 +166,8 @@ fn switch_version(
     hash: &str,
     text: &str,
 ) -> Result<(), StoreError> {
-    let old = read_versions(connection)?.into_iter().find(|version| version.is_active);
-    let old = old.map_or(0, |version| version.number);
+    let active = read_versions(connection)?.into_iter().find(|version| version.is_active);
+    let old = active.map_or(0, |version| version.number);
     let transaction = connection.transaction()?;
     transaction.execute_batch(&format!(
         "ALTER TABLE features.rows RENAME TO {};
@@ -206,19 +207,19 @@ struct VersionRebuild<'a> {
     connection: &'a mut Connection,
     engine: FeatureEngine,
     table: String,
-    /// Still to be written.
+    /// Rows that are not written yet.
     rows: Vec<FeatureRow>,
     written: usize,
 }
 
 impl VersionRebuild<'_> {
-    /// All columns at once: the metrics are known.
+    /// Creates all columns at once, as the metrics are known.
     fn create_table(&self) -> Result<(), StoreError> {
         let names = &self.engine.schema().names;
         let columns: String =
             names.iter().map(|name| format!(", {} DOUBLE", quote_identifier(name))).collect();
         let table = &self.table;
-        // One of a backfill that was ended goes.
+        // An interrupted rebuild may have left a table.
         Ok(self.connection.execute_batch(&format!(
             "DROP TABLE IF EXISTS features.{table};
              CREATE TABLE features.{table} (
@@ -227,7 +228,7 @@ impl VersionRebuild<'_> {
         ))?)
     }
 
-    /// All readings, as they were taken in.
+    /// Ingests all readings as they were first ingested.
     fn replay_readings(&mut self, lake: &LakeReader) -> Result<(), StoreError> {
         let reading = self.connection.try_clone()?;
         let count = |sql: &str| reading.query_row(sql, [], |row| row.get::<_, u64>(0));
@@ -235,13 +236,13 @@ impl VersionRebuild<'_> {
             + count(
                 "SELECT coalesce(sum(rows), 0)::UBIGINT FROM meta.lake WHERE \"table\" = 'readings'",
             )?;
-        let (mut done, mut said) = (0, Instant::now());
+        let (mut done, mut reported_at) = (0, Instant::now());
         for_each_stored_report(&reading, lake, None, |reports| {
             done += reports.iter().map(|stored| stored.keys.len() as u64).sum::<u64>();
-            if said.elapsed() >= PROGRESS_INTERVAL {
-                said = Instant::now();
+            if reported_at.elapsed() >= PROGRESS_INTERVAL {
+                reported_at = Instant::now();
                 let percent = 100 * done / all.max(1);
-                tracing::info!(readings = done, all, percent, "computing rows again");
+                tracing::info!(readings = done, all, percent, "recomputing rows");
             }
             self.ingest_reports(reports)
         })
@@ -250,24 +251,23 @@ impl VersionRebuild<'_> {
     fn ingest_reports(&mut self, reports: &[StoredReport]) -> Result<(), StoreError> {
         let mut output = EngineOutput::default();
         let readings = reports.iter().flat_map(|stored| SqlReading::from_report(&stored.report));
-        self.engine.prefetch_sql(readings);
-        for stored in reports {
-            self.engine.ingest_report(&stored.report, stored.received_ms, &mut output);
-        }
-        self.engine.apply_sql_joins(&mut output.rows);
+        self.engine.ingest_batch(readings, &mut output, |batch| {
+            for stored in reports {
+                batch.ingest_report(&stored.report, stored.received_ms);
+            }
+        });
         self.rows.extend(output.rows);
         self.flush_rows(ROWS_AT_ONCE)
     }
 
-    /// Rows that had become final by the clock, while their zone was silent, and those that
-    /// late readings changed.
+    /// Emits the rows that had become final by the clock while their zone was silent, and those
+    /// that late readings changed.
     fn complete_silent_zones(&mut self) -> Result<(), StoreError> {
         let mut output = EngineOutput::default();
         for (zone, _, progress) in restore::read_zones(self.connection)? {
             let final_ms = progress.final_ms.unwrap_or(i64::MIN);
             self.engine.complete_zone(&zone, final_ms, &mut output);
         }
-        self.engine.apply_sql_joins(&mut output.rows);
         self.rows.extend(output.rows);
         self.flush_rows(1)
     }

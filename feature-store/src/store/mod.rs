@@ -1,4 +1,14 @@
-//! The DuckDB file: everything that is kept, in one transaction a batch.
+//! The DuckDB file, which holds all stored data.
+//!
+//! # Layout
+//! - `writer`: commits one `WriteBatch` in one transaction; `write_batch`: its contents;
+//!   `columns`: its columns in Arrow; `name_dictionary`: ids for names
+//! - `read`: queries, which write nothing
+//! - `restore`: the engine's state from the last commit
+//! - `stored_reports`: stored readings as reports, to be ingested again
+//! - `feature_versions`: versions of the definitions and their rows
+//! - `set_back`: corrects a zone that a wrong clock pushed ahead
+//! - `revisions`: deletes superseded corrections
 
 mod columns;
 mod feature_versions;
@@ -23,8 +33,8 @@ pub use feature_versions::{FeatureVersion, drop_version, list_versions};
 pub(crate) use feature_versions::{migrate_feature_versions, read_versions};
 pub(crate) use name_dictionary::NameDictionary;
 pub use read::{
-    ArrowTable, EdgeReading, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery,
-    ProvenanceQuery, QualityCount, QualityQuery, ReadingCursor, ReadingQuery, ReadingRow,
+    ArrowTable, EdgeReading, FeatureValues, HistoryQuery, HistoryRow, PointQuery, ProvenanceQuery,
+    QualityCount, QualityQuery, ReadingCursor, ReadingQuery, ReadingRow,
 };
 pub(crate) use read::{
     Behind, ReadSource, read_feature_frame, read_feature_values, read_history, read_newest_rows,
@@ -44,20 +54,20 @@ pub(crate) use writer::StoreWriter;
 use crate::{StoreError, backfill, kpi, lake, settings, watch};
 
 const SCHEMA: &str = include_str!("schema.sql");
-/// DuckDB copies its write-ahead log into the file at this size: rarely,
-/// because each copy costs as much as many commits.
+/// Size of the write-ahead log at which DuckDB copies it into the file. It is large because each
+/// copy costs as much as many commits.
 const CHECKPOINT_THRESHOLD: &str = "1GB";
 
-/// How often, at each copy, DuckDB may write neighbouring row groups again because they
-/// make fewer together: up to three, so some seconds of work each with rows of hundreds
-/// of columns. DuckDB's own 100 could keep the end of a process waiting for minutes.
+/// Largest number of times, per checkpoint, that DuckDB may rewrite neighbouring row groups to
+/// merge them. Each merges up to three, which takes some seconds with rows of hundreds of
+/// columns. DuckDB's default of 100 could delay the end of a process by minutes.
 const VACUUM_TASKS_MAX: u32 = 2;
 
-/// The oldest DuckDB that reads new files: the first with dictionaries of compressed
-/// strings, and after zstd.
+/// Oldest DuckDB version that can read new files: the first with dictionary compression of
+/// strings after zstd.
 const STORAGE_VERSION: &str = "v1.3.0";
 
-/// Opens the file, makes its tables, and locks down what SQL can reach.
+/// Opens the file, creates its tables, and restricts what SQL can access.
 pub(crate) fn open_database(
     settings: &settings::StoreSettings,
     lake: &settings::LakeSettings,
@@ -65,7 +75,7 @@ pub(crate) fn open_database(
     open_merging(settings, lake, VACUUM_TASKS_MAX)
 }
 
-/// The same for a backfill: what it writes is not written again to be put together.
+/// Does the same for a backfill, whose row groups are not merged.
 pub(crate) fn open_for_backfill(
     settings: &settings::StoreSettings,
     lake: &settings::LakeSettings,
@@ -97,18 +107,18 @@ fn open_merging(
     }
     kpi::create_tables(&connection)?;
     if let Some(folder) = lake.local_folder() {
-        // SQL reaches this one folder and no other.
-        let path = std::path::absolute(folder)
+        // SQL can access this one folder only.
+        let absolute = std::path::absolute(folder)
             .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
-        let path = path.to_string_lossy().replace('\'', "''");
-        connection.execute_batch(&format!("SET allowed_directories = ['{path}/']"))?;
+        let quoted = absolute.to_string_lossy().replace('\'', "''");
+        connection.execute_batch(&format!("SET allowed_directories = ['{quoted}/']"))?;
     }
     connection
         .execute_batch("SET enable_external_access = false; SET lock_configuration = true;")?;
     Ok(connection)
 }
 
-/// As many as are set, else half of the processors.
+/// Returns the configured number of threads, or half of the processors.
 fn thread_count(wanted: u32) -> i64 {
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     if wanted > 0 { i64::from(wanted) } else { (processors() / 2).max(1) as i64 }
@@ -126,7 +136,7 @@ fn open_error(path: &Path, source: duckdb::Error) -> StoreError {
     }
 }
 
-/// Connections for reading, beside the one that writes.
+/// Source of connections for reading, beside the one that writes.
 #[derive(Debug)]
 pub(crate) struct ReadConnections(Mutex<Connection>);
 
@@ -135,13 +145,13 @@ impl ReadConnections {
         Ok(Self(Mutex::new(writer.try_clone()?)))
     }
 
-    /// One more connection: DuckDB runs one statement at a time on each.
+    /// Opens another connection; DuckDB runs one statement at a time on each.
     pub(crate) fn new_connection(&self) -> Result<Connection, StoreError> {
         Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).try_clone()?)
     }
 }
 
-/// A name as SQL takes it.
+/// Quotes a name for SQL.
 pub(crate) fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -3,16 +3,18 @@ use std::collections::HashMap;
 use duckdb::Connection;
 use telemetry::{SmolStr, ZoneId};
 
-use crate::{StoreError, definitions::SqlReading};
+use feature_engine::sql::SqlReading;
 
-/// The numbers that stand for names in `silver.data`, and the partition of
-/// each zone. Grows with the devices that there are.
+use crate::StoreError;
+
+/// Ids for names in `silver.data`, and the partition of each zone. Grows with the number of
+/// devices.
 #[derive(Debug, Default)]
 pub(crate) struct NameDictionary {
     zones: HashMap<ZoneId, ZoneNames>,
     series_next: u32,
     boots_next: u32,
-    /// Those that the file does not have yet.
+    /// Entries that the file does not have yet.
     new: NewNameEntries,
 }
 
@@ -24,19 +26,18 @@ struct ZoneNames {
 
 #[derive(Debug, Default)]
 struct DeviceNames {
-    /// A device has few metrics: looking through them is faster than hashing.
+    /// A device has few metrics, so a linear search is faster than hashing.
     metrics: Vec<(SmolStr, u32)>,
-    /// Its newest boot; a device that goes back to an earlier one gets another
-    /// number for it.
+    /// The newest boot. A device that returns to an earlier boot gets a new id for it.
     boot: Option<(SmolStr, u32)>,
 }
 
 /// Names to be added to the file.
 #[derive(Debug, Default)]
 pub(crate) struct NewNameEntries {
-    /// Number, zone, device, metric.
+    /// Id, zone, device and metric of each series.
     pub(super) series: Vec<StoredSeries>,
-    /// Number, boot.
+    /// Id and name of each boot.
     pub(super) boots: Vec<(u32, SmolStr)>,
 }
 
@@ -50,19 +51,19 @@ pub(super) struct StoredSeries {
 }
 
 impl StoredSeries {
-    /// One of its readings, as SQL of definitions sees it.
+    /// Returns one of its readings as SQL expressions see it.
     pub(super) fn sql_reading(&self, event_ms: i64, value: f64) -> SqlReading<'_> {
         let Self { zone, device, metric, .. } = self;
         SqlReading { value, metric, site: &zone.site, zone: &zone.zone, device, event_ms }
     }
 }
 
-/// A device, ready to be asked for the numbers of its names.
+/// Assigns ids to the names of one device.
 pub(super) struct DeviceInterner<'a> {
     device: &'a mut DeviceNames,
     name: &'a SmolStr,
     zone: &'a ZoneId,
-    /// Where the next metric probably is: reports name them in one order.
+    /// Index of the next expected metric: reports name their metrics in a fixed order.
     metric_next: usize,
     series_next: &'a mut u32,
     boots_next: &'a mut u32,
@@ -70,7 +71,7 @@ pub(super) struct DeviceInterner<'a> {
 }
 
 impl NameDictionary {
-    /// The names that the file has.
+    /// Reads the names in the file.
     pub(super) fn read_names(connection: &Connection) -> Result<Self, StoreError> {
         let mut names = Self::default();
         let mut statement = connection.prepare("SELECT site, zone, partition FROM meta.zones")?;
@@ -93,7 +94,7 @@ impl NameDictionary {
         Ok(names)
     }
 
-    /// The numbers of a device whose record came from `partition`.
+    /// Returns the interner of a device whose record came from `partition`.
     pub(super) fn device_interner<'a>(
         &'a mut self,
         partition: i32,
@@ -102,12 +103,13 @@ impl NameDictionary {
     ) -> DeviceInterner<'a> {
         let unknown = || ZoneNames { partition, devices: HashMap::new() };
         let known = self.zones.entry(zone.clone()).or_insert_with(unknown);
-        // Files are no partition of the log (below 0), and a zone of files may come in any.
+        // Files have a partition below 0; a zone from files may appear in any partition of the
+        // log.
         if partition >= 0 && known.partition < 0 {
             known.partition = partition;
         } else if partition >= 0 && known.partition != partition {
-            // The order between its records is lost; nothing else is.
-            tracing::warn!(%zone, partition, before = known.partition, "a zone moved to another partition; add none to a topic that is in use");
+            // Only the order between its records is lost.
+            tracing::warn!(%zone, partition, before = known.partition, "a zone moved to another partition; do not add partitions to a topic that is in use");
             known.partition = partition;
         }
         DeviceInterner {
@@ -121,12 +123,12 @@ impl NameDictionary {
         }
     }
 
-    /// The partition of a zone that any record named.
+    /// Returns the partition of a zone, once a record has named it.
     pub(crate) fn partition(&self, zone: &ZoneId) -> Option<i32> {
         self.zones.get(zone).map(|zone| zone.partition)
     }
 
-    /// The zones of a partition.
+    /// Iterates over the zones of a partition.
     pub(crate) fn zones_of_partition(&self, partition: i32) -> impl Iterator<Item = &ZoneId> {
         self.zones.iter().filter(move |(_, zone)| zone.partition == partition).map(|(id, _)| id)
     }
@@ -167,7 +169,7 @@ impl DeviceInterner<'_> {
     }
 }
 
-/// Every series that the file has.
+/// Reads every series in the file.
 pub(super) fn read_series(connection: &Connection) -> Result<Vec<StoredSeries>, StoreError> {
     let mut statement =
         connection.prepare("SELECT id, site, zone, device, metric FROM silver.series")?;

@@ -1,3 +1,4 @@
+use crate::sql_expressions::open_engine;
 use std::{
     collections::{BTreeSet, HashMap},
     time::Instant,
@@ -24,36 +25,36 @@ use crate::{
     settings, watch,
 };
 
-/// Zones whose newest readings are at most this far apart are read in one go.
+/// Zones whose newest readings are at most this far apart are read in one query, ms.
 const SPAN_GAP_MAX_MS: i64 = 86_400_000;
 
-/// All that can be measured, UTC ms.
+/// Span of all possible event times, UTC ms.
 const ANY_TIME: (i64, i64) = (-9_000_000_000_000_000, 9_000_000_000_000_000);
 
-/// What a file that was written before says.
+/// State that an existing file holds.
 #[derive(Debug)]
 pub(crate) struct RestoredState {
-    /// The engine, without readings yet where partitions are shared.
+    /// The engine; still without readings if partitions are shared.
     pub(crate) engine: FeatureEngine,
-    /// The numbers that stand for names.
+    /// Ids for names.
     pub(crate) names: NameDictionary,
-    /// Where to read on.
+    /// Offsets to resume from.
     pub(crate) positions: PartitionOffsets,
-    /// What was committed.
+    /// Totals of all commits.
     pub(crate) tally: CommitTally,
-    /// Files of the watched folder that were taken in.
+    /// Ingested files of the watched folder.
     pub(crate) watched: Vec<watch::FileVersion>,
 }
 
-/// Brings the engine to the state of the last commit; without any zones where
-/// they come with the partitions of a consumer group.
+/// Restores the engine to the state of the last commit. Restores no zones if they arrive with the
+/// partitions of a consumer group.
 pub(crate) fn restore_state(
     connection: &Connection,
     settings: &settings::EngineSettings,
     metrics_known: MetricTable,
     is_shared: bool,
 ) -> Result<RestoredState, StoreError> {
-    let mut engine = FeatureEngine::new(settings, metrics_known, &read_metrics(connection)?)?;
+    let mut engine = open_engine(settings, metrics_known, &read_metrics(connection)?)?;
     let names = NameDictionary::read_names(connection)?;
     let positions = read_positions(connection)?;
     if !is_shared {
@@ -63,9 +64,9 @@ pub(crate) fn restore_state(
     Ok(RestoredState { engine, names, positions, tally: read_tally(connection)?, watched })
 }
 
-/// Brings zones to the state of the last commit (those of some partitions, or
-/// all), by taking in what they had taken in, in the same order: the same code
-/// gives the same bits, and no second form of the state can go out of step.
+/// Restores zones (all, or those of some partitions) to the state of the last commit, by
+/// ingesting their readings again in the same order. The same code gives the same bits, and there
+/// is no second representation of the state that could differ.
 pub(crate) fn restore_zones(
     connection: &Connection,
     engine: &mut FeatureEngine,
@@ -73,19 +74,19 @@ pub(crate) fn restore_zones(
     partitions: Option<&BTreeSet<i32>>,
 ) -> Result<(), StoreError> {
     let mut found = read_zones(connection)?;
-    // A zone that only files told of (below 0) may come in any partition.
+    // A zone that only files have named (below 0) may appear in any partition.
     found.retain(|(_, partition, _)| {
         partitions.is_none_or(|wanted| *partition < 0 || wanted.contains(partition))
     });
-    // Of more zones than there is room for, those that were heard last.
+    // If there are more zones than memory allows, those with the most recent readings.
     found.sort_by_key(|(.., progress)| std::cmp::Reverse(progress.newest_ms));
     found.truncate(settings.zones_max);
-    // In the order in which they were heard, so that they are put away in that order too.
+    // Oldest newest reading first, so that they are evicted in that order too.
     found.reverse();
     restore_found_zones(connection, engine, settings, found)
 }
 
-/// Brings some zones, of those that the file has, to the state of the last commit.
+/// Restores some of the file's zones to the state of the last commit.
 pub(crate) fn restore_some_zones(
     connection: &Connection,
     engine: &mut FeatureEngine,
@@ -113,10 +114,10 @@ fn restore_found_zones(
     let start = Instant::now();
     let last_ms = found.iter().filter_map(|(_, _, progress)| progress.newest_ms).max();
     let mut newest: Vec<(i64, ZoneId)> = Vec::new();
-    // The oldest row that a zone may still make, where that is not its newest one.
+    // Oldest row that a zone may still compute, if that is not its newest one.
     let mut oldest_ms: HashMap<ZoneId, i64> = HashMap::new();
     for (zone, _, progress) in found {
-        // Of a zone without any good reading, copies are to be told all the same.
+        // Copies are recognised even in a zone without valid readings.
         newest.push((progress.newest_ms.or(last_ms).unwrap_or(0), zone.clone()));
         oldest_ms.extend(progress.oldest_row_ms().map(|ms| (zone.clone(), ms)));
         engine.restore_zone(zone, progress);
@@ -136,15 +137,14 @@ fn restore_found_zones(
             .map(|(newest_ms, zone)| (zone, oldest_ms(*newest_ms, zone).saturating_sub(kept_ms)))
             .collect();
         let newest_ms = together[together.len() - 1].0;
-        // The table is in the order of time, nearly: what is outside of a span
-        // of time is not read. Nothing is newer than the newest zone's end,
-        // except what was stamped wrongly.
+        // The table is nearly in the order of time, so only the span is read. Nothing is newer
+        // than the newest zone's end, except readings with wrong timestamps.
         let wanted = WantedSeries::new(&series, &boots, &after_ms);
-        let after_ms = after_ms.values().copied().min().unwrap_or(ANY_TIME.0).max(ANY_TIME.0);
+        let span_start_ms = after_ms.values().copied().min().unwrap_or(ANY_TIME.0).max(ANY_TIME.0);
         let span = match last_ms {
             None => ANY_TIME,
-            Some(last_ms) if newest_ms == last_ms => (after_ms, ANY_TIME.1),
-            Some(_) => (after_ms, newest_ms.saturating_add(ahead_ms).min(ANY_TIME.1)),
+            Some(last_ms) if newest_ms == last_ms => (span_start_ms, ANY_TIME.1),
+            Some(_) => (span_start_ms, newest_ms.saturating_add(ahead_ms).min(ANY_TIME.1)),
         };
         readings += restore_readings(connection, engine, &wanted, span)?;
     }
@@ -154,10 +154,10 @@ fn restore_found_zones(
     Ok(())
 }
 
-/// What the numbers of series and boots stand for, and from when on a series
-/// is wanted.
+/// Meaning of the ids of series and boots, and the time after which readings of a series are
+/// wanted.
 struct WantedSeries<'a> {
-    /// By number.
+    /// Series by id, with that time, UTC ms.
     series: Vec<Option<(&'a StoredSeries, i64)>>,
     boots: &'a HashMap<u32, SmolStr>,
 }
@@ -177,15 +177,15 @@ impl<'a> WantedSeries<'a> {
     }
 }
 
-/// Readings in (`after_ms`, `until_ms`], in the order of the log; how many.
+/// Restores readings in (`after_ms`, `until_ms`], in the order of the log. Returns their number.
 fn restore_readings(
     connection: &Connection,
     engine: &mut FeatureEngine,
     wanted: &WantedSeries,
     (after_ms, until_ms): (i64, i64),
 ) -> Result<u64, StoreError> {
-    // Without ORDER BY: rows come as they were appended, which is the order of
-    // the log, and DuckDB keeps that (`preserve_insertion_order`).
+    // Without ORDER BY, as rows come in the order in which they were appended, which is that of
+    // the log. DuckDB keeps it (`preserve_insertion_order`).
     let mut statement = connection.prepare(
         "SELECT series, boot, seq, epoch_ms(event) AS event, value, quality,
              epoch_ms(arrival) AS arrival FROM silver.data
@@ -210,7 +210,7 @@ fn restore_batch(
     let value = batch.column(4).as_primitive::<Float64Type>();
     let qualities = batch.column(5).as_primitive::<UInt8Type>();
     let arrival_ms = batch.column(6).as_primitive::<Int64Type>();
-    engine.prefetch_sql((0..batch.num_rows()).filter_map(|row| {
+    engine.prefetch_readings((0..batch.num_rows()).filter_map(|row| {
         let (one, after_ms) = wanted.series.get(series.value(row) as usize).copied().flatten()?;
         let (event_ms, value) = (event_ms.value(row), value.value(row));
         (event_ms > after_ms).then(|| one.sql_reading(event_ms, value))
@@ -218,12 +218,15 @@ fn restore_batch(
     let mut restored = 0;
     for row in 0..batch.num_rows() {
         let one = wanted.series.get(series.value(row) as usize).copied().flatten();
-        let event_ms = event_ms.value(row);
-        let Some((one, _)) = one.filter(|(_, after_ms)| event_ms > *after_ms) else { continue };
-        let boot = boot.is_valid(row).then(|| wanted.boots.get(&boot.value(row))).flatten();
-        let run = boot.zip(seq.is_valid(row).then(|| seq.value(row)));
-        let reading =
-            SensorReading { metric: one.metric.clone(), event_ms, value: value.value(row) };
+        let reading_ms = event_ms.value(row);
+        let Some((one, _)) = one.filter(|(_, after_ms)| reading_ms > *after_ms) else { continue };
+        let boot_name = boot.is_valid(row).then(|| wanted.boots.get(&boot.value(row))).flatten();
+        let run = boot_name.zip(seq.is_valid(row).then(|| seq.value(row)));
+        let reading = SensorReading {
+            metric: one.metric.clone(),
+            event_ms: reading_ms,
+            value: value.value(row),
+        };
         let (arrival_ms, quality) = (arrival_ms.value(row), decode_quality(qualities.value(row))?);
         engine.restore_reading(&one.zone, &one.device, run, &reading, arrival_ms, quality);
         restored += 1;
@@ -231,7 +234,7 @@ fn restore_batch(
     Ok(restored)
 }
 
-/// Where the file has come to in each partition.
+/// Reads the next offset of each partition.
 pub(crate) fn read_positions(connection: &Connection) -> Result<PartitionOffsets, StoreError> {
     let mut statement = connection.prepare("SELECT partition, next_offset FROM meta.positions")?;
     let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -251,7 +254,7 @@ fn read_tally(connection: &Connection) -> Result<CommitTally, StoreError> {
         })?;
         *counter = row.get(1)?;
     }
-    // Backfills run side by side, and do not write to one counter.
+    // Backfills run in parallel and do not write to a common counter.
     let mut statement =
         connection.prepare("SELECT qualities, rows FROM meta.backfills WHERE readings_kept")?;
     let mut found = statement.query([])?;
@@ -263,7 +266,7 @@ fn read_tally(connection: &Connection) -> Result<CommitTally, StoreError> {
                 found: json.clone(),
                 expected: "numbers of readings as JSON",
             })?;
-        tally.by_quality.iter_mut().zip(counts).for_each(|(all, own)| *all += own);
+        tally.by_quality.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
         tally.rows += row.get::<_, u64>(1)?;
     }
     Ok(tally)
@@ -298,12 +301,12 @@ pub(super) fn read_boots(connection: &Connection) -> Result<HashMap<u32, SmolStr
     Ok(found.collect::<duckdb::Result<_>>()?)
 }
 
-/// Metrics in the order of their columns.
+/// Reads the metrics, in the order of their columns.
 pub(crate) fn read_metrics(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
     read_texts(connection, "SELECT metric FROM meta.metrics ORDER BY position")
 }
 
-/// The feature columns that a table of the schema `features` has, in their order.
+/// Reads the feature columns of a table in the schema `features`, in their order.
 pub(crate) fn read_feature_columns(
     connection: &Connection,
     table: &str,

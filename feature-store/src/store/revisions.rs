@@ -2,9 +2,9 @@ use duckdb::Connection;
 
 use crate::StoreError;
 
-/// Deletes at most so many feature rows that later corrections have superseded and that are
-/// more than `days` behind their zone's newest reading; how many it were. The row as it was
-/// known, revision 0, and the newest correction always stay.
+/// Deletes at most `rows_max` feature rows that later corrections have superseded and that are
+/// more than `days` behind their zone's newest reading. Returns their number. The row as known,
+/// revision 0, and the newest correction always stay.
 pub(crate) fn drop_superseded_revisions(
     connection: &mut Connection,
     days: u32,
@@ -66,13 +66,14 @@ mod tests {
         let other = left(&connection, "b");
         let mut deleted = Vec::new();
         loop {
-            let own = drop_superseded_revisions(&mut connection, 7, 10).unwrap();
-            deleted.push(own);
-            if own == 0 {
+            let count = drop_superseded_revisions(&mut connection, 7, 10).unwrap();
+            deleted.push(count);
+            if count == 0 {
                 break;
             }
         }
-        // Of twelve days before the 13th, one of which was corrected once, 1 and 3 go.
+        // Twelve days are before the 13th; one of them was corrected once. Revisions 1 and 3 are
+        // deleted.
         assert_eq!(deleted, [10, 10, 2, 0]);
         let first = 20_089;
         for (day, revisions) in left(&connection, "a") {

@@ -1,5 +1,5 @@
--- The tables of the DuckDB file. bronze: as received. silver: cleaned. gold: summed up.
--- features: one row a zone and grid time. meta: how far everything has come.
+-- Tables of the DuckDB file. bronze: as received. silver: cleaned. gold: hourly and daily KPIs.
+-- features: one row for each zone and grid time. meta: offsets, progress, versions.
 
 CREATE SCHEMA IF NOT EXISTS bronze;
 CREATE SCHEMA IF NOT EXISTS silver;
@@ -12,19 +12,19 @@ CREATE TABLE IF NOT EXISTS bronze.records (
     "offset" BIGINT NOT NULL,
     key VARCHAR NOT NULL,
     arrival TIMESTAMP NOT NULL,
-    -- zstd: of JSON a third of the size that DuckDB's own choice makes of it, in two thirds of
-    -- the time
+    -- zstd compresses JSON to a third of the size of DuckDB's own choice, in two thirds of the
+    -- time
     payload BLOB NOT NULL USING COMPRESSION zstd,
-    -- why the record has no readings in silver; null where it has
+    -- why the record has no readings in silver; null if it has some
     reject VARCHAR
 );
 
--- Readings with numbers in place of names, in the order of the log. A commit of many readings is
--- four times as fast so, and no larger than its numbers. Read them through silver.readings.
+-- Readings with ids in place of names, in the order of the log. Commits of many readings are four
+-- times as fast this way, and small. Read them through silver.readings.
 CREATE TABLE IF NOT EXISTS silver.data (
     partition INTEGER NOT NULL,
     "offset" BIGINT NOT NULL,
-    -- the place in the record
+    -- position in the record
     item UINTEGER NOT NULL,
     series UINTEGER NOT NULL,
     boot UINTEGER,
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS silver.data (
     value DOUBLE NOT NULL,
     quality UTINYINT NOT NULL
 );
--- What a number of silver.data stands for.
+-- Names for the series ids of silver.data.
 CREATE TABLE IF NOT EXISTS silver.series (
     id UINTEGER NOT NULL,
     site VARCHAR NOT NULL,
@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS silver.series (
     device VARCHAR NOT NULL,
     metric VARCHAR NOT NULL
 );
--- A boot may have several numbers: only each device's newest is remembered.
+-- A boot may have several ids, as only each device's newest boot is remembered.
 CREATE TABLE IF NOT EXISTS silver.boots (id UINTEGER NOT NULL, boot VARCHAR NOT NULL);
 
 CREATE OR REPLACE VIEW silver.readings AS
@@ -59,8 +59,7 @@ FROM silver.data d
 JOIN silver.series s ON d.series = s.id
 LEFT JOIN silver.boots b ON d.boot = b.id;
 
--- All that is kept and enters nothing, with the reason: records that cannot be read, and readings
--- that came after corrections end.
+-- Records that cannot be parsed, and readings that are too late for corrections, with the reason.
 CREATE OR REPLACE VIEW bronze.dead_letters AS
 SELECT partition, "offset", NULL::UINTEGER AS item, key, arrival, reject AS reason
 FROM bronze.records WHERE reject IS NOT NULL
@@ -70,7 +69,7 @@ SELECT
     format('late: {} of {} was measured {}, after engine.late_max_s it corrects nothing', s.metric, s.device, d.event)
 FROM silver.data d JOIN silver.series s ON d.series = s.id WHERE d.quality = 4;
 
--- A column for each feature is added when its metric is first seen.
+-- A column is added for each feature when its metric is first seen.
 CREATE TABLE IF NOT EXISTS features.rows (
     site VARCHAR NOT NULL,
     zone VARCHAR NOT NULL,
@@ -83,24 +82,24 @@ CREATE TABLE IF NOT EXISTS meta.positions (partition INTEGER PRIMARY KEY, next_o
 CREATE TABLE IF NOT EXISTS meta.zones (
     site VARCHAR NOT NULL,
     zone VARCHAR NOT NULL,
-    -- of the log: a zone's records are all in one
+    -- partition of the log, which has all records of the zone
     partition INTEGER NOT NULL,
     newest TIMESTAMP,
     progress VARCHAR NOT NULL,
     PRIMARY KEY (site, zone)
 );
--- The oldest event time of which a row may still be computed again: readings that it needs stay.
+-- Oldest event time of a row that may still be recomputed; the readings that it needs stay.
 ALTER TABLE meta.zones ADD COLUMN IF NOT EXISTS oldest_row TIMESTAMP;
 -- Metrics in the order of their columns.
 CREATE TABLE IF NOT EXISTS meta.metrics (position INTEGER PRIMARY KEY, metric VARCHAR NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS meta.schemas (hash VARCHAR PRIMARY KEY, names VARCHAR[] NOT NULL);
 
--- How many there are of what, kept up by each transaction: readings_<quality>, rejects, rows,
--- corrections (rows made anew), commits.
+-- Totals, updated by each transaction: readings_<quality>, rejects, rows, corrections (recomputed
+-- rows), commits.
 CREATE TABLE IF NOT EXISTS meta.counters (name VARCHAR PRIMARY KEY, count UBIGINT NOT NULL);
 
--- Versions of the definitions. features.rows is of the active one, features.rows_v<version> of
--- the others.
+-- Versions of the definitions. features.rows has the rows of the active one,
+-- features.rows_v<version> those of the others.
 CREATE TABLE IF NOT EXISTS meta.definitions (
     version INTEGER PRIMARY KEY,
     hash VARCHAR NOT NULL,

@@ -1,3 +1,5 @@
+use crate::sql_expressions::open_engine;
+use feature_engine::sql::SqlReading;
 use std::sync::Arc;
 
 use duckdb::{
@@ -15,33 +17,32 @@ use super::{
 };
 use crate::{
     FeatureStoreSettings, StoreError,
-    definitions::SqlReading,
-    engine::{EngineOutput, FeatureEngine, FeatureRow, ZoneProgress},
+    engine::{EngineOutput, FeatureRow, IngestBatch, ZoneProgress},
     kpi,
     lake::LakeReader,
 };
 
-/// Rows that are written at once.
+/// Number of rows that are written at once.
 const ROWS_AT_ONCE: usize = 20_000;
 
-/// The result of setting a zone back.
+/// Result of setting a zone back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetBackSummary {
-    /// Readings that are now flagged as of the future.
+    /// Readings that are now flagged `future`.
     pub future: u64,
-    /// Readings that are now taken in and were not before.
+    /// Readings that were flagged before and are valid now.
     pub admitted: u64,
-    /// Feature rows deleted and written again.
+    /// Numbers of feature rows deleted and written.
     pub rows: (u64, u64),
-    /// By how much the readings of each quality are more, in the order of [`Quality::ALL`].
+    /// Change in the number of readings of each quality, in the order of [`QualityFlag::ALL`].
     pub by_quality: [i64; QualityFlag::ALL.len()],
 }
 
-/// Sets a zone of a file that no feature store has open back: readings after `after_ms` (UTC
-/// milliseconds) are flagged as of the future, and what they kept out is taken in.
+/// Sets a zone back, in a file that no feature store has open: flags readings after `after_ms`
+/// (UTC milliseconds) as `future`, and admits the readings that these kept out.
 ///
 /// # Errors
-/// A zone that the file does not have; whatever DuckDB says. Nothing has changed then.
+/// Fails if the file does not have the zone, or if DuckDB fails. Nothing has changed then.
 pub fn set_back(
     settings: &FeatureStoreSettings,
     zone: &ZoneId,
@@ -53,12 +54,11 @@ pub fn set_back(
     set_zone_back(&mut connection, settings, &metrics, zone, after_ms.saturating_add(1))
 }
 
-/// Sets a zone back that a wrong clock pushed ahead: readings of `ahead_ms` (UTC milliseconds)
-/// and later are flagged as of the future, and all that the zone's other readings justify is
-/// computed again, in one transaction: qualities, feature rows, KPIs, and how far the zone has
-/// come.
+/// Sets back a zone that a wrong clock pushed ahead. Flags readings from `ahead_ms` (UTC
+/// milliseconds) on as `future`, and recomputes everything that follows from the zone's other
+/// readings: quality flags, feature rows, KPIs and progress. All of it is one transaction.
 ///
-/// Rows of which the readings were moved to the lake stay as they are.
+/// Rows whose readings were moved to the lake stay unchanged.
 pub(crate) fn set_zone_back(
     connection: &mut Connection,
     settings: &FeatureStoreSettings,
@@ -67,17 +67,18 @@ pub(crate) fn set_zone_back(
     ahead_ms: i64,
 ) -> Result<SetBackSummary, StoreError> {
     let mut engine =
-        FeatureEngine::new(&settings.engine, metrics.clone(), &restore::read_metrics(connection)?)?;
+        open_engine(&settings.engine, metrics.clone(), &restore::read_metrics(connection)?)?;
     let lake = LakeReader::new(settings)?;
     let found = restore::read_zones(connection)?;
-    let Some((_, _, before)) = found.iter().find(|(own, ..)| own == zone).cloned() else {
-        let known = found.into_iter().map(|(own, ..)| own).collect();
+    let Some((_, _, before)) = found.iter().find(|(id, ..)| id == zone).cloned() else {
+        let known = found.into_iter().map(|(id, ..)| id).collect();
         return Err(StoreError::UnknownZone { zone: zone.clone(), known });
     };
     let reading = connection.try_clone()?;
     let transaction = connection.transaction()?;
     let (site, name) = (zone.site.as_str(), zone.zone.as_str());
-    // Rows whose readings have moved stay as they are; so do rows that have moved themselves.
+    // Rows whose readings have moved to the lake stay unchanged, and so do rows that have moved
+    // themselves.
     let mut from_ms = i64::MIN;
     if settings.lake.is_enabled() {
         let oldest = format!(
@@ -90,7 +91,7 @@ pub(crate) fn set_zone_back(
             reading.query_row(&oldest, params![site, name], |row| row.get(0))?;
         from_ms = oldest_ms.unwrap_or(i64::MAX);
     }
-    // Times of files before Christ are none that DuckDB's functions take.
+    // DuckDB's functions do not accept times before Christ.
     let from_us = ms_to_micros(from_ms.clamp(-8_000_000_000_000, 8_000_000_000_000_000));
     let deleted = transaction.execute(
         "DELETE FROM features.rows WHERE site = ? AND zone = ? AND time >= make_timestamp(?)",
@@ -111,20 +112,19 @@ pub(crate) fn set_zone_back(
     for_each_stored_report(&reading, &lake, Some(zone), |reports| {
         let mut output = EngineOutput::default();
         let readings = reports.iter().flat_map(|stored| SqlReading::from_report(&stored.report));
-        engine.prefetch_sql(readings);
-        for stored in reports {
-            output.qualities.clear();
-            ingest_with_future_cutoff(&mut engine, stored, ahead_ms, &mut output);
-            for ((key, reading), quality) in
-                stored.keys.iter().zip(&stored.report.readings).zip(&output.qualities)
-            {
-                if key.quality != *quality {
-                    changed.push((*key, *quality));
-                    hours.note_reading(zone, reading.event_ms);
+        engine.ingest_batch(readings, &mut output, |batch| {
+            for stored in reports {
+                let qualities = ingest_with_future_cutoff(batch, stored, ahead_ms);
+                for ((key, reading), quality) in
+                    stored.keys.iter().zip(&stored.report.readings).zip(qualities)
+                {
+                    if key.quality != quality {
+                        changed.push((*key, quality));
+                        hours.note_reading(zone, reading.event_ms);
+                    }
                 }
             }
-        }
-        engine.apply_sql_joins(&mut output.rows);
+        });
         rows.append(&mut output.rows);
         write(&mut rows, ROWS_AT_ONCE)
     })?;
@@ -134,7 +134,6 @@ pub(crate) fn set_zone_back(
     } else {
         engine.finish_zone(zone, &mut output);
     }
-    engine.apply_sql_joins(&mut output.rows);
     rows.append(&mut output.rows);
     write(&mut rows, 1)?;
     for (key, quality) in &changed {
@@ -154,7 +153,8 @@ pub(crate) fn set_zone_back(
         params![ms_to_micros(ahead_ms - 1), ms_to_micros(ahead_ms)],
     )?;
     hours.write_hours(&transaction)?;
-    let mut after = engine.zones().find(|(own, ..)| *own == zone).map(|(.., own)| own.clone());
+    let mut after =
+        engine.zones().find(|(id, ..)| *id == zone).map(|(.., progress)| progress.clone());
     if let Some(progress) = &mut after {
         progress.live |= before.live;
     }
@@ -164,27 +164,28 @@ pub(crate) fn set_zone_back(
     Ok(result)
 }
 
-/// A report, of which readings of `ahead_ms` and later are of the future.
+/// Ingests a report, treating readings from `ahead_ms` on as in the future.
 fn ingest_with_future_cutoff(
-    engine: &mut FeatureEngine,
+    batch: &mut IngestBatch<'_>,
     stored: &StoredReport,
     ahead_ms: i64,
-    output: &mut EngineOutput,
-) {
+) -> Vec<QualityFlag> {
     let is_ahead = |event_ms: i64| event_ms >= ahead_ms;
-    let has_event_ahead = stored.report.readings.iter().any(|own| is_ahead(own.event_ms));
+    let has_event_ahead = stored.report.readings.iter().any(|reading| is_ahead(reading.event_ms));
     if !has_event_ahead && !is_ahead(stored.report.arrival_ms) {
-        engine.ingest_report(&stored.report, stored.received_ms, output);
-        return;
+        return batch.ingest_report(&stored.report, stored.received_ms).to_vec();
     }
+    let mut qualities = Vec::new();
     for reading in &stored.report.readings {
         let received_ms = if is_ahead(reading.event_ms) { i64::MIN } else { stored.received_ms };
         let mut report = stored.report.clone();
-        // A right stamp that arrived by the wrong clock arrived before that clock was right again.
+        // A correct timestamp with an arrival by the wrong clock arrived before that clock was
+        // correct again.
         report.arrival_ms = report.arrival_ms.min(ahead_ms - 1);
         report.readings = vec![reading.clone()];
-        engine.ingest_report(&report, received_ms, output);
+        qualities.extend(batch.ingest_report(&report, received_ms));
     }
+    qualities
 }
 
 fn write_qualities(
@@ -205,7 +206,9 @@ fn write_qualities(
         ("item", Arc::new(UInt32Array::from_iter_values(keys().map(|key| key.item)))),
         (
             "quality",
-            Arc::new(UInt8Array::from_iter_values(changed.iter().map(|(_, own)| *own as u8))),
+            Arc::new(UInt8Array::from_iter_values(
+                changed.iter().map(|(_, quality)| *quality as u8),
+            )),
         ),
     ])?;
     let mut appender = connection.appender_to_catalog_and_db("judged_again", "temp", "main")?;
@@ -245,7 +248,7 @@ fn write_counters(connection: &Connection, result: &SetBackSummary) -> Result<()
     let qualities = QualityFlag::ALL.iter().zip(result.by_quality);
     let named = qualities.map(|(quality, more)| (format!("readings_{}", quality.as_str()), more));
     for (name, more) in named.chain([("rows".to_owned(), written as i64 - deleted as i64)]) {
-        // Readings of backfills are counted elsewhere: a counter does not fall below 0.
+        // Readings of backfills are counted elsewhere, so a counter must not fall below 0.
         connection.execute(
             "INSERT INTO meta.counters VALUES (?, greatest(?, 0))
              ON CONFLICT DO UPDATE SET count = greatest(count::BIGINT + ?, 0)",

@@ -18,20 +18,20 @@ use crate::{
     lake::{FileScope, LakeReader},
 };
 
-/// Reports that are handed over at once.
+/// Number of reports that are passed on at once.
 const REPORTS_AT_ONCE: usize = 8192;
 
-/// A report as it was taken in, put together from its readings in `silver.data`.
+/// A report as it was ingested, rebuilt from its readings in `silver.data`.
 #[derive(Debug)]
 pub(super) struct StoredReport {
     pub(super) report: SensorReport,
-    /// So that what was of the future when it was received is so again, UTC ms.
+    /// Receive time, UTC ms, chosen so that readings that were in the future are so again.
     pub(super) received_ms: i64,
-    /// Of each of its readings.
+    /// Keys of its readings.
     pub(super) keys: Vec<StoredReadingKey>,
 }
 
-/// Where a reading is in `silver.data`, and how it was judged.
+/// Position of a reading in `silver.data`, and its quality flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StoredReadingKey {
     pub(super) partition: i32,
@@ -40,8 +40,8 @@ pub(super) struct StoredReadingKey {
     pub(super) quality: QualityFlag,
 }
 
-/// Reads the reports of one zone, or of all, again: first those that have moved to the lake, then
-/// those of `silver.data`, in the order of the log, some thousand at a time.
+/// Reads the stored reports of one zone or of all, some thousand at a time: first those in the
+/// lake, then those of `silver.data` in the order of the log.
 pub(super) fn for_each_stored_report(
     connection: &Connection,
     lake: &LakeReader,
@@ -50,7 +50,8 @@ pub(super) fn for_each_stored_report(
 ) -> Result<(), StoreError> {
     let names = StoredNames::read_names(connection)?;
     let columns = "epoch_ms(d.arrival), epoch_ms(d.event), d.value, d.item, d.quality";
-    // Of the file without ORDER BY: rows come as they were appended (`preserve_insertion_order`).
+    // Without ORDER BY for the file: rows come in the order in which they were appended
+    // (`preserve_insertion_order`).
     let in_file = format!(
         "SELECT d.partition, d.\"offset\", d.series, d.boot, d.seq, d.source, {columns}
          FROM silver.data d WHERE {}",
@@ -76,7 +77,7 @@ pub(super) fn for_each_stored_report(
     Ok(())
 }
 
-/// SQL that is true of a zone's rows of `silver.data`.
+/// SQL predicate that selects a zone's rows of `silver.data`.
 pub(super) fn zone_predicate_sql(zone: &ZoneId) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     format!(
@@ -115,7 +116,7 @@ fn for_each_report_of_query(
     act(&reports)
 }
 
-/// Whether two readings of one record came in one report: those of a file need not.
+/// Returns whether two readings of one record belong to one report; readings of a file need not.
 fn is_one_report(a: &StoredReport, b: &StoredReport) -> bool {
     let place = |stored: &StoredReport| {
         let key = stored.keys.last();
@@ -127,7 +128,7 @@ fn is_one_report(a: &StoredReport, b: &StoredReport) -> bool {
             == (&second.zone, &second.device, &second.boot, second.seq, second.arrival_ms)
 }
 
-/// What numbers of `silver.data` stand for.
+/// Names for the ids of `silver.data`.
 struct StoredNames {
     series: HashMap<u32, StoredSeries>,
     boots: HashMap<u32, SmolStr>,
@@ -139,7 +140,7 @@ impl StoredNames {
         Ok(Self { series, boots: restore::read_boots(connection)? })
     }
 
-    /// A report of one reading.
+    /// Decodes one row into a report with one reading.
     fn decode_report(&self, batch: &RecordBatch, row: usize) -> Result<StoredReport, StoreError> {
         let integer = |column: usize| batch.column(column).as_primitive::<Int64Type>().value(row);
         let number = batch.column(2).as_primitive::<UInt32Type>().value(row);

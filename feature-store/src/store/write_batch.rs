@@ -14,50 +14,50 @@ use crate::{
     watch,
 };
 
-/// Everything that one transaction holds.
+/// Contents of one transaction.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBatch {
     pub(super) records: RecordColumns,
     pub(super) readings: ReadingColumns,
-    /// Rows that became final.
+    /// Rows that became final or were recomputed.
     pub(crate) rows: Vec<FeatureRow>,
-    /// Where to read on in the partitions that records came from.
+    /// Next offsets of the partitions that records came from.
     pub(crate) positions: PartitionOffsets,
-    /// How far the zones have come that changed, and the partition of each.
+    /// Progress and partition of the zones that changed.
     pub(crate) progress: Vec<(ZoneId, i32, ZoneProgress)>,
     /// Metrics in the order of their columns.
     pub(crate) metrics: Vec<SmolStr>,
-    /// The columns of features after this batch.
+    /// Feature columns after this batch.
     pub(crate) schema: Option<Arc<FeatureRowSchema>>,
     pub(super) names: NewNameEntries,
-    /// Hours whose KPIs do not know of its readings.
+    /// Hours whose KPIs do not include its readings yet.
     pub(super) touched: kpi::DirtyHours,
     /// The file of the watched folder that all of it came from.
     pub(crate) watched: Option<watch::WatchedFile>,
-    /// Zones that are set back after it, with the time from which on their readings are of the
-    /// future.
+    /// Zones to be set back after it, each with the time, UTC ms, after which its readings are in
+    /// the future.
     pub(crate) set_back: Vec<(ZoneId, i64)>,
     pub(crate) tally: CommitTally,
     payload_bytes: usize,
 }
 
-/// How many there are of what.
+/// Totals of commits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CommitTally {
-    /// In the order of [`Quality::ALL`].
+    /// Readings by quality, in the order of [`QualityFlag::ALL`].
     pub(crate) by_quality: [u64; QualityFlag::ALL.len()],
     /// Records without readings.
     pub(crate) rejects: u64,
-    /// Feature rows, each revision counted.
+    /// Feature rows; each revision counts.
     pub(crate) rows: u64,
-    /// Feature rows that were made anew.
+    /// Feature rows that were recomputed.
     pub(crate) corrections: u64,
-    /// Transactions.
+    /// Number of transactions.
     pub(crate) commits: u64,
 }
 
 impl WriteBatch {
-    /// Takes one record, with a quality for each of its readings.
+    /// Adds one record, with a quality flag for each of its readings.
     pub(crate) fn add_record(
         &mut self,
         arrived: &ParsedRecord,
@@ -100,7 +100,7 @@ impl WriteBatch {
         }
     }
 
-    /// Whether there is nothing to be written.
+    /// Returns whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.positions.is_empty()
             && self.rows.is_empty()
@@ -108,13 +108,12 @@ impl WriteBatch {
             && self.set_back.is_empty()
     }
 
-    /// Log records, readings and bytes of payload.
+    /// Returns the numbers of log records, readings and payload bytes.
     pub(crate) fn size(&self) -> (usize, usize, usize) {
         (self.records.offset.len(), self.readings.offset.len(), self.payload_bytes)
     }
 
-    /// Completes the batch with the names that its readings brought, and
-    /// counts its rows.
+    /// Completes the batch with the new names of its readings, and counts its rows.
     pub(crate) fn complete_batch(&mut self, names: &mut NameDictionary) {
         self.names = names.take_new_names();
         self.tally.rows = self.rows.len() as u64;
@@ -124,21 +123,21 @@ impl WriteBatch {
 }
 
 impl CommitTally {
-    /// Names and numbers, as `meta.counters` has them.
+    /// Iterates over names and counts, as in `meta.counters`.
     pub(super) fn iter_named(&self) -> impl Iterator<Item = (String, u64)> {
-        let of_quality = QualityFlag::ALL.iter().zip(self.by_quality);
+        let qualities = QualityFlag::ALL.iter().zip(self.by_quality);
         let others = [
             ("rejects", self.rejects),
             ("rows", self.rows),
             ("corrections", self.corrections),
             ("commits", self.commits),
         ];
-        of_quality
+        qualities
             .map(|(quality, count)| (format!("readings_{}", quality.as_str()), count))
             .chain(others.map(|(name, count)| (name.to_owned(), count)))
     }
 
-    /// The number of that name.
+    /// Returns the counter with this name.
     pub(super) fn counter_mut(&mut self, name: &str) -> Option<&mut u64> {
         if let Some(quality) = name.strip_prefix("readings_") {
             let at = QualityFlag::ALL.iter().position(|known| known.as_str() == quality)?;

@@ -22,15 +22,15 @@ use crate::{
     watch,
 };
 
-/// Rows turned into columns at once: as many as DuckDB takes in one go, and
-/// few enough to stay in the processor's cache.
+/// Rows that are converted to columns at once: as many as DuckDB takes in one step, and few
+/// enough for the processor's cache.
 const ROWS_AT_ONCE: usize = 2048;
 
-/// The one writer of the file.
+/// The only writer of the file.
 #[derive(Debug)]
 pub(crate) struct StoreWriter {
     connection: Connection,
-    /// The feature columns that the table has.
+    /// Feature columns of the table.
     columns: HashSet<SmolStr>,
     schemas: HashSet<SmolStr>,
     metrics: usize,
@@ -46,7 +46,7 @@ impl StoreWriter {
         Ok(Self { connection, columns, schemas: HashSet::new(), metrics })
     }
 
-    /// Writes a batch: all of it or nothing.
+    /// Writes a batch, all of it or nothing.
     pub(crate) fn commit_batch(&mut self, batch: WriteBatch) -> Result<(), StoreError> {
         for row in batch.rows.chunk_by(|a, b| Arc::ptr_eq(&a.schema, &b.schema)) {
             self.add_missing_columns(&row[0].schema)?;
@@ -83,7 +83,7 @@ impl StoreWriter {
             let newest =
                 progress.iter().map(|(_, _, progress)| progress.newest_ms.map(ms_to_micros));
             let oldest_row =
-                progress.iter().map(|(_, _, own)| own.oldest_row_ms().map(ms_to_micros));
+                progress.iter().map(|(_, _, progress)| progress.oldest_row_ms().map(ms_to_micros));
             let json = |i: usize| {
                 serde_json::to_string(&progress[i].2).expect("progress has only numbers")
             };
@@ -126,9 +126,8 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// Adds what the table has not. By itself before the transaction: a column
-    /// too many is harmless, and DuckDB does not append to a table that the
-    /// same transaction alters.
+    /// Adds missing feature columns, before the transaction. An extra column is harmless, and
+    /// DuckDB cannot append to a table that the same transaction has altered.
     fn add_missing_columns(&mut self, schema: &Arc<FeatureRowSchema>) -> Result<(), StoreError> {
         if self.schemas.contains(&schema.hash) {
             return Ok(());
@@ -151,7 +150,7 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// The connection, for further transactions of the one writer.
+    /// Returns the connection, for further transactions of the only writer.
     pub(crate) fn connection(&mut self) -> &mut Connection {
         &mut self.connection
     }
@@ -196,8 +195,8 @@ fn write_names(connection: &Connection, names: &NewNameEntries) -> Result<(), St
     append_batch(connection, "silver", "boots", of_boots)
 }
 
-/// Rows of one schema follow one another: columns are added at the end, and
-/// seldom.
+/// Appends rows, by chunks of one schema. Rows of one schema follow one another, because columns
+/// are only added at the end, and seldom.
 pub(super) fn write_rows(
     connection: &Connection,
     rows: &[FeatureRow],

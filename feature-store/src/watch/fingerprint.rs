@@ -4,24 +4,24 @@ use sha2::{Digest, Sha256};
 
 use super::folder_scanner::FileVersion;
 
-/// The content of a file, and how much of it was taken before.
+/// Content of a file, and how much of it was ingested earlier.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     pub(super) bytes: u64,
     pub(super) sha256: String,
-    /// Lines of an earlier version that this one continues; 0 where it continues none.
+    /// Lines of an earlier version that this one continues; 0 if it continues none.
     pub(super) lines_taken: u64,
 }
 
-/// Reads a file once. `earlier` are versions that were taken, the shortest first.
+/// Reads a file once. `earlier` are the ingested versions, shortest first.
 pub(super) fn fingerprint_content(
     mut content: impl Read,
-    earlier: &[&FileVersion],
+    earlier_versions: &[&FileVersion],
 ) -> io::Result<Fingerprint> {
-    let mut earlier = earlier.iter().peekable();
+    let mut earlier = earlier_versions.iter().peekable();
     let (mut hasher, mut bytes, mut lines) = (Sha256::new(), 0_u64, 0_u64);
     let mut buffer = vec![0; 1 << 16];
-    // Of the last version that this one continues: whether its last line had no end.
+    // Whether the last line of the continued version had no line end.
     let (mut lines_taken, mut is_open, mut last) = (0, false, b'\n');
     loop {
         while let Some(mark) = earlier.next_if(|mark| mark.bytes <= bytes) {
@@ -29,7 +29,7 @@ pub(super) fn fingerprint_content(
                 (lines_taken, is_open) = (lines, last != b'\n');
             }
         }
-        // Not beyond where an earlier version ended.
+        // Stop where an earlier version ended.
         let until = earlier.peek().map_or(u64::MAX, |mark| mark.bytes - bytes);
         let len = usize::try_from(until).unwrap_or(usize::MAX).min(buffer.len());
         let read = content.read(&mut buffer[..len])?;
@@ -38,8 +38,8 @@ pub(super) fn fingerprint_content(
         }
         let part = &buffer[..read];
         if is_open {
-            // A last line without an end was whole if its end is what comes next;
-            // else it has become another line.
+            // A last line without a line end was complete if a line end comes next; otherwise it
+            // has become another line.
             lines_taken += u64::from(matches!(part[0], b'\n' | b'\r'));
             is_open = false;
         }
@@ -78,7 +78,7 @@ mod tests {
         check("h\n1\n2\n", &["h\n", "x\n1\n"], 1);
         check("h\n1\n2\n", &["x\n"], 0);
         check("h\n1", &["h\n1\n2\n"], 0);
-        // A last line without an end: whole, or half of another.
+        // A last line without a line end: complete, or half of another.
         check("h\n1\n2\n", &["h\n1"], 2);
         check("h\r\n1\r\n2\r\n", &["h\r\n1"], 2);
         check("h\n12\n", &["h\n1"], 1);

@@ -4,33 +4,33 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Kinds of files that are read.
+/// Extensions of the files that are read.
 const EXTENSIONS: [&str; 5] = ["csv", "jsonl", "ndjson", "json", "parquet"];
 
-/// Tells one file from another, and from itself with other content.
+/// Identifies a file together with its content.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileVersion {
-    /// Below the folder.
+    /// Path below the folder.
     pub(crate) path: String,
     pub(crate) bytes: u64,
     pub(crate) sha256: String,
 }
 
-/// How a file looked.
+/// Size and modification time of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileMetadata {
     bytes: u64,
     modified: SystemTime,
 }
 
-/// Finds files that are new and at rest.
+/// Finds new files that no longer change.
 #[derive(Debug)]
 pub(super) struct FolderScanner {
     folder: PathBuf,
     settle: Duration,
-    /// Since when a file has looked as it does.
+    /// Metadata of each file, and since when it is unchanged.
     seen: HashMap<PathBuf, (FileMetadata, Instant)>,
-    /// Files that were read as they look now.
+    /// Metadata with which each file was read.
     read: HashMap<PathBuf, FileMetadata>,
     taken: HashSet<FileVersion>,
 }
@@ -41,14 +41,16 @@ impl FolderScanner {
         Self { folder, settle, seen: HashMap::new(), read: HashMap::new(), taken }
     }
 
-    /// Files at rest that were not read as they are, by name.
+    /// Returns files at rest that were not read in their present state, sorted by name.
     pub(super) fn files_at_rest(&mut self, now: Instant) -> std::io::Result<Vec<PathBuf>> {
         let mut there = HashMap::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let known = path.extension().is_some_and(|own| EXTENSIONS.iter().any(|e| own == *e));
-            // A file that vanishes meanwhile is not there.
+            let known = path
+                .extension()
+                .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known));
+            // A file may vanish after it was listed.
             let Ok(meta) = std::fs::metadata(&path) else { continue };
             if !known || name.starts_with('.') || !meta.is_file() {
                 continue;
@@ -73,12 +75,12 @@ impl FolderScanner {
         Ok(ready)
     }
 
-    /// Whether a file of this content was taken before.
+    /// Returns whether a file with this content was ingested.
     pub(super) fn is_ingested(&self, mark: &FileVersion) -> bool {
         self.taken.contains(mark)
     }
 
-    /// The versions of a file that were taken before, the shortest first.
+    /// Returns the ingested versions of a file, shortest first.
     pub(super) fn earlier_versions(&self, path: &str) -> Vec<&FileVersion> {
         let mut earlier: Vec<&FileVersion> =
             self.taken.iter().filter(|mark| mark.path == path).collect();
@@ -86,7 +88,7 @@ impl FolderScanner {
         earlier
     }
 
-    /// A file was read.
+    /// Records that a file was read.
     pub(super) fn mark_read(&mut self, path: &Path, mark: FileVersion) {
         if let Some((look, _)) = self.seen.get(path) {
             self.read.insert(path.to_owned(), *look);

@@ -1,18 +1,18 @@
-//! A folder whose files are taken in, each once.
+//! A watched folder, whose files are ingested once each.
 //!
-//! A file waits until its size and time have not changed for a while, so one
-//! that is still being written is not read by half; one that was renamed into
-//! the folder has both already. Of a text file that has grown, its beginning as it
-//! was, only the new lines are taken. Its readings and the note that it was taken
-//! are one transaction, and what the note counts is what the store holds. What is
-//! no reading is listed in `rejects/<file>.csv`.
+//! A file waits until its size and modification time have not changed for a while, so that a file
+//! that is still being written is not read half. A file that was renamed into the folder is
+//! complete already. If a text file has grown and its beginning is unchanged, only the new lines
+//! are ingested. Its readings and the record that it was ingested commit in one transaction, and
+//! the record counts the readings that the store holds. Rejected lines are listed in
+//! `rejects/<file>.csv`.
 //!
 //! # Layout
-//! - `scan`: which files are new and at rest
-//! - `fingerprint`: a file's content, and of what it is the continuation
-//! - `file`: a file as records like those of the log
-//! - `rejects`: what is no reading
-//! - `run`: from the folder to the worker
+//! - `folder_scanner`: finds new files that no longer change
+//! - `fingerprint`: the content of a file, and the version that it continues
+//! - `watched_file`: a file as records like those of the log
+//! - `reject_list`: the list of rejected lines
+//! - `watcher`: from the folder to the worker
 
 mod fingerprint;
 mod folder_scanner;
@@ -28,11 +28,11 @@ use duckdb::{Connection, params};
 
 use crate::StoreError;
 
-/// The log partition of what came from the folder.
+/// Log partition of readings from the folder.
 pub(crate) const WATCHED_PARTITION: i32 = -2;
 
 pub(crate) const SCHEMA: &str = "
--- Files of the watched folder that were taken in.
+-- Ingested files of the watched folder.
 CREATE TABLE IF NOT EXISTS meta.watched (
     path VARCHAR NOT NULL,
     bytes UBIGINT NOT NULL,
@@ -41,8 +41,8 @@ CREATE TABLE IF NOT EXISTS meta.watched (
     rejects UBIGINT NOT NULL
 );";
 
-/// Notes that a file was taken, in the transaction that is open, which has its
-/// readings: they are counted there.
+/// Records in the open transaction, which also holds the file's readings, that the file was
+/// ingested. Counts the readings there.
 pub(crate) fn record_watched_file(
     connection: &Connection,
     file: &WatchedFile,
@@ -54,7 +54,7 @@ pub(crate) fn record_watched_file(
         params![WATCHED_PARTITION, file.offsets.start, file.offsets.end],
         |row| row.get(0),
     )?;
-    // A record that the store cannot read is kept as one, and is no reading.
+    // A record that the store cannot parse is stored as a record without readings.
     let rejects = file.rejects + file.readings.saturating_sub(stored);
     connection.execute(
         "INSERT INTO meta.watched VALUES (?, ?, ?, ?, ?)",
@@ -63,7 +63,7 @@ pub(crate) fn record_watched_file(
     Ok(())
 }
 
-/// Readings and rejects of a file, as they were committed.
+/// Returns the committed numbers of a file's readings and rejects.
 pub(crate) fn read_file_counts(
     connection: &Connection,
     mark: &FileVersion,
@@ -77,7 +77,7 @@ pub(crate) fn read_file_counts(
     )?)
 }
 
-/// The files that were taken before.
+/// Reads the ingested files.
 pub(crate) fn read_ingested_files(connection: &Connection) -> Result<Vec<FileVersion>, StoreError> {
     let mut statement = connection.prepare("SELECT path, bytes, sha256 FROM meta.watched")?;
     let marks = statement.query_map([], |row| {

@@ -6,11 +6,11 @@ use std::{
 
 use recordings::RejectedLine;
 
-/// Rejects that are listed; all are counted.
+/// Largest number of rejects that are listed; all are counted.
 const REJECTS_LISTED_MAX: usize = 100_000;
 
-/// Lists what is no reading in `<folder>/rejects/<file>.csv`, whole or not at
-/// all: the same file gives the same list, however often it is read.
+/// Writes the rejected lines to `<folder>/rejects/<file>.csv`, whole or not at all. The same file
+/// gives the same list, however often it is read.
 pub(super) fn write_reject_list(
     folder: &Path,
     file: &str,
@@ -21,8 +21,8 @@ pub(super) fn write_reject_list(
     }
     let within = folder.join("rejects");
     fs::create_dir_all(&within)?;
-    let (to, aside) = (within.join(format!("{file}.csv")), within.join(format!(".{file}.tmp")));
-    let mut out = io::BufWriter::new(fs::File::create(&aside)?);
+    let (to, staging) = (within.join(format!("{file}.csv")), within.join(format!(".{file}.tmp")));
+    let mut out = io::BufWriter::new(fs::File::create(&staging)?);
     writeln!(out, "line,column,found,reason")?;
     for reject in rejects.iter().take(REJECTS_LISTED_MAX) {
         let found = reject.found.replace('"', "\"\"");
@@ -31,5 +31,5 @@ pub(super) fn write_reject_list(
         writeln!(out, "{},{},\"{found}\",\"{reason}\"", place.line, place.column)?;
     }
     out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    fs::rename(aside, to)
+    fs::rename(staging, to)
 }

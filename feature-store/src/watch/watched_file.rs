@@ -15,19 +15,18 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct WatchedFile {
     pub(crate) mark: FileVersion,
-    /// In the order in which things were known, zone by zone; offsets count
-    /// from 0.
+    /// Records in the order of arrival, zone by zone; offsets count from 0.
     pub(crate) entries: Vec<StoredRecord>,
-    /// The offsets that its records have in the store, once it has them.
+    /// Offsets of its records in the store, once they are assigned.
     pub(crate) offsets: std::ops::Range<i64>,
-    /// Readings that were made of it; the store counts those that it holds.
+    /// Readings in its records; the store counts those that it holds.
     pub(crate) readings: u64,
     pub(crate) rejects: u64,
 }
 
-/// Reads a file as it was when it was marked; of one that has grown only the
-/// lines behind the first `lines_taken`. A file of another layout, or one that is
-/// too large, is one reject. Rejects are those of the whole file.
+/// Reads a file as it was when it was fingerprinted. From a file that has grown, reads only the
+/// lines after the first `lines_taken`. A file of another layout, or one that is too large, gives
+/// a single reject. Rejects are those of the whole file.
 pub(super) fn read_watched_file(
     path: &Path,
     mark: FileVersion,
@@ -61,7 +60,7 @@ pub(super) fn read_watched_file(
             }
         }
     };
-    // One that is refused as a whole has no lines that were taken.
+    // A file that is refused as a whole has no ingested lines.
     let lines_taken = if read.is_ok() { lines_taken } else { 0 };
     let (histories, rejects) = read.unwrap_or_else(|reject| (Vec::new(), vec![reject]));
     let is_new = |reject: &&RejectedLine| lines_taken == 0 || reject.place.line > lines_taken;
@@ -76,16 +75,16 @@ pub(super) fn read_watched_file(
     Ok((file, rejects))
 }
 
-/// The layout of a text file; none of Parquet.
+/// Returns the layout of a text file; `None` for Parquet.
 pub(super) fn layout_of(path: &Path) -> Option<RecordingLayout> {
-    match path.extension().and_then(|own| own.to_str()) {
+    match path.extension().and_then(|extension| extension.to_str()) {
         Some("csv") => Some(RecordingLayout::Csv),
         Some("parquet") => None,
         _ => Some(RecordingLayout::Jsonl),
     }
 }
 
-/// Why a file is refused as a whole.
+/// Converts an error into a reject of the whole file.
 fn whole_file_reject(path: &Path, error: StoreError) -> RejectedLine {
     match error {
         StoreError::Recording(RecordingError::Header {
@@ -110,7 +109,7 @@ fn reject_at(path: &Path, line: u64, column: u64, found: &str, expected: String)
     RejectedLine::new(&path.into(), line, column, found.as_bytes(), expected)
 }
 
-/// What one device said at one time is one report.
+/// Groups readings into reports: one per device and time.
 fn push_reports(entries: &mut Vec<StoredRecord>, history: &ZoneHistory) {
     let mut open: Option<SensorReport> = None;
     let mut close = |report: Option<SensorReport>| {
@@ -131,7 +130,7 @@ fn push_reports(entries: &mut Vec<StoredRecord>, history: &ZoneHistory) {
         let goes_on = open.as_ref().is_some_and(|report| {
             report.arrival_ms == arrival_ms
                 && report.device == sensor.device
-                && report.readings.iter().all(|own| own.metric != sensor.metric)
+                && report.readings.iter().all(|other| other.metric != sensor.metric)
         });
         if goes_on && let Some(report) = &mut open {
             report.readings.push(reading);

@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{StoreError, settings};
 
-/// How often the folder is looked at.
+/// Interval between two scans of the folder.
 const SCAN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Hands new files over until `shutdown`. A folder or a file that cannot be
-/// read is said, and tried again.
+/// Sends new files until `shutdown`. A folder or file that cannot be read is logged and tried
+/// again.
 pub(crate) async fn poll_watched_folder(
     settings: settings::FolderWatchSettings,
     metrics: Arc<MetricTable>,
@@ -31,7 +31,7 @@ pub(crate) async fn poll_watched_folder(
     let mut scan = FolderScanner::new(&settings.dir, settle, taken);
     loop {
         let (settings, metrics) = (settings.clone(), metrics.clone());
-        // Files are read on a thread that may block, one round at a time.
+        // Files are read on a thread that may block, one scan at a time.
         let round = tokio::task::spawn_blocking(move || {
             let read = read_next_file(&mut scan, &settings, &metrics);
             (scan, read)
@@ -50,7 +50,7 @@ pub(crate) async fn poll_watched_folder(
     }
 }
 
-/// The new files that there are now: one at most, so that not many are held.
+/// Reads at most one new file, so that few are in memory.
 fn read_next_file(
     scan: &mut FolderScanner,
     settings: &settings::FolderWatchSettings,
@@ -88,7 +88,7 @@ fn read_next_file(
             Ok(None) => {}
             Ok(Some(file)) => return Some(file),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "not taken in, tried again");
+                tracing::warn!(path = %path.display(), %error, "file not ingested; will retry");
             }
         }
     }

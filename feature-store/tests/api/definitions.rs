@@ -9,22 +9,22 @@ async fn every_feature_has_its_lineage() {
     assert_eq!(whole["hash"], site.store.definitions().compute_hash().as_str());
     assert_eq!(whole["schema_hash"], site.store.schema().hash.as_str());
     let lineage = whole["lineage"].as_array().unwrap();
-    let named: Vec<&str> = lineage.iter().map(|own| own["feature"].as_str().unwrap()).collect();
+    let named: Vec<&str> = lineage.iter().map(|line| line["feature"].as_str().unwrap()).collect();
     assert_eq!(named, site.store.feature_names());
-    for own in lineage {
-        assert!(!own["formula"].as_str().unwrap().is_empty(), "{own}");
-        // What a feature is made of is there, or the clock.
-        let inputs = own["inputs"].as_array().unwrap();
-        let has_source = own["source"].is_string();
-        assert!(!inputs.is_empty() || has_source, "{own}");
+    for line in lineage {
+        assert!(!line["formula"].as_str().unwrap().is_empty(), "{line}");
+        // Every feature has inputs, except those of the calendar.
+        let inputs = line["inputs"].as_array().unwrap();
+        let has_source = line["source"].is_string();
+        assert!(!inputs.is_empty() || has_source, "{line}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lineage_of_named_features_is_of_a_window_or_a_join() {
     let site = ApiSite::new().await;
-    let asked = "/v1/definitions?names=vpd_kpa,temperature_slope_1h,hour_sin";
-    let found = site.get(asked).await.parse_json()["lineage"].clone();
+    let path = "/v1/definitions?names=vpd_kpa,temperature_slope_1h,hour_sin";
+    let found = site.get(path).await.parse_json()["lineage"].clone();
     let of = |place: usize, key: &str| found[place][key].clone();
     assert_eq!(of(0, "feature"), "vpd_kpa");
     assert_eq!(of(0, "inputs"), json!(["temperature_mean_10m", "humidity_mean_10m"]));

@@ -1,5 +1,5 @@
-//! `docs/api.md` shows requests and their answers: they are asked and compared.
-//! `MICROCLIMATE_BLESS=1` writes the answers, and the description, as they are now.
+//! Checks the requests and answers that `docs/api.md` shows. `MICROCLIMATE_BLESS=1` writes the
+//! present answers, and the OpenAPI document.
 
 use std::{fs, path::PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::site::{ApiSite, HttpAnswer};
 
-/// What differs from one run to the next.
+/// Keys whose values differ between runs.
 const VOLATILE_KEYS: [&str; 1] = ["age_s"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,7 +39,7 @@ async fn the_documented_answers_are_the_answers() {
     }
 }
 
-/// A request, the answer after it, and where that is.
+/// Finds a request, the answer after it, and the position of the answer.
 fn next_example(text: &str) -> Option<(&str, &str, (usize, usize))> {
     const REQUEST: &str = "```sh\ncurl ";
     const ANSWER: &str = "\n```\n\n```";
@@ -48,7 +48,7 @@ fn next_example(text: &str) -> Option<(&str, &str, (usize, usize))> {
         let start = from + text[from..].find(REQUEST)? + REQUEST.len();
         let end = start + text[start..].find("\n```")?;
         from = end;
-        // A request without an answer after it is only shown.
+        // A request without an answer after it is only an illustration.
         if !text[end..].starts_with(ANSWER) {
             continue;
         }
@@ -59,7 +59,7 @@ fn next_example(text: &str) -> Option<(&str, &str, (usize, usize))> {
     }
 }
 
-/// The part of the answer that a request shows, as in `curl 'url' | jq .lineage`.
+/// Returns the part of the answer that a request shows, as in `curl 'url' | jq .lineage`.
 fn shown_part(request: &str) -> Option<&str> {
     request.split_once(" | jq .").map(|(_, key)| key.trim())
 }
@@ -69,7 +69,7 @@ async fn run_curl(site: &ApiSite, request: &str) -> HttpAnswer {
     let request = request.split(" | jq ").next().unwrap_or_default().replace("\\\n", " ");
     let mut words = Vec::new();
     let mut parts = request.split('\'');
-    // What is between quotes is one word; the rest is parted by spaces.
+    // Text between quotes is one word; spaces separate the other words.
     while let Some(outside) = parts.next() {
         words.extend(outside.split_whitespace().map(str::to_owned));
         words.extend(parts.next().map(str::to_owned));
@@ -102,7 +102,7 @@ fn print_answer(answer: &HttpAnswer, part: Option<&str>) -> String {
     }
 }
 
-/// The same, without what the clock tells, and whatever the definitions' hash is.
+/// Removes the lines that depend on the clock, and replaces hashes of the definitions.
 fn without_volatile_lines(text: &str) -> String {
     let is_hash = |word: &str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
     let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
@@ -112,11 +112,11 @@ fn without_volatile_lines(text: &str) -> String {
     let line = |line: &str| {
         !VOLATILE_KEYS.iter().any(|key| line.trim_start().starts_with(&format!("\"{key}\"")))
     };
-    text.lines().filter(|own| line(own)).collect::<Vec<_>>().join("\n")
+    text.lines().filter(|text_line| line(text_line)).collect::<Vec<_>>().join("\n")
 }
 
-/// `docs/openapi.json` is what `GET /openapi.json` answers, to be looked at by eye
-/// where it changes.
+/// `docs/openapi.json` is the answer of `GET /openapi.json`, committed so that its changes are
+/// checked by eye.
 #[test]
 fn the_description_is_the_committed_one() {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
@@ -126,10 +126,6 @@ fn the_description_is_the_committed_one() {
         fs::write(&file, found).unwrap();
     } else {
         let committed = fs::read_to_string(&file).unwrap();
-        assert!(
-            committed == found,
-            "{} is another: MICROCLIMATE_BLESS=1 writes it",
-            file.display()
-        );
+        assert!(committed == found, "{} differs: MICROCLIMATE_BLESS=1 writes it", file.display());
     }
 }

@@ -16,8 +16,8 @@ async fn feasts_own_client_reads_features() {
     let mut client = std::process::Command::new(python);
     client.args([script, &url, zones, "temperature_last,co2_last"]);
     let output = tokio::task::spawn_blocking(move || client.output()).await.unwrap().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
     let text = String::from_utf8_lossy(&output.stdout);
     let answer: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap();
     println!("{answer:#}");

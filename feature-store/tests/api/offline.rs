@@ -17,7 +17,7 @@ async fn a_value_is_explained_by_its_readings() {
     assert_eq!(found["computed_as_known"], 21.75);
     assert_eq!(found["computed_as_corrected"], 26.0);
     let behind = &found["behind"];
-    // (25, 35] min: ten of the minute, and the late one.
+    // (25, 35] min: ten readings by the minute, and the late one.
     let window = json!({
         "after_ms": at_ms - 10 * MINUTE_MS, "until_ms": at_ms, "readings": 11, "flagged": 0,
         "arrived_later": 1,
@@ -37,7 +37,7 @@ async fn a_value_is_explained_by_its_readings() {
         (3, &json!(true))
     );
 
-    // Every feature that is stored is computed again to the same bits.
+    // Every stored feature is recomputed to the same bits.
     for feature_values in site.store.feature_names() {
         let found = explain(&feature_values).await;
         let newest = found["stored"].as_array().unwrap().last().unwrap()["value"].clone();

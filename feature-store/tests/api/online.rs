@@ -12,7 +12,7 @@ async fn the_newest_row_is_whole_or_in_part() {
     assert_eq!(row["features"].as_object().unwrap().len(), site.store.feature_names().len());
     assert!(row["age_s"].as_f64().unwrap() > 0.0);
     assert_eq!(row["status"], "provisional");
-    // 181 minutes of a day's
+    // 181 of a day's minutes
     let day = row["coverage_pct"]["24h"].as_f64().unwrap();
     assert!((day - 100.0 * 181.0 / 1440.0).abs() < 1e-9, "{}", row["coverage_pct"]);
     let part = "/v1/features/latest?zones=farm/bay-2,farm/bay-1&names=co2_last,temperature_last";
@@ -24,7 +24,7 @@ async fn the_newest_row_is_whole_or_in_part() {
         features[1],
         json!({ "co2_last": null, "temperature_last": row["features"]["temperature_last"] })
     );
-    // The parts of a row are those of the whole, to the last bit.
+    // The values of a partial row equal those of the whole row, to the last bit.
     let names = site.store.feature_names().join(",");
     let named =
         site.get(&format!("/v1/features/latest?zones=farm/bay-1&names={names}")).await.parse_json();
@@ -75,7 +75,7 @@ async fn tokens_and_the_one_way_around_a_header() {
     assert_eq!(status("/v1/zones", &[("authorization", "Bearer wrong")]).await, 401);
     assert_eq!(status("/v1/zones", &[("authorization", "Bearer s3cret")]).await, 200);
     assert_eq!(status("/v1/zones?token=s3cret", &[]).await, 401);
-    // A stream of events never ends, and so it is asked for what is wrong with it.
+    // A stream of events never ends, so the request has an unknown parameter.
     let stream = [("accept", "text/event-stream")];
     assert_eq!(status("/v1/events?token=wrong", &stream).await, 401);
     assert_eq!(status("/v1/events?token=s3cret&zones=nonsense", &stream).await, 400);
@@ -108,12 +108,12 @@ async fn prometheus_and_the_description() {
         "microclimate_feature_store_sql_queries_total{outcome=\"refused\"} 1",
         "microclimate_feature_store_sql_queries_total{outcome=\"timed_out\"} 0",
     ] {
-        assert!(text.lines().any(|own| own == line), "no `{line}` in\n{text}");
+        assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
     }
     assert!(site.store.committed_counts().corrections > 0);
-    let seconds = text
-        .lines()
-        .find_map(|own| own.strip_prefix("microclimate_feature_store_commit_seconds_total "));
+    let seconds = text.lines().find_map(|metric_line| {
+        metric_line.strip_prefix("microclimate_feature_store_commit_seconds_total ")
+    });
     assert!(seconds.unwrap().parse::<f64>().unwrap() > 0.0, "{text}");
     let document = site.get("/openapi.json").await.parse_json();
     let page = String::from_utf8(site.get("/docs").await.body).unwrap();

@@ -2,7 +2,7 @@ use serde_json::Value;
 
 use crate::site::{ApiSite, MINUTE_MS, START_MS};
 
-/// Follows `next` to the end; every page has at most `limit` lines.
+/// Follows `next` to the end and checks that every page has at most `limit` lines.
 async fn follow_pages(
     site: &ApiSite,
     path: &str,
@@ -44,14 +44,14 @@ async fn pages_hold_everything_once_and_in_order() {
         for limit in [1, 7, all.len().max(1)].into_iter().filter(|limit| all.len() / limit < 400) {
             let mut pages = follow_pages(&site, path, cursor, list, limit).await;
             let mut expect = all.clone();
-            // What is told by the clock differs from one answer to the next.
+            // Values that depend on the clock differ between answers.
             for line in pages.iter_mut().chain(&mut expect) {
                 line.as_object_mut().map(|line| line.remove("age_s"));
             }
             assert!(pages == expect, "{path} by {limit}");
         }
     }
-    // History goes back in time, a page at a time.
+    // History goes back in time, page by page.
     let path = "/v1/features/history?zone=farm/bay-1&names=temperature_last&revisions=all&";
     let all = site.get(&format!("{path}limit=10000")).await.parse_json()["rows"].clone();
     let mut pages: Vec<Vec<Value>> = Vec::new();
@@ -89,7 +89,7 @@ async fn readings_are_found_by_what_they_are() {
     assert_eq!(count("device=nobody").await, 0);
     assert_eq!(count("date=2025-06-02&metric=co2").await, 91);
     assert_eq!(count("date=2025-06-01").await, 0);
-    // Both ends belong to it.
+    // Both ends belong to the span.
     let (from, to) = (START_MS + 10 * MINUTE_MS, START_MS + 20 * MINUTE_MS);
     assert_eq!(count(&format!("metric=humidity&from={from}&to={to}")).await, 11);
     assert_eq!(

@@ -7,7 +7,8 @@ use crate::site::{ApiSite, LATE_EVENT_MS, MINUTE_MS, START_MS, site_reports};
 
 const NAMES: [&str; 3] = ["temperature_max_10m", "temperature_min_10m", "temperature_last"];
 
-/// Maximum, minimum and newest of the last ten minutes, by looking at every reading.
+/// Returns maximum, minimum and newest value of the last ten minutes, by a loop over every
+/// reading.
 fn naive_temperatures(zone: &str, row_ms: i64, arrived_ms: i64) -> [Option<f64>; 3] {
     let reports = site_reports();
     let mut inside: Vec<(i64, f64)> = reports
@@ -38,7 +39,7 @@ async fn a_row_is_what_was_known_or_what_is_known_now() {
     let site = ApiSite::new().await;
     let mut late = 0;
     for mode in ["as_known", "as_corrected"] {
-        // Times on the grid and off it, before the first row and after the last.
+        // Times on and off the grid, before the first row and after the last.
         let times: Vec<i64> =
             (-2..=170).flat_map(|m| [m * MINUTE_MS, m * MINUTE_MS + 17_300]).collect();
         let points: Vec<Value> =
@@ -86,7 +87,7 @@ async fn a_grid_is_its_points_and_old_rows_are_none() {
     let found = request_dataset_rows(&site, &request).await;
     assert_eq!(found.len(), 2 * 5);
     let co2: Vec<Option<f64>> = found.iter().map(|row| row["co2_last"].as_f64()).collect();
-    // The last row is of 178 minutes; 200 is within the hour, 300 is not.
+    // The last row is at 178 minutes; 200 is within the hour, 300 is not.
     assert_eq!(co2[..5], [Some(600.0), Some(700.0), Some(778.0), None, None]);
     assert_eq!(co2[5..], [None; 5]);
     let mut request = request;

@@ -103,7 +103,7 @@ async fn every_refusal_has_a_code() {
     ] {
         check_refusal(&site.post(path, &body).await, status, code, &format!("{path} {body}"));
     }
-    // Refused by its length alone: nothing of it is read.
+    // Refused by its length alone, without reading the body.
     let length = [("content-type", "application/json"), ("content-length", "2000000")];
     let large = site.send_request("POST", "/v1/sql", &length, None).await;
     assert_eq!(large.status, 413);

@@ -17,13 +17,13 @@ use crate::support::{append, readings, run, settings};
 pub(crate) const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
 pub(crate) const START_MS: i64 = 1_748_822_400_000;
-/// How long the site speaks.
+/// Duration of the site's readings.
 const MINUTES: i64 = 180;
-/// When the late reading was measured, and when it came.
+/// Event time and arrival time of the late reading.
 pub(crate) const LATE_EVENT_MS: i64 = START_MS + 30 * MINUTE_MS + 30_000;
 pub(crate) const LATE_ARRIVAL_MS: i64 = START_MS + 90 * MINUTE_MS;
 
-/// A feature store that serves what its log held, and takes in no more.
+/// A feature store that serves what its log held, and no longer ingests.
 pub(crate) struct ApiSite {
     pub(crate) store: FeatureStore,
     pub(crate) address: SocketAddr,
@@ -63,7 +63,7 @@ fn probe_report(zone: &str, seq: i64, event_ms: i64, readings: &[(&str, f64)]) -
     }
 }
 
-/// Two zones over three hours, in the order in which reports came.
+/// Generates reports of two zones over three hours, in the order of arrival.
 pub(crate) fn site_reports() -> Vec<SensorReport> {
     let mut reports = Vec::new();
     for minute in 0..=MINUTES {
@@ -108,7 +108,7 @@ impl ApiSite {
         Self::open(token, &[""]).await
     }
 
-    /// One whose definitions were changed, from each to the next; "" are the built-in ones.
+    /// Opens a site whose definitions changed from each to the next; "" means the built-in ones.
     pub(crate) async fn with_versions(definitions: &[&str]) -> Self {
         Self::open(Secret::default(), definitions).await
     }

@@ -1,4 +1,4 @@
-//! Rows of old definitions, while they are kept.
+//! Rows of old definitions, while they are stored.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::site::{ApiSite, MINUTE_MS, START_MS};
 
 const OLD_DEFINITIONS: &str = "version = 1\n[windows]\n10m = ['mean', 'max']\n";
 const NEW_DEFINITIONS: &str = "version = 1\n[windows]\n10m = ['mean']\n1h = ['max']\n";
-/// Of the last row that the watermark has passed: two minutes behind the newest reading.
+/// Time of the last row that the watermark has passed: two minutes behind the newest reading.
 const FINAL_MS: i64 = START_MS + 178 * MINUTE_MS;
 
 async fn site_with_two_versions() -> ApiSite {
@@ -34,7 +34,7 @@ async fn rows_of_an_old_version_are_read_beside_those_of_the_active_one() {
     assert_eq!(old["rows"].as_array().unwrap().len(), 2);
     let one = latest("version=1&zones=farm/bay-2&names=co2_max_10m").await;
     assert_eq!(one["rows"][0]["features"], json!({ "co2_max_10m": 778.0 }));
-    // The active one is that of memory, by its number too.
+    // The active version comes from memory, also when it is requested by number.
     let active = latest("version=2&zones=farm/bay-1&names=temperature_max_1h").await;
     assert_eq!(active["rows"][0]["status"], "provisional");
     assert_eq!(active["rows"][0]["at_ms"], START_MS + 180 * MINUTE_MS);

@@ -1,9 +1,7 @@
-//! Single faults with their right values.
+//! Single faults with their expected values.
 
-use microclimate_feature_store::{
-    FeatureStoreSettings,
-    engine::{EngineOutput, FeatureEngine},
-};
+use microclimate_feature_store::sql_expressions::open_engine;
+use microclimate_feature_store::{FeatureStoreSettings, engine::EngineOutput};
 use telemetry::{MetricTable, QualityFlag, ReportSource};
 
 use crate::{
@@ -17,7 +15,7 @@ fn temperature_message(event_ms: i64, arrival_ms: i64, value: f64) -> SimulatedM
     SimulatedMessage { zone: 0, device: 0, metric: "temperature", event_ms, arrival_ms, value }
 }
 
-/// A reading each minute, on time.
+/// Generates a punctual reading each minute.
 fn punctual_messages(from_ms: i64, until_ms: i64) -> Vec<SimulatedMessage> {
     let minutes = (from_ms..until_ms).step_by(MINUTE_MS as usize);
     minutes
@@ -32,7 +30,7 @@ fn feature_value(run: &EngineRun, at_ms: i64, is_as_known: bool, feature: &str) 
     Some(row.values[column]).filter(|value| !value.is_nan())
 }
 
-/// A stamp of 2099, by a live report, by a replay that says so of itself, and from a file.
+/// A timestamp of 2099, in a live report, in a report marked as replay, and in a file.
 #[test]
 fn one_stamp_of_the_future_changes_nothing_for_others() {
     let far_ms = 4_070_908_800_000;
@@ -65,15 +63,16 @@ fn one_stamp_of_the_future_changes_nothing_for_others() {
     }
 }
 
-/// A day that a sensor buffered and sends in order, to a new zone and to one that was live.
+/// A day that a sensor buffered and sends in order, to a new zone and to a live one.
 #[test]
 fn a_buffered_day_has_a_row_for_every_minute() {
     for before in [Vec::new(), punctual_messages(START_MS - HOUR_MS, START_MS)] {
         let mut messages = before.clone();
         let sent_ms = START_MS + DAY_MS;
         let buffered = punctual_messages(START_MS, sent_ms).into_iter().zip(0..);
-        messages
-            .extend(buffered.map(|(own, n)| SimulatedMessage { arrival_ms: sent_ms + n, ..own }));
+        messages.extend(
+            buffered.map(|(message, n)| SimulatedMessage { arrival_ms: sent_ms + n, ..message }),
+        );
         let mut found = EngineRun::new(IngestPath::Live, 1);
         for message in &messages {
             if message.arrival_ms == sent_ms {
@@ -81,7 +80,7 @@ fn a_buffered_day_has_a_row_for_every_minute() {
             }
             assert_eq!(found.ingest_message(message), QualityFlag::Ok);
         }
-        // Rows are there seconds after the last message, not when data goes on.
+        // Rows exist seconds after the last message, before further data arrives.
         for second in 2..12 {
             found.tick(sent_ms + second * SECOND_MS);
         }
@@ -94,18 +93,18 @@ fn a_buffered_day_has_a_row_for_every_minute() {
     }
 }
 
-/// 28 hours of five sensors arrive at once: more readings than were once remembered.
+/// 28 hours of five sensors arrive at once: more readings than earlier versions remembered.
 #[test]
 fn what_was_known_is_exact_however_much_comes_late() {
     let minutes = |metric: &'static str, device: usize| {
         punctual_messages(START_MS, START_MS + 28 * HOUR_MS)
             .into_iter()
-            .flat_map(move |own| (0..12).map(move |n| (own.clone(), n)))
-            .map(move |(own, n)| {
-                let event_ms = own.event_ms + n * 5 * SECOND_MS;
+            .flat_map(move |message| (0..12).map(move |n| (message.clone(), n)))
+            .map(move |(original, n)| {
+                let event_ms = original.event_ms + n * 5 * SECOND_MS;
                 let arrival_ms = START_MS + 28 * HOUR_MS + 30 * SECOND_MS;
-                let value = plausible_value(metric, (own.value * 10.0).round() as i64);
-                SimulatedMessage { device, metric, event_ms, arrival_ms, value, ..own }
+                let value = plausible_value(metric, (original.value * 10.0).round() as i64);
+                SimulatedMessage { device, metric, event_ms, arrival_ms, value, ..original }
             })
     };
     let mut messages = punctual_messages(START_MS, START_MS + 29 * HOUR_MS);
@@ -128,18 +127,18 @@ fn what_was_known_is_exact_however_much_comes_late() {
     assert_eq!(feature_value(&found, at_ms, false, "humidity_count_24h"), Some(17_279.0));
 }
 
-/// A clock four minutes fast: what had arrived at a time is in what was known of it.
+/// A clock four minutes fast: a row as known has what had arrived by its time.
 #[test]
 fn a_fast_clock_hides_nothing_that_had_arrived() {
     let mut messages = punctual_messages(START_MS, START_MS + 2 * HOUR_MS);
-    messages.extend(punctual_messages(START_MS, START_MS + 2 * HOUR_MS).into_iter().map(|own| {
-        SimulatedMessage {
+    messages.extend(punctual_messages(START_MS, START_MS + 2 * HOUR_MS).into_iter().map(
+        |message| SimulatedMessage {
             device: 1,
             metric: "humidity",
-            event_ms: own.event_ms + 4 * MINUTE_MS,
-            ..own
-        }
-    }));
+            event_ms: message.event_ms + 4 * MINUTE_MS,
+            ..message
+        },
+    ));
     messages.sort_by_key(|message| message.arrival_ms);
     let found = run_messages(&messages, IngestPath::Live, 0);
     found.check_against_oracle(&messages, 1);
@@ -168,17 +167,16 @@ fn a_gap_takes_nothing_from_the_rows_before_it() {
     }
 }
 
-/// The end of a recording completes its rows, and so does the end of a replay, which nobody
-/// announces.
+/// The end of a recording completes its rows, and so does the unannounced end of a replay.
 #[test]
 fn the_end_of_data_is_an_end() {
     let mut messages = punctual_messages(START_MS, START_MS + 3 * HOUR_MS);
-    // Some come late, the last of them at the very end.
-    for own in messages.iter_mut().skip(2).step_by(3) {
-        own.arrival_ms += 20 * MINUTE_MS;
+    // Some are late, the last one at the very end.
+    for message in messages.iter_mut().skip(2).step_by(3) {
+        message.arrival_ms += 20 * MINUTE_MS;
     }
     let end_ms = START_MS + 3 * HOUR_MS - MINUTE_MS;
-    messages.iter_mut().for_each(|own| own.arrival_ms = own.arrival_ms.min(end_ms));
+    messages.iter_mut().for_each(|message| message.arrival_ms = message.arrival_ms.min(end_ms));
     messages.sort_by_key(|message| message.arrival_ms);
     let finished = run_messages(&messages, IngestPath::Recorded, 0);
     finished.check_against_oracle(&messages, 1);
@@ -193,14 +191,12 @@ fn the_end_of_data_is_an_end() {
     assert!(replayed.rows_by_time(0, false).contains_key(&end_ms));
 }
 
-/// A machine whose clock was a month ahead for five seconds: once it has been right for ten
-/// minutes, its zones are to be set back; a machine that was a month behind for five seconds does
-/// no harm.
+/// A machine's clock was a month ahead for five seconds: once it has been right for ten minutes,
+/// its zones must be set back. A clock that was a month behind for five seconds does no harm.
 #[test]
 fn a_clock_of_the_gateway_that_was_ahead_is_found_out() {
     let mut engine =
-        FeatureEngine::new(&FeatureStoreSettings::default().engine, MetricTable::default(), &[])
-            .unwrap();
+        open_engine(&FeatureStoreSettings::default().engine, MetricTable::default(), &[]).unwrap();
     let mut take = |at_ms: i64| {
         let mut output = EngineOutput::default();
         let message = temperature_message(at_ms, at_ms, 20.0 + (at_ms / 1000 % 50) as f64 / 10.0);
@@ -220,12 +216,11 @@ fn a_clock_of_the_gateway_that_was_ahead_is_found_out() {
     assert_eq!(found[0].1, second(1810) + 300 * SECOND_MS);
 }
 
-/// The same where devices have right clocks of their own: only arrivals were ahead.
+/// The same with devices whose clocks are right: only arrivals were ahead.
 #[test]
 fn arrivals_that_were_ahead_are_found_out() {
     let mut engine =
-        FeatureEngine::new(&FeatureStoreSettings::default().engine, MetricTable::default(), &[])
-            .unwrap();
+        open_engine(&FeatureStoreSettings::default().engine, MetricTable::default(), &[]).unwrap();
     let mut take = |at_ms: i64, arrival_ms: i64| {
         let mut output = EngineOutput::default();
         let message =
@@ -242,12 +237,11 @@ fn arrivals_that_were_ahead_are_found_out() {
     assert_eq!(take(second(1206), second(1206) + 40), (QualityFlag::Ok, 1));
 }
 
-/// A recorded arrival of the future is as impossible as a stamp of the future.
+/// A recorded arrival in the future is as impossible as a timestamp in the future.
 #[test]
 fn an_arrival_of_the_future_moves_nothing() {
     let mut engine =
-        FeatureEngine::new(&FeatureStoreSettings::default().engine, MetricTable::default(), &[])
-            .unwrap();
+        open_engine(&FeatureStoreSettings::default().engine, MetricTable::default(), &[]).unwrap();
     let mut output = EngineOutput::default();
     let mut replayed =
         report_of(&temperature_message(START_MS, 4_102_444_799_000, 20.0), IngestPath::Recorded);

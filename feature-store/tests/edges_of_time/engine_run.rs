@@ -1,6 +1,7 @@
-//! Messages through the engine, with a clock of its own: time passes, the program ends and
-//! starts again, and all rows are kept by their revisions.
+//! Runs messages through the engine with a simulated clock: time advances, the program stops and
+//! restarts, and all rows are recorded by revision.
 
+use microclimate_feature_store::sql_expressions::open_engine;
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
@@ -19,34 +20,34 @@ use crate::{
     schedule::{METRICS, MINUTE_MS, SimulatedMessage},
 };
 
-/// How messages come.
+/// Ingest path of the messages.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum IngestPath {
-    /// Live: the clock of the machine goes on between them.
+    /// Live: the machine's clock advances between them.
     Live,
-    /// A recording with the times of arrival.
+    /// A recording with arrival times.
     Recorded,
 }
 
-/// A row, of which a long run keeps the values now and then only.
+/// A row; long runs keep the values of some rows only.
 pub(crate) struct RowRevision {
     pub(crate) revision: i64,
-    /// Of the bits of all values.
+    /// Hash of the bits of all values.
     pub(crate) hash: u64,
     pub(crate) row: Option<FeatureRow>,
     at_ms: i64,
 }
 
-/// An engine with everything that it said.
+/// An engine with all its output.
 pub(crate) struct EngineRun {
     settings: FeatureStoreSettings,
     pub(crate) engine: FeatureEngine,
     door: IngestPath,
-    /// What a store would have kept.
+    /// Readings that a store would have stored.
     kept: Vec<(SimulatedMessage, QualityFlag)>,
-    /// By zone, in the order in which they were made.
+    /// Rows by zone, in the order in which they were emitted.
     rows: BTreeMap<ZoneId, Vec<RowRevision>>,
-    /// Of one row in so many the values are kept.
+    /// The values of one row in this many are kept.
     every: i64,
 }
 
@@ -83,13 +84,13 @@ impl EngineRun {
         settings.engine.features = dir.path().join("features.toml");
         std::fs::write(&settings.engine.features, DEFINITIONS).unwrap();
         let engine = new_engine(&settings);
-        // The file is read once.
+        // The definitions are read once.
         drop(dir);
         let every = every.max(1) as i64;
         Self { settings, engine, door, kept: Vec::new(), rows: BTreeMap::new(), every }
     }
 
-    /// Takes a message in, as it arrives.
+    /// Ingests a message at its arrival.
     pub(crate) fn ingest_message(&mut self, message: &SimulatedMessage) -> QualityFlag {
         let mut output = EngineOutput::default();
         let received_ms =
@@ -113,12 +114,12 @@ impl EngineRun {
         }
     }
 
-    /// How many rows were written, each revision counted.
+    /// Returns how many rows were written; each revision counts.
     pub(crate) fn rows_written(&self) -> usize {
         self.rows.values().map(Vec::len).sum()
     }
 
-    /// Lets time pass.
+    /// Advances time.
     pub(crate) fn tick(&mut self, now_ms: i64) {
         let mut output = EngineOutput::default();
         self.engine.advance_clock(now_ms, &mut output);
@@ -131,8 +132,8 @@ impl EngineRun {
         self.keep_rows(output.rows);
     }
 
-    /// Ends and starts again with what a store keeps: progress as text, and the readings of as
-    /// long as are needed.
+    /// Stops and restarts with what a store keeps: the progress as text, and the readings within
+    /// the retention.
     pub(crate) fn restart(&mut self) {
         let texts: Vec<(ZoneId, String)> = self
             .engine
@@ -164,7 +165,7 @@ impl EngineRun {
         self.engine = engine;
     }
 
-    /// The rows of a zone by time: those known then, or the newest of each.
+    /// Returns the rows of a zone by time: as known, or the newest revision of each.
     pub(crate) fn rows_by_time(
         &self,
         zone: usize,
@@ -191,12 +192,12 @@ impl EngineRun {
 
     pub(crate) fn zone_progress(&self, zone: usize) -> ZoneProgress {
         let id = zone_id(zone);
-        let found = self.engine.zones().find(|(own, ..)| **own == id);
+        let found = self.engine.zones().find(|(zone, ..)| **zone == id);
         found.map(|(.., progress)| progress.clone()).unwrap_or_default()
     }
 
-    /// Checks all rows against plain loops, and of those with values one in `every`; how many rows
-    /// and values.
+    /// Checks all rows against plain loops, and the values of one row in `every`. Returns the
+    /// numbers of compared rows and values.
     pub(crate) fn check_against_oracle(
         &self,
         messages: &[SimulatedMessage],
@@ -253,10 +254,10 @@ impl EngineRun {
 
 fn new_engine(settings: &FeatureStoreSettings) -> FeatureEngine {
     let columns = METRICS.map(Into::into);
-    FeatureEngine::new(&settings.engine, MetricTable::default(), &columns).unwrap()
+    open_engine(&settings.engine, MetricTable::default(), &columns).unwrap()
 }
 
-/// The definitions are read from a file each time.
+/// Creates an engine with definitions from a new file.
 fn engine_with(settings: &FeatureStoreSettings, definitions: &str) -> FeatureEngine {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings.clone();
@@ -265,8 +266,7 @@ fn engine_with(settings: &FeatureStoreSettings, definitions: &str) -> FeatureEng
     new_engine(&settings)
 }
 
-/// A run over messages, live with time passing each minute, or recorded; `restarts` times it ends
-/// and starts again.
+/// Runs messages, live with time advancing each minute, or recorded. Restarts `restarts` times.
 pub(crate) fn run_messages(
     messages: &[SimulatedMessage],
     door: IngestPath,
@@ -275,7 +275,7 @@ pub(crate) fn run_messages(
     run_with(messages, door, restarts, 1)
 }
 
-/// The same, of which the values of one row in `every_row` are kept.
+/// Runs messages and keeps the values of one row in `every_row`.
 pub(crate) fn run_with(
     messages: &[SimulatedMessage],
     door: IngestPath,
@@ -287,7 +287,7 @@ pub(crate) fn run_with(
     let every = messages.len() / (restarts + 1) + 1;
     for (number, message) in messages.iter().enumerate() {
         if door == IngestPath::Live {
-            // Once a minute is enough, and nothing but the end of a gap is seen of a long one.
+            // Once a minute is enough; of a long gap only the end matters.
             while message.arrival_ms - now_ms > MINUTE_MS {
                 now_ms += MINUTE_MS;
                 run.tick(now_ms);

@@ -1,11 +1,11 @@
-//! Wrong clocks, gaps, backlogs, late readings and ends: what the engine makes of them is what
-//! `docs/time.md` says, and no more is known here than that page.
+//! Wrong clocks, gaps, backlogs, late readings and ends of data: the engine must do what
+//! `docs/time.md` says. The tests know no more than that page.
 //!
-//! - `schedule`: when sensors measure, and when what they measured arrives
+//! - `schedule`: event times and arrival times of sensors
 //! - `oracle`: rows by plain loops over all readings
-//! - `run`: the same through the engine, with a clock of its own, restarted at will
-//! - `cases`: single faults with their right values
-//! - `simulation`: all of them together, by seeds
+//! - `engine_run`: the same through the engine, with a simulated clock and restarts
+//! - `cases`: single faults with their expected values
+//! - `simulation`: all faults together, by seeds
 
 mod cases;
 mod engine_run;

@@ -1,5 +1,5 @@
-//! Rows by plain loops: of all that was measured, what had arrived (as known) or came at all
-//! (as corrected).
+//! Rows by plain loops over the readings that had arrived (as known) or arrived at all (as
+//! corrected).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -7,7 +7,7 @@ use telemetry::QualityFlag;
 
 use crate::schedule::{HOUR_MS, METRICS, MINUTE_MS, SimulatedMessage};
 
-/// The definitions that the oracle knows.
+/// Definitions that the oracle implements.
 pub(crate) const DEFINITIONS: &str = r#"
 version = 1
 [windows]
@@ -22,7 +22,7 @@ const LATE_MAX_MS: i64 = 259_200_000;
 const FUTURE_MAX_MS: i64 = 300_000;
 const SILENCE_MAX_MS: i64 = HOUR_MS;
 
-/// How each message is judged, in the order of arrival.
+/// Returns the quality flag of each message, in the order of arrival.
 pub(crate) fn expected_qualities(messages: &[SimulatedMessage]) -> Vec<QualityFlag> {
     let mut newest: BTreeMap<usize, i64> = BTreeMap::new();
     let mut seen = HashSet::new();
@@ -35,7 +35,7 @@ pub(crate) fn expected_qualities(messages: &[SimulatedMessage]) -> Vec<QualityFl
             if *event_ms > arrival_ms + FUTURE_MAX_MS {
                 return QualityFlag::Future;
             }
-            // A copy of what counts; what does not count is not remembered.
+            // A copy of a valid reading; flagged readings are not remembered.
             if seen.contains(&key) && *event_ms >= newest_ms - LATENESS_MS - LATE_MAX_MS {
                 return QualityFlag::Duplicate;
             }
@@ -53,7 +53,7 @@ pub(crate) fn expected_qualities(messages: &[SimulatedMessage]) -> Vec<QualityFl
         .collect()
 }
 
-/// All that counts of one zone, by metric, in the order of event time.
+/// Valid readings of one zone, by metric, in the order of event time.
 pub(crate) struct ZoneReadings(BTreeMap<&'static str, Vec<(i64, f64, i64)>>);
 
 impl ZoneReadings {
@@ -68,11 +68,11 @@ impl ZoneReadings {
             .zip(qualities)
             .filter(|(message, quality)| message.zone == zone && **quality == QualityFlag::Ok)
         {
-            let own = readings.entry(message.metric).or_default();
-            own.push((message.event_ms, message.value, message.arrival_ms));
+            let of_metric = readings.entry(message.metric).or_default();
+            of_metric.push((message.event_ms, message.value, message.arrival_ms));
         }
-        for own in readings.values_mut() {
-            own.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        for of_metric in readings.values_mut() {
+            of_metric.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         }
         Self(readings)
     }
@@ -84,15 +84,15 @@ impl ZoneReadings {
         until_ms: i64,
         arrived_ms: i64,
     ) -> Vec<(i64, f64)> {
-        let Some(own) = self.0.get(metric) else { return Vec::new() };
-        let from = own.partition_point(|reading| reading.0 <= after_ms);
-        let end = own.partition_point(|reading| reading.0 <= until_ms);
-        let known = own[from..end].iter().filter(|reading| reading.2 <= arrived_ms);
+        let Some(of_metric) = self.0.get(metric) else { return Vec::new() };
+        let from = of_metric.partition_point(|reading| reading.0 <= after_ms);
+        let end = of_metric.partition_point(|reading| reading.0 <= until_ms);
+        let known = of_metric[from..end].iter().filter(|reading| reading.2 <= arrived_ms);
         known.map(|reading| (reading.0, reading.1)).collect()
     }
 
-    /// Times of rows after `after_ms` up to `until_ms`: those with a reading in the hour before
-    /// that is known at `arrived` of the time.
+    /// Returns the times of rows after `after_ms` up to `until_ms`: those with a reading in the
+    /// hour before that had arrived by `arrived` of the time.
     pub(crate) fn row_times(
         &self,
         after_ms: i64,
@@ -113,7 +113,8 @@ impl ZoneReadings {
         times
     }
 
-    /// The features of a time by name, of what had arrived at `arrived_ms`.
+    /// Returns the features of a time by name, from the readings that had arrived by
+    /// `arrived_ms`.
     pub(crate) fn expected_features(
         &self,
         at_ms: i64,
@@ -136,7 +137,7 @@ impl ZoneReadings {
                     let rank = ((q * count).ceil() as usize).max(1);
                     sorted.get(rank - 1).copied()
                 };
-                // Nothing is said of a metric that is not there within a week.
+                // A metric without readings within a week has no features.
                 let week =
                     self.readings_inside(metric, at_ms - 10_080 * MINUTE_MS, at_ms, arrived_ms);
                 let is_there = !week.is_empty();

@@ -1,4 +1,4 @@
-//! When sensors measure, and when what they measured arrives at the gateway.
+//! Event times of sensors, and when their readings arrive at the gateway.
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
@@ -13,7 +13,7 @@ pub(crate) const START_MS: i64 = 1_748_822_400_000;
 pub(crate) const METRICS: [&str; 5] =
     ["temperature", "humidity", "co2", "soil_moisture", "soil_temperature"];
 
-/// One value of one sensor, as it is stamped, and when it arrives.
+/// One value of one sensor, with its timestamp and arrival time.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SimulatedMessage {
     pub(crate) zone: usize,
@@ -24,29 +24,29 @@ pub(crate) struct SimulatedMessage {
     pub(crate) value: f64,
 }
 
-/// How large a schedule is.
+/// Size of a schedule.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScheduleSize {
     pub(crate) zones: usize,
     pub(crate) sensors_a_zone: usize,
     pub(crate) days: i64,
-    /// Distance of a sensor's readings, s.
+    /// Distance between a sensor's readings, s.
     pub(crate) interval_s: i64,
 }
 
-/// What is wrong with a device.
+/// Fault of a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum DeviceFault {
     None,
-    /// A constant error of the clock, ms; below 0: it is slow.
+    /// A constant clock offset, ms; negative means slow.
     Clock(i64),
-    /// It buffers for so long, ms, and then sends all, in order.
+    /// Buffers for this long, ms, and then sends everything in order.
     Uplink(i64),
-    /// Each message is up to so late, ms, in any order.
+    /// Delays each message by up to this long, ms, in any order.
     Delay(i64),
 }
 
-/// A value of a metric at the resolution of its sensors, from tenths.
+/// Returns a value of a metric at the resolution of its sensors, from tenths.
 pub(crate) fn plausible_value(metric: &str, tenths: i64) -> f64 {
     match metric {
         "co2" => (200 + tenths) as f64,
@@ -54,13 +54,13 @@ pub(crate) fn plausible_value(metric: &str, tenths: i64) -> f64 {
     }
 }
 
-/// Messages in the order of arrival.
+/// Generates messages in the order of arrival.
 pub(crate) fn generate_schedule(seed: u64, size: ScheduleSize) -> Vec<SimulatedMessage> {
     let mut random = Pcg64::seed_from_u64(seed);
     let end_ms = START_MS + size.days * DAY_MS;
     let mut all = Vec::new();
     for zone in 0..size.zones {
-        // The power of a whole zone fails, now and then for longer than late readings count.
+        // The power of a whole zone fails, sometimes for longer than late readings count.
         let mut gaps: Vec<(i64, i64)> = Vec::new();
         for _ in 0..random.random_range(0..=size.days / 10 + 1) {
             let from_ms = random.random_range(START_MS..end_ms);
@@ -80,7 +80,7 @@ pub(crate) fn generate_schedule(seed: u64, size: ScheduleSize) -> Vec<SimulatedM
             };
             let metric = METRICS[device % METRICS.len()];
             let mut measured_ms = START_MS + random.random_range(0..size.interval_s * SECOND_MS);
-            // Some measure on the minute.
+            // Some sensors measure on the minute.
             let is_punctual = random.random_bool(0.3);
             while measured_ms < end_ms {
                 if is_punctual {
@@ -113,7 +113,7 @@ pub(crate) fn generate_schedule(seed: u64, size: ScheduleSize) -> Vec<SimulatedM
                         all.push(SimulatedMessage { arrival_ms: again_ms, ..message.clone() });
                     }
                     if random.random_bool(0.0005) {
-                        // A stamp of a clock that was not set, or of years to come.
+                        // A timestamp of an unset clock, or years ahead.
                         let days = [-4000, -5, 1, 30, 26_000][random.random_range(0..5)];
                         all.push(SimulatedMessage {
                             event_ms: event_ms + days * DAY_MS,

@@ -1,9 +1,9 @@
-//! Everything that can be wrong with time at once, by seeds: live and recorded, restarted,
-//! and against plain loops.
+//! Everything that can be wrong with time at once, by seeds: live and recorded, restarted, and
+//! compared with plain loops.
 //!
-//! `MICROCLIMATE_SEEDS=100..200` runs other seeds than the first ones, and
-//! `cargo test -p microclimate-feature-store --test edges_of_time -- --ignored a_year` a year of a hundred
-//! sensors for each.
+//! `MICROCLIMATE_SEEDS=100..200` runs other seeds than the first ones. `cargo test -p
+//! microclimate-feature-store --test edges_of_time -- --ignored a_year` runs a year of a hundred
+//! sensors for each seed.
 
 use std::{ops::Range, time::Instant};
 
@@ -20,8 +20,8 @@ fn seeds_from_env(default: Range<u64>) -> Range<u64> {
     bounds.unwrap_or_else(|| panic!("MICROCLIMATE_SEEDS={text}: expected first..end, as in 0..20"))
 }
 
-/// Live rows, rows of a recording, and rows of a program that ended in between are those of the
-/// oracle; one row in `every` is compared value by value.
+/// Checks that live rows, rows of a recording and rows of a restarted program equal those of the
+/// oracle. Compares the values of one row in `every`.
 fn check_seed(seed: u64, size: ScheduleSize, every: usize) {
     let began = Instant::now();
     let messages = generate_schedule(seed, size);
@@ -41,7 +41,7 @@ fn check_seed(seed: u64, size: ScheduleSize, every: usize) {
     );
 }
 
-/// Every revision is the same, bit for bit.
+/// Checks that every revision is the same, bit for bit.
 fn assert_same_revisions(one: &EngineRun, other: &EngineRun, zones: usize) {
     for zone in 0..zones {
         for is_as_known in [true, false] {
@@ -73,7 +73,7 @@ fn every_value_of_a_day_is_what_plain_loops_find() {
     }
 }
 
-/// Ten readings in an hour each.
+/// Ten readings an hour from each sensor.
 #[test]
 #[ignore = "a year of a hundred sensors: minutes for each seed"]
 fn a_year_of_a_hundred_sensors() {
@@ -86,8 +86,8 @@ fn a_year_of_a_hundred_sensors() {
     }
 }
 
-/// However late readings come, rows are written a few times and not for ever: of a zone with a
-/// punctual sensor, whose every row a late reading of the last day changes.
+/// However late readings arrive, rows are written a few times, not without end. The zone has a
+/// punctual sensor, and a late reading of the last day changes every row.
 #[test]
 fn rows_do_not_multiply() {
     use crate::schedule::{DAY_MS, HOUR_MS, MINUTE_MS, START_MS};

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use crate::site::{LakeSite, insert_late_readings};
 
-/// Every Parquet file below a folder, with its bytes.
+/// Returns every Parquet file below a folder, with its bytes.
 fn parquet_files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let (mut folders, mut files) = (vec![folder.to_owned()], BTreeMap::new());
     while let Some(next) = folders.pop() {
@@ -10,7 +10,7 @@ fn parquet_files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|own| own == "parquet") {
+            } else if path.extension().is_some_and(|extension| extension == "parquet") {
                 let below = path.strip_prefix(folder).unwrap().display().to_string();
                 files.insert(below, std::fs::read(&path).unwrap());
             }
@@ -38,17 +38,22 @@ fn a_new_file_beside_a_lake_changes_nothing_in_it_until_it_is_adopted() {
     remove_duckdb_file(dir);
     let others = site.backfill_twenty_days("hall-", 5);
     for verb in ["move", "compact"] {
-        // Where there is nothing to compact nothing is written, and so nothing is refused.
+        // If there is nothing to compact, nothing is written and nothing is refused.
         let ran = site.command(&["lake", verb]).output().unwrap();
-        let said = String::from_utf8_lossy(&ran.stderr);
-        assert!(verb == "compact" || said.contains("feature-store lake adopt"), "{verb}: {said}");
+        let stderr = String::from_utf8_lossy(&ran.stderr);
+        assert!(
+            verb == "compact" || stderr.contains("feature-store lake adopt"),
+            "{verb}: {stderr}"
+        );
         assert_eq!(parquet_files(&lake), files, "{verb}");
     }
-    assert!(site.run_and_parse(&["lake", "orphans"]).iter().all(|own| own["state"] == "left"));
+    assert!(
+        site.run_and_parse(&["lake", "orphans"]).iter().all(|orphan| orphan["state"] == "left")
+    );
     assert_eq!(site.run_and_parse(&["lake", "orphans"]).len(), files.len());
 
     let adopted = &site.run_and_parse(&["lake", "adopt"])[0];
-    // Values as they stood in files have numbers of the file that is lost: they are aside.
+    // Recorded values have ids of the lost file, so their files are in quarantine.
     let recorded = files.keys().filter(|path| path.starts_with("recorded/")).count();
     assert_eq!(adopted["adopted"].as_u64().unwrap() as usize, files.len() - recorded, "{adopted}");
     assert_eq!(adopted["aside"].as_object().unwrap().len(), recorded, "{adopted}");
@@ -64,7 +69,7 @@ fn a_new_file_beside_a_lake_changes_nothing_in_it_until_it_is_adopted() {
     let now = parquet_files(&lake);
     for (path, bytes) in &files {
         let aside = now.get(&format!(".orphans/{path}"));
-        assert!(now.get(path).or(aside) == Some(bytes), "{path} is gone");
+        assert!(now.get(path).or(aside) == Some(bytes), "{path} is missing");
     }
 }
 
@@ -77,15 +82,15 @@ fn a_second_file_is_refused_where_a_first_has_its_lake_and_the_first_goes_on() {
     let files = parquet_files(&lake);
     let second = LakeSite::new("farm", None).with_setting(&format!("lake.path={}", lake.display()));
     let readings = second.backfill_twenty_days("bay-", 0);
-    let said = second.run_refused(&["lake", "move"]);
-    assert!(said.contains("another feature store") && said.contains("hint:"), "{said}");
+    let refusal = second.run_refused(&["lake", "move"]);
+    assert!(refusal.contains("another feature store") && refusal.contains("hint:"), "{refusal}");
     assert_eq!(parquet_files(&lake), files);
     let count = |sql: &str| second.query_lake(sql)[0]["n"].as_u64().unwrap();
     assert_eq!(count("SELECT count(*) AS n FROM silver.readings"), readings);
     insert_late_readings(first.dir());
     first.run_and_parse(&["lake", "move"]);
     assert_eq!(parquet_files(&lake).len(), files.len() + 1);
-    // What the second has in its DuckDB file it does not take in once more.
+    // The second store does not adopt files whose rows are in its DuckDB file.
     let adopted = &second.run_and_parse(&["lake", "adopt"])[0];
     assert_eq!(adopted["adopted"], 1, "only the late readings are new: {adopted}");
     assert_eq!(count("SELECT count(*) AS n FROM lake.all_readings"), readings + 10);
@@ -103,7 +108,7 @@ fn a_copy_of_the_file_from_before_a_move_loses_nothing() {
     let files = parquet_files(&dir.join("lake"));
     remove_duckdb_file(dir);
     std::fs::copy(&copy, dir.join("microclimate.duckdb")).unwrap();
-    // The copy has no mark yet, and knows of no file: it asks first.
+    // The copy has no mark yet and lists no file, so it refuses.
     assert!(site.run_refused(&["lake", "move"]).contains("lake adopt"));
     site.run_and_parse(&["lake", "adopt"]);
     site.run_and_parse(&["lake", "move"]);
@@ -125,7 +130,7 @@ fn what_is_old_moves_once_and_stays_queryable() {
     );
     assert_eq!(before[0]["n"], readings);
     let moved = &site.run_and_parse(&["lake", "move"])[0];
-    // The last day is day 19: from its start 16 days are left, and the day itself.
+    // The last day is day 19: 16 days before its start stay, and the day itself.
     let old = 2 * 144 * (20 - 17);
     assert_eq!(moved["rows"]["readings"], old, "{moved}");
     assert_eq!(moved["rows"]["recorded"], 2 * 144 * (20 - 3), "{moved}");
@@ -142,7 +147,7 @@ fn what_is_old_moves_once_and_stays_queryable() {
     let one = site.query_lake("SELECT * FROM lake.readings ORDER BY event, zone LIMIT 1");
     assert_eq!((&one[0]["site"], &one[0]["zone"]), (&"farm".into(), &"bay-a".into()), "{one:?}");
     assert_eq!((&one[0]["quality"], &one[0]["source"]), (&"ok".into(), &"backfill".into()));
-    // Nothing is old any more.
+    // No rows are old any more.
     assert_eq!(site.run_and_parse(&["lake", "move"])[0]["rows"]["readings"], 0);
     // KPIs outlive the readings.
     let hours = site.query_lake("SELECT sum(readings) AS n FROM gold.hourly");
@@ -156,9 +161,9 @@ fn what_a_crash_left_is_not_read_and_kept_aside_and_small_files_are_put_together
     let mut readings = site.backfill_twenty_days("bay-", 0);
     site.run_and_parse(&["lake", "move"]);
     let partition = dir.join("lake/readings/date=2013-08-24/zone=farm%2Fbay-a/metric=temperature");
-    let own = std::fs::read_dir(&partition).unwrap().next().unwrap().unwrap().path();
-    // Renamed into place, and then the power went.
-    std::fs::copy(&own, partition.join("99-0.parquet")).unwrap();
+    let file = std::fs::read_dir(&partition).unwrap().next().unwrap().unwrap().path();
+    // Renamed into place, and then the power failed.
+    std::fs::copy(&file, partition.join("99-0.parquet")).unwrap();
     std::fs::create_dir_all(dir.join("lake/.moving/99/date=2013-08-24")).unwrap();
     let count = |sql: &str| site.query_lake(sql)[0]["n"].as_u64().unwrap();
     let all = "SELECT count(*) AS n FROM lake.all_readings";
@@ -167,12 +172,12 @@ fn what_a_crash_left_is_not_read_and_kept_aside_and_small_files_are_put_together
     assert!(!partition.join("99-0.parquet").exists() && !dir.join("lake/.moving").exists());
     let path = "readings/date=2013-08-24/zone=farm%2Fbay-a/metric=temperature/99-0.parquet";
     let aside = dir.join("lake/.orphans").join(path);
-    assert_eq!(std::fs::metadata(&aside).unwrap().len(), own.metadata().unwrap().len());
+    assert_eq!(std::fs::metadata(&aside).unwrap().len(), file.metadata().unwrap().len());
     let orphans = site.run_and_parse(&["lake", "orphans"]);
     let expect = serde_json::json!({ "path": format!(".orphans/{path}"), "state": "aside" });
     assert_eq!(orphans, [expect]);
 
-    // More of the same day makes a second file of a partition: another zone's do not.
+    // More of the same day makes a second file of one zone's partition, not of the other's.
     readings += site.backfill_twenty_days("hall-", 5);
     insert_late_readings(dir);
     site.run_and_parse(&["lake", "move"]);

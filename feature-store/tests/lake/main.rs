@@ -1,10 +1,10 @@
-//! What is old moves to Parquet and stays queryable.
+//! Old rows move to Parquet files and stay queryable.
 //!
 //! # Layout
 //! - `site`: a DuckDB file with twenty days, and the program run on it
-//! - `here`: a lake that is a folder; `elsewhere`: one in a bucket
-//! - `running`: what has moved is part of every answer of a running store
-//! - `s3`: a real S3-compatible server
+//! - `local_lake`: a lake in a folder; `remote_lake`: a lake in a bucket
+//! - `running_store`: moved rows are part of every answer of a running store
+//! - `s3_server`: a real S3-compatible server
 
 mod local_lake;
 mod remote_lake;

@@ -10,18 +10,18 @@ use crate::{
 const ALL_READINGS_SQL: &str =
     "SELECT count(*) AS n, sum(value) AS s, min(event) AS t FROM lake.all_readings";
 
-/// One server for all of them, one after the other: it takes a while to start.
+/// One server for all cases, one after the other, because its start takes a while.
 #[test]
 fn a_lake_in_a_bucket_behaves_as_one_in_a_folder() {
     let Some(s3) = S3Server::start() else { return };
-    // Of this run alone, in a bucket that may be kept.
+    // A prefix of this run alone, in a bucket that may outlive it.
     let prefix = |name: &str| format!("lake-{}/{name}", std::process::id());
     moves_once_and_stays_queryable(&s3, &prefix("whole"));
     killed_anywhere_it_loses_and_doubles_nothing(&s3, &prefix("killed"));
     takes_no_more_room_than_it_may(&s3, &prefix("room"));
 }
 
-/// What the DuckDB file lists is what the bucket has.
+/// Checks that the bucket has exactly the files that the DuckDB file lists; returns their number.
 #[track_caller]
 fn check_listed(site: &LakeSite, s3: &S3Server, prefix: &str) -> usize {
     let of_lake = |key: &String| key.ends_with(".parquet");
@@ -52,7 +52,7 @@ fn moves_once_and_stays_queryable(s3: &S3Server, prefix: &str) {
     check_listed(&site, s3, prefix);
     assert_eq!(site.query_lake(ALL_READINGS_SQL), before);
     assert_eq!(query_count(&site, "SELECT count(*) AS n FROM silver.readings"), readings - old);
-    // The cache is a cache.
+    // The cache can be deleted.
     let cache = site.dir().join("cache");
     let recorded = cache.join("recorded");
     assert!(cache.join("readings").exists() && !recorded.exists(), "only what was named");
@@ -74,18 +74,18 @@ fn moves_once_and_stays_queryable(s3: &S3Server, prefix: &str) {
     let all = "SELECT count(*) AS n FROM lake.all_readings";
     assert_eq!(query_count(&site, all), readings + 10);
 
-    // Another file's lake would be taken for what a crash has left.
+    // Without a mark, another file's lake would look like the remains of a crash.
     let other = LakeSite::new("field", Some((s3, prefix)));
     other.backfill_twenty_days("bay-", 0);
-    let said = other.run_refused(&["lake", "move"]);
-    assert!(said.contains("another feature store") && said.contains("hint:"), "{said}");
+    let refusal = other.run_refused(&["lake", "move"]);
+    assert!(refusal.contains("another feature store") && refusal.contains("hint:"), "{refusal}");
     check_listed(&site, s3, prefix);
-    // Without the store nothing is lost, and it is said where.
+    // Without the store nothing is lost, and the message says where the rows are.
     let away =
         LakeSite::new("away", Some((s3, prefix))).with_setting("s3.endpoint=http://127.0.0.1:9");
     away.backfill_twenty_days("bay-", 0);
-    let said = away.run_refused(&["lake", "move"]);
-    assert!(said.contains("s3://") && said.contains("hint:"), "{said}");
+    let refusal = away.run_refused(&["lake", "move"]);
+    assert!(refusal.contains("s3://") && refusal.contains("hint:"), "{refusal}");
     assert_eq!(query_count(&away, "SELECT count(*) AS n FROM silver.readings"), readings);
 }
 
@@ -96,7 +96,7 @@ fn killed_anywhere_it_loses_and_doubles_nothing(s3: &S3Server, prefix: &str) {
     let mut kills = 0;
     for round in 0..12_u64 {
         if round == 6 {
-            // More to move, and partitions to put together.
+            // More to move, and partitions to compact.
             readings += site.backfill_twenty_days("hall-", 5);
             insert_late_readings(site.dir());
             readings += 10;
@@ -114,7 +114,7 @@ fn killed_anywhere_it_loses_and_doubles_nothing(s3: &S3Server, prefix: &str) {
         assert_eq!(found[0]["n"], readings, "round {round}");
     }
     println!("{kills} kills of a move or a compaction");
-    // As the last one left before its transaction was committed.
+    // An object that a move left before its transaction was committed.
     let left = "readings/date=2013-08-24/zone=farm%2Fbay-a/metric=temperature/99-0.parquet";
     assert!(bucket.create(left, b"not listed").unwrap());
     let not_ours = "readings/date=2013-08-24/notes.parquet";
@@ -124,7 +124,7 @@ fn killed_anywhere_it_loses_and_doubles_nothing(s3: &S3Server, prefix: &str) {
     let keys = bucket.keys("readings").unwrap();
     assert!(!keys.iter().any(|key| key == left) && keys.iter().any(|key| key == not_ours));
     bucket.remove(not_ours).unwrap();
-    // What the last compaction put together has gone too.
+    // The files that the last compaction merged have gone too.
     site.run_and_parse(&["lake", "move"]);
     check_listed(&site, s3, prefix);
     assert_eq!(query_count(&site, "SELECT count(*) AS n FROM lake.all_readings"), readings);
@@ -137,16 +137,16 @@ fn takes_no_more_room_than_it_may(s3: &S3Server, prefix: &str) {
     let listed = site.run_and_parse(&["lake", "ls"]);
     let bytes = |file: &Value| file["bytes"].as_u64().unwrap();
     let of = |table: &str| {
-        let own = listed.iter().filter(|file| file["path"].as_str().unwrap().starts_with(table));
-        own.map(bytes).sum::<u64>()
+        let files = listed.iter().filter(|file| file["path"].as_str().unwrap().starts_with(table));
+        files.map(bytes).sum::<u64>()
     };
     let (readings, recorded) = (of("readings/"), of("recorded/"));
     assert!(recorded > readings, "{recorded} {readings}");
     let site = site.with_setting(&format!("lake.cache_bytes_max={readings}"));
-    let said = site.run_refused(&["lake", "query", "SELECT count(*) AS n FROM lake.recorded"]);
-    assert!(said.contains("bytes of the lake") && said.contains("--zone"), "{said}");
+    let refusal = site.run_refused(&["lake", "query", "SELECT count(*) AS n FROM lake.recorded"]);
+    assert!(refusal.contains("bytes of the lake") && refusal.contains("--zone"), "{refusal}");
     assert_eq!(query_count(&site, "SELECT count(*) AS n FROM lake.readings"), 2 * 144 * 3);
-    // Another part takes the room of what was used before.
+    // Other files take the room of those that were used before.
     let day = ["--from", "2013-09-01", "--to", "2013-09-01"];
     let sql = "SELECT count(*) AS n FROM lake.recorded";
     let found = site.run_and_parse(&[&["lake", "query", sql], &day[..]].concat());

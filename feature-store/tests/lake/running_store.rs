@@ -1,11 +1,11 @@
-//! What has moved to the lake is part of every answer of a running store, as before.
+//! Rows in the lake remain part of every answer of a running store.
 
 use std::{path::Path, time::Duration};
 
 use eventlog::EventLog;
 use microclimate_feature_store::{
-    FeatureStore, FeatureStoreSettings, FrameQuery, HistoryQuery, Mode, PointQuery, ReadingQuery,
-    SqlQuery,
+    FeatureStore, FeatureStoreSettings, FrameQuery, HistoryQuery, PointQuery, ReadingQuery,
+    RevisionMode, SqlQuery,
     kpi::{KpiQuery, PeriodLength},
     sql_sandbox::SqlLimits,
 };
@@ -23,7 +23,7 @@ fn store_settings(dir: &Path) -> FeatureStoreSettings {
     let mut settings = FeatureStoreSettings::default();
     settings.store.path = dir.join("microclimate.duckdb");
     settings.log = eventlog::EventLogConfig::for_embedded(&dir.join("log"));
-    // What goes by itself would be missed after the move.
+    // Rows that are deleted automatically would be missing after the move.
     settings.lake.revisions_days = 0;
     settings
 }
@@ -37,7 +37,7 @@ fn lake_settings(dir: &Path) -> FeatureStoreSettings {
     settings
 }
 
-/// Two zones, two metrics, each twenty minutes; some arrive a day late.
+/// Generates reports of two zones with two metrics, every twenty minutes; some arrive a day late.
 fn generate_reports() -> Vec<SensorReport> {
     let mut reports = Vec::new();
     for minute in (0..DAYS * 1440).step_by(20) {
@@ -64,7 +64,7 @@ fn generate_reports() -> Vec<SensorReport> {
     reports
 }
 
-/// Runs a store until `is_done`, which is asked again and again.
+/// Runs a store until `is_done`, which is polled.
 async fn run_until(
     settings: &FeatureStoreSettings,
     mut is_done: impl FnMut(&FeatureStore) -> bool,
@@ -98,7 +98,7 @@ fn run_sql(store: &FeatureStore, text: &str) -> String {
     format!("{:?}", table.batches)
 }
 
-/// Everything that can be asked of the past, as text.
+/// Collects all answers about the past, as text.
 fn collect_answers(store: &FeatureStore) -> Vec<(String, String)> {
     let zone = ZoneId::new("farm", "bay-1");
     let mut answers = Vec::new();
@@ -134,7 +134,7 @@ fn collect_answers(store: &FeatureStore) -> Vec<(String, String)> {
     let quality =
         microclimate_feature_store::store::QualityQuery { limit: 100, ..Default::default() };
     add("quality".to_owned(), format!("{:?}", store.read_quality_counts(&quality).unwrap()));
-    for mode in [None, Some(Mode::AsKnown), Some(Mode::AsCorrected)] {
+    for mode in [None, Some(RevisionMode::AsKnown), Some(RevisionMode::AsCorrected)] {
         let query = HistoryQuery {
             zone: zone.clone(),
             frame: FrameQuery {
@@ -168,7 +168,8 @@ fn collect_answers(store: &FeatureStore) -> Vec<(String, String)> {
         ),
     );
     let points = (1..DAYS).map(|day| (zone.clone(), START_MS + day * DAY_MS)).collect();
-    let query = PointQuery { points, mode: Mode::AsKnown, columns, age_s_max: 600, version: None };
+    let query =
+        PointQuery { points, mode: RevisionMode::AsKnown, columns, age_s_max: 600, version: None };
     add("points".to_owned(), format!("{:?}", store.read_points(&query).unwrap().batches));
     for length in [PeriodLength::Hour, PeriodLength::Day] {
         let query =
@@ -208,7 +209,7 @@ async fn what_has_moved_is_still_there_for_every_question_of_a_running_store() {
         receipt.await.unwrap();
     }
     drop((writer, log));
-    // Until the end of the data was seen, and its rows are complete.
+    // Until the end of the data was detected and its rows are complete.
     let (mut rows, mut since) = (0, std::time::Instant::now());
     run_until(&settings, |store| {
         let counts = store.committed_counts();

@@ -17,8 +17,8 @@ pub(crate) struct LakeSite {
 }
 
 impl LakeSite {
-    /// With a lake beside the file, or below a prefix of the store's bucket.
-    pub(crate) fn new(name: &'static str, elsewhere: Option<(&S3Server, &str)>) -> Self {
+    /// Creates a site with a lake beside the file, or below a prefix of the store's bucket.
+    pub(crate) fn new(name: &'static str, bucket: Option<(&S3Server, &str)>) -> Self {
         let dir = TempDir::new().unwrap();
         let at = |file: &str| dir.path().join(file).display().to_string();
         let mut set = vec![
@@ -27,7 +27,7 @@ impl LakeSite {
             "lake.silver_days=16".to_owned(),
             "lake.files_max=1".to_owned(),
         ];
-        match elsewhere {
+        match bucket {
             None => set.push(format!("lake.path={}", at("lake"))),
             Some((s3, prefix)) => set.extend([
                 format!("lake.path=s3://{}/{prefix}", s3.bucket),
@@ -59,17 +59,17 @@ impl LakeSite {
         self.command(args).output().unwrap()
     }
 
-    /// What the program printed.
+    /// Runs the program; returns the JSON values that it printed.
     #[track_caller]
     pub(crate) fn run_and_parse(&self, args: &[&str]) -> Vec<Value> {
         let ran = self.run_program(args);
-        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-        assert!(ran.status.success(), "{args:?}: {said}{}", String::from_utf8_lossy(&ran.stderr));
-        let values = serde_json::Deserializer::from_str(&said).into_iter();
+        let stdout = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(ran.status.success(), "{args:?}: {stdout}{}", String::from_utf8_lossy(&ran.stderr));
+        let values = serde_json::Deserializer::from_str(&stdout).into_iter();
         values.collect::<Result<_, _>>().unwrap()
     }
 
-    /// Why the program did not do it.
+    /// Runs the program, which must fail; returns its message.
     #[track_caller]
     pub(crate) fn run_refused(&self, args: &[&str]) -> String {
         let ran = self.run_program(args);
@@ -82,7 +82,7 @@ impl LakeSite {
         self.run_and_parse(&["lake", "query", sql])
     }
 
-    /// Twenty days of two zones, a reading each ten minutes; how many.
+    /// Loads twenty days of two zones with a reading each ten minutes; returns their number.
     pub(crate) fn backfill_twenty_days(&self, name: &str, offset_s: i64) -> u64 {
         let mut text = "time,zone,device,metric,value\n".to_owned();
         let mut readings = 0;
@@ -101,7 +101,7 @@ impl LakeSite {
     }
 }
 
-/// Ten more readings of the first day of `bay-a`: a second file of a partition.
+/// Loads ten more readings of the first day of `bay-a`: a second file of a partition.
 pub(crate) fn insert_late_readings(dir: &Path) {
     let connection = Connection::open(dir.join("microclimate.duckdb")).unwrap();
     connection

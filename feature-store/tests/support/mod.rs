@@ -1,4 +1,4 @@
-//! A feature store that takes in what a log holds, and what it has made of it.
+//! A feature store that ingests a log, and its results.
 
 #![allow(dead_code)] // each test file uses its part of it
 
@@ -9,7 +9,7 @@ use microclimate_feature_store::{FeatureStore, FeatureStoreSettings, FrameQuery}
 use telemetry::{MetricTable, SensorReport, topic::READINGS};
 use tokio_util::sync::CancellationToken;
 
-/// Longer than anything here takes; a test that waits so long has failed.
+/// Longer than anything here takes; a test that waits this long has failed.
 const AGES: Duration = Duration::from_mins(2);
 
 /// A DuckDB file and an embedded log in a folder.
@@ -20,7 +20,7 @@ pub(crate) fn settings(dir: &Path) -> FeatureStoreSettings {
     settings
 }
 
-/// How many readings reports have.
+/// Counts the readings of reports.
 pub(crate) fn readings(reports: &[SensorReport]) -> u64 {
     reports.iter().map(|report| report.readings.len() as u64).sum()
 }
@@ -38,7 +38,7 @@ pub(crate) async fn append(log: &EventLog, reports: &[SensorReport]) {
     }
 }
 
-/// Runs a feature store until it has committed so many readings in all, then stops it.
+/// Runs a feature store until it has committed this number of readings in total, then stops it.
 pub(crate) async fn run(
     settings: &FeatureStoreSettings,
     log: &EventLog,
@@ -61,7 +61,8 @@ pub(crate) async fn run(
     store
 }
 
-/// The same, and until no row has come for longer than it takes to see that the data has ended.
+/// Does the same, and waits until no row was emitted for longer than the detection of the end of
+/// data takes.
 pub(crate) async fn run_to_end(settings: &FeatureStoreSettings, log: &EventLog, readings: u64) {
     let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
     let shutdown = CancellationToken::new();
@@ -83,7 +84,7 @@ pub(crate) async fn run_to_end(settings: &FeatureStoreSettings, log: &EventLog, 
     running.await.unwrap().unwrap();
 }
 
-/// Appends reports to the log of the settings, and takes them in after what is there.
+/// Appends reports to the configured log, and ingests them after what is already there.
 pub(crate) async fn live(settings: &FeatureStoreSettings, reports: &[SensorReport]) {
     let log = EventLog::open(&settings.log).unwrap();
     append(&log, reports).await;
@@ -92,10 +93,10 @@ pub(crate) async fn live(settings: &FeatureStoreSettings, reports: &[SensorRepor
     run(settings, &log, before + readings(reports)).await;
 }
 
-/// The bits of all values by name, of each zone and time.
+/// Bits of all values by name, for each zone and time.
 pub(crate) type Frame = BTreeMap<(String, i64), BTreeMap<String, Option<u64>>>;
 
-/// All rows, corrections in.
+/// Reads all rows, as corrected.
 pub(crate) fn frame(store: &FeatureStore) -> Frame {
     let table = store.read_feature_frame(&FrameQuery::default()).unwrap();
     let zones = table.column("zone").unwrap().str().unwrap().clone();

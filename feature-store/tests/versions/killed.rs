@@ -18,12 +18,12 @@ use super::{
     version_settings,
 };
 
-/// How often the program is killed, unless the environment says.
+/// Number of kills, unless the environment sets it.
 const CRASHES: u32 = 12;
-/// Longest time for anything to happen.
+/// Longest wait for any event.
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Where a program was when it was killed.
+/// Phase in which the program was killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum KillPoint {
     Start,
@@ -31,8 +31,8 @@ enum KillPoint {
     Switched,
 }
 
-/// Runs `feature-store run` until it is killed: so long after it began to make rows anew, or
-/// after its start; or until it has caught up with the log and ended in peace.
+/// Runs `feature-store run` until it is killed, a given time after its start or after the
+/// recomputation of rows began, or until it has caught up with the log and ended normally.
 fn run_until_killed(
     settings: &FeatureStoreSettings,
     kill: Option<(bool, Duration)>,
@@ -57,7 +57,7 @@ fn run_until_killed(
     });
     let start = Instant::now();
     let mut end = kill.filter(|(in_backfill, _)| !in_backfill).map(|(_, after)| start + after);
-    let (mut at, mut said) = (KillPoint::Start, String::new());
+    let (mut at, mut last_line) = (KillPoint::Start, String::new());
     loop {
         let patience = end.unwrap_or(start + TEST_TIMEOUT);
         match lines.recv_timeout(patience.saturating_duration_since(Instant::now())) {
@@ -69,7 +69,7 @@ fn run_until_killed(
                 } else if line.contains("switched") {
                     at = KillPoint::Switched;
                 }
-                said = line;
+                last_line = line;
             }
             Err(RecvTimeoutError::Timeout) if end.is_some() => {
                 child.kill().unwrap();
@@ -78,16 +78,16 @@ fn run_until_killed(
             }
             Err(error) => {
                 let _ = child.kill();
-                panic!("{error}, last: {said}");
+                panic!("{error}, last: {last_line}");
             }
         }
     }
     let ended = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(ended.success() && child.wait().unwrap().success(), "last: {said}");
+    assert!(ended.success() && child.wait().unwrap().success(), "last: {last_line}");
     None
 }
 
-/// All that a switch changes, so that any difference shows.
+/// Reads everything that a switch changes, so that any difference shows.
 fn read_state(path: &Path) -> Vec<(String, u64, String)> {
     let file = Connection::open(path).unwrap();
     let mut tables = file
@@ -102,7 +102,7 @@ fn read_state(path: &Path) -> Vec<(String, u64, String)> {
     let mut state: Vec<(String, u64, String)> = tables
         .map(|table| {
             let table = table.unwrap();
-            // How many transactions it took is no part of it.
+            // The number of transactions does not matter.
             let of = match table.as_str() {
                 "meta.counters" => "meta.counters WHERE name <> 'commits'",
                 table => table,
@@ -114,7 +114,7 @@ fn read_state(path: &Path) -> Vec<(String, u64, String)> {
             (table, count, sum.unwrap_or_default())
         })
         .collect();
-    // When it was made is no part of it.
+    // The creation time does not matter.
     let versions = "SELECT count(*), string_agg(version || hash || active, ' ' ORDER BY version)
                     FROM meta.definitions";
     let (count, versions) =
@@ -123,13 +123,13 @@ fn read_state(path: &Path) -> Vec<(String, u64, String)> {
     state
 }
 
-/// The old rows or the new ones, and nothing between.
+/// Checks that the rows are either the old or the new ones.
 fn check_old_or_new(path: &Path, whole: &BTreeSet<(i32, u64)>) {
     let file = Connection::open(path).unwrap();
     let sql =
         "SELECT version, (SELECT count(*) FROM features.rows) FROM meta.definitions WHERE active";
     let found: (i32, u64) = file.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    assert!(whole.contains(&found), "{found:?} is none of {whole:?}");
+    assert!(whole.contains(&found), "{found:?} is not one of {whole:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,55 +138,56 @@ async fn killed_anywhere_a_switch_ends_the_same() {
     let dir = TempDir::new().unwrap();
     let old = version_settings(dir.path(), "old.duckdb", OLD_DEFINITIONS);
     let log = EventLog::open(&old.log).unwrap();
-    // Eleven days: rows are written in several transactions.
+    // Eleven days, so that rows are written in several transactions.
     let reports = generate_reports(48_000);
     append(&log, &reports).await;
     drop(run(&old, &log, readings(&reports)).await);
     drop(log);
     let at_first = |name: &str| {
-        let own = version_settings(dir.path(), name, NEW_DEFINITIONS);
-        std::fs::copy(&old.store.path, &own.store.path).unwrap();
-        own
+        let settings = version_settings(dir.path(), name, NEW_DEFINITIONS);
+        std::fs::copy(&old.store.path, &settings.store.path).unwrap();
+        settings
     };
     let whole = at_first("whole.duckdb");
     let started = Instant::now();
     assert_eq!(run_until_killed(&whole, None), None);
     let took = started.elapsed();
     let expect = read_state(&whole.store.path);
-    let rows = |table: &str| expect.iter().find(|own| own.0 == table).unwrap().1;
+    let rows = |table: &str| expect.iter().find(|entry| entry.0 == table).unwrap().1;
     let wholes = BTreeSet::from([(1, rows("features.rows_v1")), (2, rows("features.rows"))]);
     assert!(rows("features.rows") > 20_000, "{expect:?}");
 
     let mut at = Vec::new();
     let (mut round, mut attempt) = (0, 0);
     while at.len() < crashes as usize {
-        let own = at_first(&format!("round-{round}.duckdb"));
-        // One to three kills on the same file, each at another share of the time, whether the
-        // one before came too late or not.
+        let settings = at_first(&format!("round-{round}.duckdb"));
+        // One to three kills on the same file, each after another share of the time, whether or
+        // not the previous kill came too late.
         for _ in 0..=round % 3 {
             let share = (attempt * 37 + 11) % 100;
             let kill = Some((attempt % 4 != 0, took * share / 100));
             attempt += 1;
-            match run_until_killed(&own, kill) {
+            match run_until_killed(&settings, kill) {
                 Some(found) => at.push(found),
                 None => break,
             }
-            // Not always: to look replays the write-ahead log, which the next start is to do.
-            if at.len() % 2 == 0 && own.store.path.exists() {
-                check_old_or_new(&own.store.path, &wholes);
+            // Not always, as opening the file replays the write-ahead log, which the next start
+            // should do.
+            if at.len() % 2 == 0 && settings.store.path.exists() {
+                check_old_or_new(&settings.store.path, &wholes);
             }
         }
-        assert_eq!(run_until_killed(&own, None), None);
-        assert_eq!(read_state(&own.store.path), expect, "round {round}");
-        std::fs::remove_file(&own.store.path).unwrap();
+        assert_eq!(run_until_killed(&settings, None), None);
+        assert_eq!(read_state(&settings.store.path), expect, "round {round}");
+        std::fs::remove_file(&settings.store.path).unwrap();
         round += 1;
         assert!(round < 10 * crashes, "it is never killed: {at:?}");
     }
-    let count = |of: KillPoint| at.iter().filter(|own| **own == of).count();
+    let count = |point: KillPoint| at.iter().filter(|reached| **reached == point).count();
     let (start, backfill, switched) =
         (count(KillPoint::Start), count(KillPoint::Backfill), count(KillPoint::Switched));
     println!(
-        "{} kills: {start} before, {backfill} while rows were made anew, {switched} after",
+        "{} kills: {start} before, {backfill} while rows were recomputed, {switched} after",
         at.len()
     );
     assert!(backfill > 0);

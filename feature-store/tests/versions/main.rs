@@ -1,8 +1,8 @@
-//! Definitions that change: rows of the past are made anew beside the old ones.
+//! Definitions that change: past rows are recomputed beside the old ones.
 //!
 //! # Layout
 //! - here: switched, kept, dropped
-//! - `killed`: the same, whenever the program is killed
+//! - `killed`: the same, with kills at any moment
 
 mod killed;
 #[path = "../support/mod.rs"]
@@ -39,7 +39,7 @@ fn version_settings(dir: &Path, file: &str, definitions: &str) -> FeatureStoreSe
     settings
 }
 
-/// Two zones, so many reports in all, one each 20 s; some come late, some are copies.
+/// Generates `count` reports of two zones, one each 20 s; some are late, some are copies.
 fn generate_reports(count: i64) -> Vec<SensorReport> {
     let report = |i: i64| {
         let event_ms = START_MS + i * 20_000 - if i % 50 == 7 { 900_000 } else { 0 };
@@ -74,7 +74,7 @@ async fn changed_definitions_recompute_all_rows_and_keep_the_old() {
     let old_rows = frame(&store).len();
     assert!(old_rows > 200, "{old_rows}");
     drop(store);
-    // As a backfill that was killed leaves it.
+    // The state that a killed rebuild leaves.
     let file = Connection::open(&old.store.path).unwrap();
     file.execute_batch(
         "CREATE TABLE features.rows_v2 (site VARCHAR); INSERT INTO features.rows_v2 VALUES ('x')",
@@ -96,8 +96,8 @@ async fn changed_definitions_recompute_all_rows_and_keep_the_old() {
 
     let file = Connection::open(&new.store.path).unwrap();
     let count = |sql: &str| file.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
-    let kept = "SELECT count(DISTINCT (zone, time)) FROM features.rows_v1";
-    assert_eq!(count(kept), old_rows as u64, "the old rows are there");
+    let stored_rows_sql = "SELECT count(DISTINCT (zone, time)) FROM features.rows_v1";
+    assert_eq!(count(stored_rows_sql), old_rows as u64, "the old rows are stored");
     // With their own columns; a few have no reading in ten minutes.
     assert!(count("SELECT count(temperature_max_10m) FROM features.rows_v1") > 200);
     assert_eq!(count("SELECT count(*) FROM meta.definitions"), 2);
@@ -116,7 +116,12 @@ async fn the_same_definitions_recompute_nothing_and_old_versions_can_be_dropped(
         version_settings(dir.path(), "store.duckdb", &format!("{OLD_DEFINITIONS}# nothing else\n"));
     let versions = |settings: &FeatureStoreSettings| -> Vec<(i32, bool)> {
         let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
-        store.read_versions().unwrap().iter().map(|own| (own.number, own.is_active)).collect()
+        store
+            .read_versions()
+            .unwrap()
+            .iter()
+            .map(|version| (version.number, version.is_active))
+            .collect()
     };
     assert_eq!(versions(&commented), [(1, true)]);
     let new = version_settings(dir.path(), "store.duckdb", NEW_DEFINITIONS);

@@ -1,8 +1,8 @@
-//! Moist air: formulas that rooms and the greenhouse share.
+//! Moist air: the formulas that rooms and the greenhouse share.
 
-/// Heat that one m³ of air takes up, J/(m³·K), at 20 °C and sea level.
+/// Heat capacity of one m³ of air, J/(m³·K), at 20 °C and sea level.
 pub(super) const AIR_HEAT_J_M3K: f64 = 1_206.0;
-/// Heat that evaporating a gram of water takes, J/g, at 20 °C (FAO-56, annex 3).
+/// Heat of evaporation of water, J/g, at 20 °C (FAO-56, annex 3).
 pub(super) const LATENT_HEAT_J_G: f64 = 2_450.0;
 /// One ppm of CO₂ in mg/m³ at 20 °C and sea level.
 pub(super) const CO2_MG_M3_PPM: f64 = 1.83;
@@ -20,16 +20,15 @@ pub(super) fn saturation_g_m3(temperature_c: f64) -> f64 {
     saturation_kpa(temperature_c) * 1e6 / (461.5 * (temperature_c + 273.15))
 }
 
-/// Share of the net radiation that evaporates water where there is enough of
-/// it: α·Δ/(Δ + γ) (Priestley & Taylor 1972, with α = 1.26; Δ from FAO-56
-/// eq. 13, γ = 0.066 kPa/K).
+/// Share of the net radiation that evaporates water from a well-watered surface: α·Δ/(Δ + γ)
+/// (Priestley & Taylor 1972, with α = 1.26; Δ from FAO-56 eq. 13, γ = 0.066 kPa/K).
 pub(super) fn evaporating_share(temperature_c: f64) -> f64 {
     let slope = 4098.0 * saturation_kpa(temperature_c) / (temperature_c + 237.3).powi(2);
     (1.26 * slope / (slope + 0.066)).min(1.0)
 }
 
-/// Moves `value` towards where it would settle, exactly for constant inputs:
-/// the solution of dx/dt = (settled − x)/τ after `dt_s`.
+/// Moves `value` towards its settled value, exactly for constant inputs: the solution of dx/dt =
+/// (settled − x)/τ after `dt_s`.
 pub(super) fn relax_towards(value: f64, settled: f64, tau_s: f64, dt_s: f64) -> f64 {
     settled + (value - settled) * (-dt_s / tau_s).exp()
 }
@@ -48,7 +47,7 @@ mod tests {
         check(saturation_kpa(1.0), 0.657);
         check(saturation_kpa(20.0), 2.338);
         check(saturation_kpa(35.0), 5.624);
-        // 17.3 g/m³ at 20 °C in any psychrometric table.
+        // Psychrometric tables give 17.3 g/m³ at 20 °C.
         check(saturation_g_m3(20.0), 17.28);
         // FAO-56, table 2.4: Δ = 0.145 kPa/K at 20 °C.
         check(evaporating_share(20.0), 1.26 * 0.1447 / (0.1447 + 0.066));

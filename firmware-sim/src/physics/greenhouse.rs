@@ -1,5 +1,5 @@
-//! A greenhouse bay: heat, moisture and CO₂ balances with a crop, vents, a
-//! heater and drip irrigation.
+//! A greenhouse bay: balances of heat, moisture and CO₂ with a crop, vents, a heater and drip
+//! irrigation.
 
 use super::{
     SensedQuantity,
@@ -14,29 +14,30 @@ use super::{
 
 const FLOOR_M2: f64 = 100.0;
 const VOLUME_M3: f64 = 350.0;
-/// Cover: 160 m² of polyethylene at 5 W/(m²·K).
+/// Heat loss of the cover: 160 m² of polyethylene at 5 W/(m²·K).
 const COVER_W_K: f64 = 800.0;
-/// Plants and the upper soil hold far more heat than the air.
+/// Heat capacity, J/K. Plants and the upper soil store far more heat than the air.
 const HEAT_CAPACITY_J_K: f64 = 7.0e6;
-/// Light that the cover lets through.
+/// Share of the light that the cover lets through.
 const TRANSMITTANCE: f64 = 0.65;
-/// Part of that light that is neither reflected nor stored in the ground.
+/// Share of that light that is neither reflected nor stored in the ground.
 const ABSORBED: f64 = 0.7;
 const HEATER_W: f64 = 15_000.0;
-/// Air changes an hour, vents closed and open.
+/// Air changes per hour with the vents closed and open.
 const LEAK_ACH: f64 = 0.7;
 const VENT_ACH: f64 = 25.0;
-/// Bands of the two proportional controllers, °C.
+/// Widths of the two proportional controllers, °C.
 const HEATING_BAND_C: f64 = 2.0;
 const VENT_BAND_C: f64 = 5.0;
 const VENT_AT_C: f64 = 23.0;
-/// Canopy: gross photosynthesis in full light and respiration, mg CO₂/(m²·s),
-/// with half effects (rectangular hyperbola, Thornley & Johnson 1990, ch. 9).
+/// Gross photosynthesis of the canopy in full light and its respiration, mg CO₂/(m²·s), with half
+/// effects (rectangular hyperbola, Thornley & Johnson 1990, ch. 9).
 const PHOTOSYNTHESIS_MG_M2_S: f64 = 0.45;
 const HALF_LIGHT_W_M2: f64 = 150.0;
 const HALF_CO2_PPM: f64 = 300.0;
 const RESPIRATION_MG_M2_S: f64 = 0.05;
-/// Irrigation: on below, off above (mean of both ends, percent), at a rate.
+/// Irrigation starts below the first and ends above the second value (mean of both ends,
+/// percent), at a rate.
 const WATER_BELOW_PCT: f64 = 24.5;
 const WATER_UNTIL_PCT: f64 = 28.0;
 const WATER_MM_S: f64 = 6.0 / 3600.0;
@@ -48,7 +49,7 @@ pub(super) struct Greenhouse {
     vapour_g_m3: f64,
     co2_ppm: f64,
     light_lux: f64,
-    /// 0 to 1.
+    /// Heater power, 0 to 1.
     heater: f64,
     valve_open: bool,
     beds: [SimulatedSoil; 2],
@@ -90,7 +91,7 @@ impl Greenhouse {
 
         let air_s = VOLUME_M3 / air_m3_s;
         let settled_g_m3 = weather.vapour_g_m3 + transpired_g_s / air_m3_s;
-        // What is too much condenses on the cover.
+        // Vapour above saturation condenses on the cover.
         self.vapour_g_m3 = relax_towards(self.vapour_g_m3, settled_g_m3, air_s, dt_s)
             .min(air::saturation_g_m3(self.temperature_c));
 
@@ -103,7 +104,7 @@ impl Greenhouse {
         self.co2_ppm = relax_towards(self.co2_ppm, settled_ppm, air_s, dt_s);
     }
 
-    /// Steps irrigation and both beds; returns the water transpired, g/s.
+    /// Advances irrigation and both beds. Returns the transpired water, g/s.
     fn water_and_grow(&mut self, sun_w: f64, dt_s: f64) -> f64 {
         let mean_pct = self.beds.iter().map(|bed| bed.moisture_pct).sum::<f64>() / 2.0;
         self.valve_open = match self.valve_open {

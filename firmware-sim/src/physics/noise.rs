@@ -4,21 +4,20 @@ use rand::RngExt;
 use rand_distr::StandardNormal;
 use rand_pcg::Pcg64Mcg;
 
-/// A draw from the normal distribution with mean 0.
+/// Draws from the normal distribution with mean 0 and standard deviation `sd`.
 pub(crate) fn draw_normal(rng: &mut Pcg64Mcg, sd: f64) -> f64 {
     sd * rng.sample::<f64, _>(StandardNormal)
 }
 
-/// A slowly wandering value: the Ornstein–Uhlenbeck process, which sampled at
-/// any interval is an AR(1). Exact for any step (Gillespie 1996, Phys. Rev. E
-/// 54, 2084).
+/// A slowly wandering value: the Ornstein–Uhlenbeck process, which is an AR(1) when it is sampled
+/// at any fixed interval. Exact for any step (Gillespie 1996, Phys. Rev. E 54, 2084).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OrnsteinUhlenbeck {
-    /// Standard deviation over a long time.
+    /// Long-term standard deviation.
     sd: f64,
-    /// Time after which it has forgotten 63 % of where it was, in seconds.
+    /// Time after which it has forgotten 63 % of its value, in seconds.
     memory_s: f64,
-    /// The value now, around 0.
+    /// The current value, around 0.
     pub(super) value: f64,
 }
 
@@ -28,8 +27,9 @@ impl OrnsteinUhlenbeck {
     }
 
     pub(super) fn step(&mut self, dt_s: f64, rng: &mut Pcg64Mcg) {
-        let kept = (-dt_s / self.memory_s).exp();
-        self.value = self.value * kept + draw_normal(rng, self.sd * (1.0 - kept * kept).sqrt());
+        let retained = (-dt_s / self.memory_s).exp();
+        self.value =
+            self.value * retained + draw_normal(rng, self.sd * (1.0 - retained * retained).sqrt());
     }
 }
 

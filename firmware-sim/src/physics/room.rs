@@ -1,4 +1,4 @@
-//! A room: heat, moisture and CO₂ balances with people, lamps and a heater.
+//! A room: balances of heat, moisture and CO₂ with people, lamps and a heater.
 
 use rand::RngExt;
 use rand_distr::Poisson;
@@ -12,28 +12,28 @@ use super::{
 };
 
 const VOLUME_M3: f64 = 60.0;
-/// Losses through the walls, W/K.
+/// Heat loss through the walls, W/K.
 const WALLS_W_K: f64 = 25.0;
-/// Air, furniture and the inner surface of the walls, J/K: with the losses a
-/// time constant of about 20 h.
+/// Heat capacity of air, furniture and the inner surface of the walls, J/K. Together with the
+/// loss it gives a time constant of about 20 h.
 const HEAT_CAPACITY_J_K: f64 = 2.2e6;
 /// Window area times its transmittance, m².
 const WINDOW_M2: f64 = 1.2;
-/// Share of the sun that comes through the blinds.
+/// Share of the sunlight that passes the blinds.
 const BLINDS: f64 = 0.2;
 const HEATER_W: f64 = 1_500.0;
 /// Hysteresis of the thermostat, °C to each side.
 const HYSTERESIS_C: f64 = 0.4;
-/// Air changes an hour through leaks, and with the window open.
+/// Air changes per hour through leaks, and with the window open.
 const LEAK_ACH: f64 = 0.35;
 const WINDOW_ACH: f64 = 3.0;
-/// A seated person: heat (ISO 7730, 1.2 met), moisture (VDI 2078), CO₂ at
-/// 0.0048 L/s (Persily & de Jonge 2017, Indoor Air 27, 868).
+/// Emissions of a seated person: heat (ISO 7730, 1.2 met), moisture (VDI 2078), CO₂ at 0.0048 L/s
+/// (Persily & de Jonge 2017, Indoor Air 27, 868).
 const PERSON_W: f64 = 75.0;
 const PERSON_G_S: f64 = 50.0 / 3600.0;
 const PERSON_CO2_MG_S: f64 = 0.0048 * 1_830.0;
 
-/// When people use a room.
+/// The times at which people use a room.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum OccupancyPattern {
     /// Weekdays 8 to 18, up to four.
@@ -43,7 +43,7 @@ pub(super) enum OccupancyPattern {
 }
 
 impl OccupancyPattern {
-    /// People expected at a moment.
+    /// Returns the number of people expected at a moment.
     fn expected_people(self, moment: &SimulationTime) -> f64 {
         match self {
             Self::Office if moment.is_weekend => 0.0,
@@ -126,14 +126,14 @@ impl SimulatedRoom {
             .min(air::saturation_g_m3(self.temperature_c));
         let settled_ppm = CO2_OUTDOOR_PPM + people * PERSON_CO2_MG_S / CO2_MG_M3_PPM / air_m3_s;
         self.co2_ppm = relax_towards(self.co2_ppm, settled_ppm, air_s, dt_s);
-        // A daylight factor of 2 %, and lamps when that is not enough to work.
+        // A daylight factor of 2 %, and lamps when that is too dark to work.
         let daylight_lux = 0.02 * weather.daylight_lux();
         let lamps_lux = if self.people > 0 && daylight_lux < 500.0 { 420.0 } else { 0.0 };
         self.light_lux = daylight_lux + lamps_lux;
     }
 
-    /// People come and go one at a time, about every quarter of an hour, so
-    /// that their number follows the expected one.
+    /// Moves people in or out one at a time, about every quarter of an hour, so that their number
+    /// follows the expected one.
     fn move_people(&mut self, moment: &SimulationTime, dt_s: f64, rng: &mut Pcg64Mcg) {
         let changes = rng.random_bool((dt_s / 900.0).clamp(0.0, 1.0));
         if changes {
@@ -159,7 +159,7 @@ impl SimulatedRoom {
         } else if self.temperature_c > target_c + HYSTERESIS_C {
             self.heating = false;
         }
-        // Blinds go down when it gets warm, and up when it has cooled.
+        // Blinds go down when the room gets warm, and up when it has cooled.
         if self.temperature_c > 24.5 {
             self.blinds_down = true;
         } else if self.temperature_c < 22.5 {

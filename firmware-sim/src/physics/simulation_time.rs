@@ -2,21 +2,20 @@
 
 use jiff::{Timestamp, civil::Weekday, tz::TimeZone};
 
-/// A time as the sun and people see it. UTC is taken for the site's solar
-/// time: the sun is highest at 12:00 UTC.
+/// A time as the sun and people see it. UTC serves as the site's solar time: the sun is highest
+/// at 12:00 UTC.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SimulationTime {
-    /// 1 to 366.
+    /// Day of the year, 1 to 366.
     pub(crate) day_of_year: f64,
-    /// 0 to 24.
+    /// Hour of the day, 0 to 24.
     pub(crate) hour: f64,
-    /// Saturday or Sunday.
+    /// Whether it is Saturday or Sunday.
     pub(crate) is_weekend: bool,
 }
 
 impl SimulationTime {
-    /// The moment at UTC milliseconds; the epoch itself where they are out of
-    /// the range of a calendar.
+    /// Converts UTC milliseconds. A time outside the calendar's range gives the epoch.
     pub(crate) fn from_ms(ms: i64) -> Self {
         let stamp = Timestamp::from_millisecond(ms).unwrap_or_default();
         let zoned = stamp.to_zoned(TimeZone::UTC);
@@ -29,7 +28,7 @@ impl SimulationTime {
     }
 }
 
-/// Milliseconds as seconds.
+/// Converts milliseconds to seconds.
 // Exact up to 285,000 years.
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn ms_to_seconds(ms: i64) -> f64 {

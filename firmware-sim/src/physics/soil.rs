@@ -2,24 +2,24 @@
 
 use super::air::relax_towards;
 
-/// Depth of the substrate, mm: one mm of water is one percent of its volume.
+/// Depth of the substrate, mm. One mm of water is one percent of its volume.
 const DEPTH_MM: f64 = 100.0;
-/// Volumetric water, percent: what drains off above, what roots cannot take
-/// below (loam, FAO-56 table 19).
+/// Volumetric water content, percent: more than this drains, and less than the wilting point is
+/// unavailable to roots (loam, FAO-56 table 19).
 const FIELD_CAPACITY_PCT: f64 = 30.0;
 const WILTING_POINT_PCT: f64 = 12.0;
-/// Share of the water between the two that is taken without stress (FAO-56
-/// table 22, vegetables).
+/// Share of the water between the two that roots take without stress (FAO-56 table 22,
+/// vegetables).
 const READILY_TAKEN: f64 = 0.45;
-/// How fast what is above field capacity drains.
+/// Time constant with which water above field capacity drains, seconds.
 const DRAINAGE_S: f64 = 6.0 * 3600.0;
-/// How slowly the root zone follows the air.
+/// Time constant with which the root zone follows the air, seconds.
 const WARMING_S: f64 = 7.0 * 3600.0;
 
 /// The root zone at one end of a bed.
 #[derive(Debug)]
 pub(super) struct SimulatedSoil {
-    /// Water of the drippers that reaches this end, as a share of the mean.
+    /// Water that the drippers bring to this end, as a share of the mean.
     supply: f64,
     pub(super) moisture_pct: f64,
     pub(super) temperature_c: f64,
@@ -30,8 +30,8 @@ impl SimulatedSoil {
         Self { supply, moisture_pct: 27.0, temperature_c: 20.0 }
     }
 
-    /// Steps the water balance of FAO-56 (eq. 85, without runoff and capillary
-    /// rise). Returns the water that the crop took, mm.
+    /// Advances the water balance of FAO-56 (eq. 85, without runoff and capillary rise). Returns
+    /// the water that the crop took, mm.
     pub(super) fn step_balance(
         &mut self,
         watered_mm_s: f64,
@@ -39,7 +39,7 @@ impl SimulatedSoil {
         air_c: f64,
         dt_s: f64,
     ) -> f64 {
-        // FAO-56, eq. 84: the drier, the less a crop evaporates.
+        // FAO-56, eq. 84: a crop evaporates less in drier soil.
         let available = (self.moisture_pct - WILTING_POINT_PCT)
             / ((1.0 - READILY_TAKEN) * (FIELD_CAPACITY_PCT - WILTING_POINT_PCT));
         let taken_mm = demand_mm_s * available.clamp(0.0, 1.0) * dt_s;
@@ -58,7 +58,7 @@ impl SimulatedSoil {
 mod tests {
     use super::*;
 
-    /// Percent of water after an hour.
+    /// Checks the water content after an hour, percent.
     fn check(start_pct: f64, watered_mm_s: f64, demand_mm_s: f64, expect_pct: f64) {
         let mut soil = SimulatedSoil { moisture_pct: start_pct, ..SimulatedSoil::new(1.0) };
         for _ in 0..60 {
@@ -72,7 +72,7 @@ mod tests {
     fn water_balance() {
         check(25.0, 0.0, 0.0, 25.0);
         check(25.0, 1.0 / 3600.0, 0.0, 26.0);
-        // Enough water for the crop: it takes what it wants.
+        // With enough water the crop takes its full demand.
         check(28.0, 0.0, 1.0 / 3600.0, 27.0);
         // At the wilting point it takes nothing.
         check(12.0, 0.0, 1.0 / 3600.0, 12.0);

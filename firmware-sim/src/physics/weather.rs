@@ -1,10 +1,10 @@
-//! Sun, clouds, outdoor air.
+//! Sun, clouds and outdoor air.
 
 use rand_pcg::Pcg64Mcg;
 
 use super::{air, noise::OrnsteinUhlenbeck, simulation_time::SimulationTime};
 
-/// Lux of one W/m² of daylight: its luminous efficacy is 105–130 lm/W
+/// Illuminance of one W/m² of daylight, lx. The luminous efficacy of daylight is 105–130 lm/W
 /// (Littlefair 1985, Lighting Res. Technol. 17, 162).
 const LUX_W_M2: f64 = 115.0;
 
@@ -12,17 +12,17 @@ const LUX_W_M2: f64 = 115.0;
 #[derive(Debug)]
 pub(super) struct OutdoorWeather {
     latitude_rad: f64,
-    /// Warm and cold spells, °C, over days.
+    /// Warm and cold spells over days, °C.
     spell: OrnsteinUhlenbeck,
-    /// Gusts and passing clouds, °C, over minutes.
+    /// Gusts and passing clouds over minutes, °C.
     gust: OrnsteinUhlenbeck,
-    /// Cloudiness before it is squeezed into 0–1.
+    /// Cloudiness before the logistic function maps it to 0–1.
     cloud: OrnsteinUhlenbeck,
     pressure: OrnsteinUhlenbeck,
     pub(super) temperature_c: f64,
-    /// Water in the outdoor air.
+    /// Water in the outdoor air, g/m³.
     pub(super) vapour_g_m3: f64,
-    /// Global horizontal irradiance.
+    /// Global horizontal irradiance, W/m².
     pub(super) sun_w_m2: f64,
 }
 
@@ -47,18 +47,18 @@ impl OutdoorWeather {
         for wander in [&mut self.spell, &mut self.gust, &mut self.cloud, &mut self.pressure] {
             wander.step(dt_s, rng);
         }
-        // The logistic function squeezes into 0–1; −0.6 makes it mostly fair.
+        // The logistic function maps to 0–1; the offset of −0.6 makes it mostly fair.
         let cloud = 1.0 / (1.0 + (0.6 - self.cloud.value).exp());
         // Kasten & Czeplak 1980, Solar Energy 24, 177.
         let clear_share = 1.0 - 0.75 * cloud.powf(3.4);
         self.sun_w_m2 = clear_sky_w_m2(self.latitude_rad, moment) * clear_share;
         let base_c = season_c(moment) + self.spell.value;
-        // Under clouds the day warms and the night cools less.
+        // Under clouds the day warms less and the night cools less.
         let swing_c = 5.5 * (1.0 - 0.6 * cloud);
         let diurnal = (std::f64::consts::TAU * (moment.hour - 15.0) / 24.0).cos();
         self.temperature_c = base_c + swing_c * diurnal + self.gust.value;
-        // The dew point follows the spell, not the hour (FAO-56, eq. 48: it is
-        // near the night's minimum).
+        // The dew point follows the spell, not the hour (FAO-56, eq. 48: it is near the night's
+        // minimum).
         let dew_point_c = base_c - 4.0 - 2.0 * (1.0 - cloud);
         self.vapour_g_m3 =
             air::saturation_g_m3(dew_point_c).min(air::saturation_g_m3(self.temperature_c));
@@ -73,13 +73,13 @@ impl OutdoorWeather {
     }
 }
 
-/// The mean temperature of the day: coldest in mid-January, as at Almería
-/// (AEMET normals 1981–2010: 12.6 °C in January, 26.6 °C in August).
+/// Returns the mean temperature of the day, °C: coldest in mid-January, as at Almería (AEMET
+/// normals 1981–2010: 12.6 °C in January, 26.6 °C in August).
 fn season_c(moment: &SimulationTime) -> f64 {
     19.5 - 7.0 * (std::f64::consts::TAU * (moment.day_of_year - 25.0) / 365.25).cos()
 }
 
-/// Irradiance under a clear sky (Haurwitz 1945, J. Meteorol. 2, 154), with the
+/// Returns the irradiance under a clear sky, W/m² (Haurwitz 1945, J. Meteorol. 2, 154), with the
 /// declination of Cooper 1969 (Duffie & Beckman, eq. 1.6.1).
 fn clear_sky_w_m2(latitude_rad: f64, moment: &SimulationTime) -> f64 {
     let year = std::f64::consts::TAU * (284.0 + moment.day_of_year) / 365.0;

@@ -1,4 +1,4 @@
-//! Recorded data, played again in the order of its own time.
+//! The replay of recorded data in the order of its own time.
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
@@ -13,31 +13,31 @@ use crate::{
     message::device_topic, publish_counts::PublishTally, simulation::RatePacer,
 };
 
-/// What to play.
+/// The recording to replay.
 #[derive(Clone, Debug)]
 pub struct ReplayRequest {
-    /// A folder, or a file.
+    /// A folder or a file.
     pub path: PathBuf,
-    /// How it is laid out.
+    /// The layout of the recorded files.
     pub layout: RecordingLayout,
-    /// Only these zones; all where there are none.
+    /// Only these zones; all if empty.
     pub rooms: Vec<String>,
-    /// This time and later, UTC ms.
+    /// Start time, UTC ms.
     pub from_ms: Option<i64>,
-    /// Before this time, UTC ms.
+    /// End time, UTC ms, which is excluded.
     pub to_ms: Option<i64>,
-    /// At most this many messages.
+    /// Largest number of messages.
     pub max: Option<u64>,
 }
 
-/// What was played.
+/// The result of a replay.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ReplaySummary {
-    /// What was published and acknowledged.
+    /// Number of published and acknowledged messages.
     pub counts: PublishCounts,
-    /// Rows that could not be read.
+    /// Number of rows that could not be read.
     pub rejects: u64,
-    /// The first of them: place and reason.
+    /// The first rejected rows: place and reason.
     pub rejects_shown: Vec<String>,
     /// Event time of the first message, UTC ms.
     pub first_ms: Option<i64>,
@@ -45,12 +45,11 @@ pub struct ReplaySummary {
     pub last_ms: Option<i64>,
 }
 
-/// Publishes recorded data over one connection, in the order of time; waits
-/// for the last PUBACK.
+/// Publishes recorded data over one connection, in the order of time. Waits for the last PUBACK.
 ///
 /// # Errors
-/// [`SimError`]: a setting, nothing to play, a file that cannot be opened. A
-/// row that cannot be read is counted and named instead.
+/// [`SimError`]: a setting, an empty recording, a file that cannot be opened. A row that cannot
+/// be read is counted and logged instead.
 pub async fn replay_recording(
     settings: &SimulatorConfig,
     request: &ReplayRequest,
@@ -64,7 +63,7 @@ pub async fn replay_recording(
         columns: settings.replay.columns.clone(),
         time_column: settings.replay.wide_csv.time_column.clone(),
         delimiter: settings.replay.wide_csv.delimiter.as_bytes().first().copied().unwrap_or(b','),
-        // The gateway that takes them judges names, by the metrics of its site.
+        // The receiving gateway checks names by the metrics of its site.
         takes_unknown_metrics: true,
         ..RecordingOptions::default()
     };
@@ -97,7 +96,7 @@ pub async fn replay_recording(
             Err(reject) => {
                 summary.rejects += 1;
                 if summary.rejects_shown.len() < shown_max {
-                    tracing::warn!(%reject, "row left out");
+                    tracing::warn!(%reject, "row rejected");
                     summary.rejects_shown.push(reject.to_string());
                 }
                 continue;
@@ -117,7 +116,7 @@ pub async fn replay_recording(
         });
         let topic = topics
             .entry(sensor)
-            .or_insert_with_key(|own| device_topic(&own.zone, &own.device, Some(&own.metric)));
+            .or_insert_with_key(|key| device_topic(&key.zone, &key.device, Some(&key.metric)));
         connection
             .send_recorded(topic.clone(), encode_recorded(event_ms, arrival_ms, value), 1)
             .await;
@@ -140,8 +139,8 @@ pub async fn replay_recording(
     Ok(summary)
 }
 
-/// A recorded value as a message. Neither boot nor sequence number: recorded
-/// data has none, and made-up ones would tell two parts of it apart wrongly.
+/// Encodes a recorded value as a message. It has neither boot nor sequence number: recorded data
+/// has none, and invented ones would wrongly separate two parts of a recording.
 fn encode_recorded(event_ms: i64, arrival_ms: i64, value: f64) -> Vec<u8> {
     let body = serde_json::json!({
         "value": value, "ts": event_ms, "source": ReportSource::Replay.as_str(), "arrival": arrival_ms,

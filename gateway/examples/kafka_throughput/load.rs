@@ -21,22 +21,22 @@ use tokio::{
 use super::mqtt::{self, ProtocolLevel};
 
 pub(crate) const PAYLOAD_BYTES: usize = 256;
-/// Unacknowledged messages of one connection.
+/// Number of unacknowledged messages of one connection.
 const WINDOW: usize = 128;
-/// Of one PUBACK in MQTT 3.1.1.
+/// Size of one PUBACK in MQTT 3.1.1, bytes.
 const ANSWER_BYTES: usize = 4;
 
-/// Which messages, and how many.
+/// Which messages to send, and how many.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadPlan {
     pub(crate) port: u16,
     pub(crate) site: &'static str,
     pub(crate) connections: u64,
-    /// Messages a second of all connections; as many as are taken without it.
+    /// Messages per second of all connections; without it as many as are acknowledged.
     pub(crate) per_s: Option<u64>,
 }
 
-/// Devices at work, on a thread of their own.
+/// Running devices, on a thread of their own.
 pub(crate) struct RunningLoad {
     acknowledged: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
@@ -44,16 +44,16 @@ pub(crate) struct RunningLoad {
     thread: JoinHandle<Result<Vec<u32>>>,
 }
 
-/// What they did.
+/// The result of a load.
 pub(crate) struct LoadResult {
     pub(crate) acknowledged: u64,
     pub(crate) seconds: f64,
-    /// Of each PUBACK, µs, in order of size.
+    /// Latency of each PUBACK, µs, in ascending order.
     latencies_us: Vec<u32>,
 }
 
 impl LoadResult {
-    /// The latency that this share of messages did not exceed, ms.
+    /// Returns the latency that this share of messages did not exceed, ms.
     pub(crate) fn latency_ms(&self, share: f64) -> f64 {
         let at = (self.latencies_us.len() as f64 * share) as usize;
         self.latencies_us.get(at).map_or(f64::NAN, |&us| f64::from(us) / 1e3)
@@ -76,7 +76,7 @@ impl LoadPlan {
         RunningLoad { acknowledged, is_over, began: Instant::now(), thread }
     }
 
-    /// One device, until it is over and everything is acknowledged.
+    /// Runs one device, until the load is over and everything is acknowledged.
     async fn run_device(
         &self,
         device: u64,
@@ -111,7 +111,8 @@ impl LoadPlan {
                     &build_payload(seq),
                 );
                 outgoing.extend(packet);
-                // From when it was due: a sender that waits must not hide it.
+                // The time counts from when the message was due: a waiting sender must not hide
+                // it.
                 open.push_back(if every.is_some() { due } else { now });
                 due += every.unwrap_or_default();
                 seq += 1;
@@ -122,7 +123,7 @@ impl LoadPlan {
                 bytes = stream.read(&mut incoming) => {
                     let bytes = bytes?;
                     ensure!(bytes > 0, "the connection was closed");
-                    // An answer may be cut.
+                    // An answer may be incomplete.
                     let (answers, rest) = ((cut + bytes) / ANSWER_BYTES, (cut + bytes) % ANSWER_BYTES);
                     cut = rest;
                     let now = Instant::now();
@@ -137,7 +138,7 @@ impl LoadPlan {
     }
 }
 
-/// How often a device that waits looks whether it is over.
+/// Interval at which a waiting device checks whether the load is over.
 const LOOK: Duration = Duration::from_millis(50);
 
 impl RunningLoad {
@@ -145,7 +146,7 @@ impl RunningLoad {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// No new messages; when all are acknowledged, what was done.
+    /// Sends no new messages. Returns the result when all are acknowledged.
     pub(crate) async fn finish_load(self) -> Result<LoadResult> {
         let seconds = self.began.elapsed().as_secs_f64();
         self.is_over.store(true, Ordering::Relaxed);

@@ -1,19 +1,19 @@
-//! QoS 1 messages of 256 B from devices to Apache Kafka, on one machine:
-//! through Mosquitto and the gateway as its client, or through the gateway's
-//! own listener; and beside it what the peers can do alone.
+//! Measures QoS 1 messages of 256 B from devices to Apache Kafka on one machine: through
+//! Mosquitto and the gateway as its client, or through the gateway's own listener. For comparison
+//! it measures what the peers achieve alone.
 //!
 //! ```sh
 //! cargo run -p microclimate-gateway --example kafka_throughput -- [SECONDS] [CONNECTIONS] [PART…]
 //! ```
 //!
-//! Parts are `peers`, `listener` and `bridge`; all where none is named.
+//! Parts are `peers`, `listener` and `bridge`; by default all.
 //!
-//! Needs Mosquitto, Java and Maven. Every message is one reading, acknowledged
-//! by Mosquitto or the gateway, and looked for in Kafka at the end.
+//! Needs Mosquitto, Java and Maven. Every message is one reading. It is acknowledged by Mosquitto
+//! or the gateway, and checked in Kafka at the end.
 //!
 //! # Layout
 //! - `load`: the devices
-//! - `node`: the gateway, a process of its own (this program once more)
+//! - `node`: the gateway, as a separate process of this program
 //! - `peers`: Mosquitto with a plain subscriber; Kafka with a plain producer
 //! - `kafka`, `mosquitto`, `mqtt`, `skip`: shared with the fault bench
 
@@ -48,13 +48,13 @@ use node::MeasuredGateway;
 use telemetry::{SensorReport, topic::READINGS};
 use tokio::{runtime::Runtime, time::sleep};
 
-/// Longer than anything here takes.
+/// Time-out that nothing correct reaches.
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
-/// At which latency is measured, messages a second in all.
+/// Rate at which latency is measured, messages per second in all.
 const LIVE_PER_S: u64 = 5000;
-/// Beside which the backlog is drained, messages a second in all.
+/// Rate of live messages while the backlog is drained, messages per second in all.
 const DRAINED_PER_S: u64 = 2000;
-/// For how long Kafka is away before that.
+/// How long Kafka is away before that.
 const AWAY: Duration = Duration::from_secs(10);
 
 fn main() -> Result<()> {
@@ -120,9 +120,9 @@ fn main() -> Result<()> {
     })?;
     let others = fs::read_to_string("/proc/loadavg")?;
     let cores = std::thread::available_parallelism()?;
-    let asked = args.join(" ");
+    let arguments = args.join(" ");
     println!(
-        "\n`cargo run -p microclimate-gateway --example kafka_throughput -- {asked}`, \
+        "\n`cargo run -p microclimate-gateway --example kafka_throughput -- {arguments}`, \
          {cores} cores shared by all of it, load averages at the end {}",
         others.split(' ').take(3).collect::<Vec<_>>().join(" ")
     );
@@ -136,7 +136,7 @@ struct ThroughputBench {
 }
 
 impl ThroughputBench {
-    /// As many messages as are taken, and then none missing.
+    /// Measures as many messages as are accepted, and then checks that none is missing.
     async fn measure_throughput(
         &self,
         via: &str,
@@ -155,8 +155,8 @@ impl ThroughputBench {
         Ok(())
     }
 
-    /// How long a PUBACK takes at a moderate rate: to the device, and from the
-    /// gateway's receipt to its acknowledgement.
+    /// Measures the time of a PUBACK at a moderate rate: to the device, and from the gateway's
+    /// receipt to its acknowledgement.
     async fn measure_latency(
         &self,
         via: &str,
@@ -182,7 +182,7 @@ impl ThroughputBench {
         Ok(())
     }
 
-    /// How fast a backlog reaches Kafka beside live messages.
+    /// Measures how fast a backlog reaches Kafka beside live messages.
     async fn measure_drain(&self, via: &str, load: LoadPlan) -> Result<()> {
         let site = load.site;
         let start = self.count_records()?;
@@ -211,7 +211,7 @@ impl ThroughputBench {
         Ok(())
     }
 
-    /// Records of the topic.
+    /// Counts the records of the topic.
     fn count_records(&self) -> Result<i64> {
         let bounds = tokio::task::block_in_place(|| self.log.offset_bounds(READINGS))?;
         Ok(bounds.values().map(|offsets| offsets.end).sum())
@@ -229,8 +229,12 @@ impl ThroughputBench {
                 found.len()
             );
             for entry in reader.next_batch(10_000, Duration::from_secs(1)).await? {
-                let own = entry.record.key.split_once('/').is_some_and(|(own, _)| own == site);
-                if own {
+                let is_of_site = entry
+                    .record
+                    .key
+                    .split_once('/')
+                    .is_some_and(|(zone_site, _)| zone_site == site);
+                if is_of_site {
                     let report = SensorReport::from_json(&entry.record.payload)?;
                     found.insert((entry.record.key, report.seq));
                 }

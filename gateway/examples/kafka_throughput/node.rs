@@ -1,5 +1,4 @@
-//! The gateway under measurement: this program once more, as a process of its
-//! own, so that its memory is its own.
+//! The measured gateway: a separate process of this program, so that its memory can be measured.
 
 use std::{
     fs,
@@ -17,10 +16,10 @@ use tokio::time::sleep;
 
 use super::TEST_TIMEOUT;
 
-/// The first argument of a process that is to be the gateway.
+/// The first argument of a process that runs as the gateway.
 pub(crate) const ROLE: &str = "as-gateway";
 
-/// Is the gateway, with settings as arguments, until SIGTERM.
+/// Runs as the gateway, with settings as arguments, until SIGTERM.
 pub(crate) fn run_gateway(set: &[String]) -> Result<()> {
     service::log::init_logging(service::log::LogFormat::default(), "info");
     let settings = GatewaySettings::load(None, set)?;
@@ -46,7 +45,7 @@ pub(crate) fn run_gateway(set: &[String]) -> Result<()> {
     })
 }
 
-/// A running gateway; dropping it kills it.
+/// A running gateway. Dropping it kills it.
 pub(crate) struct MeasuredGateway {
     pub(crate) mqtt: u16,
     rest: u16,
@@ -54,7 +53,8 @@ pub(crate) struct MeasuredGateway {
 }
 
 impl MeasuredGateway {
-    /// Over Kafka; as a client of the broker on `broker`, or with its own listener.
+    /// Starts a gateway over Kafka, as a client of the broker on port `broker`, or with its own
+    /// listener.
     pub(crate) fn start_gateway(dir: &Path, kafka: &str, broker: Option<u16>) -> Result<Self> {
         let free =
             || Ok::<_, anyhow::Error>(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
@@ -72,8 +72,9 @@ impl MeasuredGateway {
             set.push(format!("log.spool.dir={}", dir.display()));
         }
         let mut command = Command::new(std::env::current_exe()?);
-        let said = fs::File::create(dir.with_extension("log"))?;
-        let child = command.arg(ROLE).args(set).stdout(said.try_clone()?).stderr(said).spawn()?;
+        let log_file = fs::File::create(dir.with_extension("log"))?;
+        let child =
+            command.arg(ROLE).args(set).stdout(log_file.try_clone()?).stderr(log_file).spawn()?;
         Ok(Self { mqtt, rest, child })
     }
 
@@ -86,7 +87,7 @@ impl MeasuredGateway {
         Ok(())
     }
 
-    /// VmHWM of proc(5).
+    /// Returns VmHWM of proc(5), MB.
     pub(crate) fn peak_rss_mb(&self) -> f64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let text = text.unwrap_or_default();
@@ -95,8 +96,8 @@ impl MeasuredGateway {
         kib.unwrap_or(f64::NAN) * 1024.0 / 1e6
     }
 
-    /// How long messages waited for their acknowledgement; `None` where the
-    /// gateway does not measure it.
+    /// Returns how long messages waited for their acknowledgement; `None` if the gateway does not
+    /// measure it.
     pub(crate) async fn read_lag(&self) -> Result<Option<LagHistogram>> {
         let url = format!("http://127.0.0.1:{}/metrics", self.rest);
         let page = reqwest::get(&url).await?.text().await?;
@@ -107,13 +108,13 @@ impl MeasuredGateway {
 
 impl Drop for MeasuredGateway {
     fn drop(&mut self) {
-        // It may have ended.
+        // The process may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A histogram: upper bound in seconds, messages up to it.
+/// A histogram: upper bound in seconds, and number of messages up to it.
 pub(crate) struct LagHistogram(Vec<(f64, u64)>);
 
 fn parse_bucket(line: &str) -> Option<(f64, u64)> {
@@ -124,13 +125,13 @@ fn parse_bucket(line: &str) -> Option<(f64, u64)> {
 }
 
 impl LagHistogram {
-    /// What came after `before`.
+    /// Returns the messages since `before`.
     pub(crate) fn difference_from(&self, before: &Self) -> Self {
         let pairs = self.0.iter().zip(&before.0);
         Self(pairs.map(|((bound, now), (_, then))| (*bound, now - then)).collect())
     }
 
-    /// The bound that this share of messages did not exceed, ms.
+    /// Returns the bound that this share of messages did not exceed, ms.
     pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
         let all = self.0.last().map_or(0, |(_, count)| *count) as f64;
         let found = self.0.iter().find(|(_, count)| *count as f64 >= all * share);

@@ -1,4 +1,4 @@
-//! What the programs on both sides of the gateway do without it.
+//! The throughput of the programs on both sides of the gateway, without it.
 
 use std::time::{Duration, Instant};
 
@@ -19,11 +19,11 @@ use super::{
     mqtt::{self, PUBLISH, PacketFramer, ProtocolLevel, SUBACK},
 };
 
-/// Messages a second of a plain producer into a topic of its own, with the
+/// Measures the messages per second of a plain producer into a topic of its own, with the
 /// gateway's settings.
 pub(crate) async fn measure_producer(brokers: &str, seconds: u64) -> Result<f64> {
     const TOPIC: &str = "peer";
-    // As the gateway does: its log creates the topic.
+    // The gateway's log creates the topic, as in the gateway.
     let log = eventlog::EventLog::open(&eventlog::EventLogConfig::for_kafka(brokers))?;
     let count = || -> Result<i64> {
         let bounds = tokio::task::block_in_place(|| log.offset_bounds(TOPIC))?;
@@ -56,8 +56,7 @@ pub(crate) async fn measure_producer(brokers: &str, seconds: u64) -> Result<f64>
     Ok(seq as f64 / took_s)
 }
 
-/// Messages a second through Mosquitto to a subscriber that acknowledges at
-/// once.
+/// Measures the messages per second through Mosquitto to a subscriber that acknowledges at once.
 pub(crate) async fn measure_relay(load: &LoadPlan, seconds: u64) -> Result<f64> {
     let mut stream = TcpStream::connect(("127.0.0.1", load.port)).await?;
     stream.set_nodelay(true)?;

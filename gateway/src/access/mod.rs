@@ -1,15 +1,16 @@
-//! Who may connect to the listener, and what each may say and read.
+//! Authentication of the listener's clients, and the topics that each may publish and subscribe
+//! to.
 //!
 //! # Layout
 //! - [`users_file`]: users, hashes of their passwords, groups, rights
-//! - `topic_rights`: which topics a right covers
+//! - `topic_rights`: the topics that a right covers
 //! - `password_hash`: argon2id
-//! - this file: who a client is, at what pace it may try
+//! - this file: authentication, and its rate limits
 //!
-//! Verifying a password costs tens of milliseconds and megabytes by design, so that nobody
-//! who steals the file can guess fast. Three measures keep that from being a way to stop
-//! the gateway: verifications run beside the listener's thread, few at once, and so many
-//! may wait; what was verified is remembered for some minutes; and who shows one wrong
+//! Verifying a password costs tens of milliseconds and megabytes by design, so that nobody who
+//! steals the file can guess fast. Three measures keep this from being used to stop the gateway.
+//! Verifications run outside of the listener's thread, few at once, and a limited number may
+//! wait. Verified passwords are remembered for some minutes. A client that sends one wrong
 //! password after the other waits longer and longer.
 
 pub(crate) mod password_hash;
@@ -35,10 +36,10 @@ use users_file::{UserEntry, UsersByName, UsersFileError};
 
 pub use password_hash::generate_password;
 
-/// The line of the users file for a user with a password, or with a certificate alone.
+/// Builds the line of the users file for a user with a password, or with a certificate only.
 ///
 /// # Errors
-/// Where the name or a right cannot be.
+/// Returns an error if the name or a right is invalid.
 pub fn users_file_line(
     name: &str,
     password: Option<&str>,
@@ -48,65 +49,66 @@ pub fn users_file_line(
     users_file::format_user_line(name, hash.as_deref(), rights)
 }
 
-/// Verifications at once; each needs a core and some megabytes.
+/// Number of verifications at once. Each needs a core and some megabytes.
 const VERIFICATIONS_MAX: usize = 2;
-/// Clients that wait for a verification; more are told to come back.
+/// Number of clients that may wait for a verification. Further ones are asked to come back.
 const WAITING_MAX: usize = 256;
-/// Those of them from one address.
+/// Number of these clients from one address.
 const WAITING_OF_ADDRESS_MAX: usize = WAITING_MAX / 4;
-/// A remembered password is compared at this pace while its user and address are slowed down.
+/// Interval at which a remembered password is compared while its user and address are slowed
+/// down.
 const SLOWED_COMPARE_EVERY: Duration = Duration::from_secs(1);
-/// How long a verified password is remembered, from its last use on.
+/// How long a verified password is remembered after its last use.
 const REMEMBERED_FOR: Duration = Duration::from_mins(15);
-/// Verified passwords that are remembered.
+/// Largest number of remembered passwords.
 const REMEMBERED_MAX: usize = 16_384;
-/// Different wrong passwords of one user, from one address, without a wait.
+/// Number of different wrong passwords of one user from one address without a wait.
 const GUESSES_OF_USER: u32 = 3;
-/// Different wrong passwords from one address, for whatever users, without a wait.
+/// Number of different wrong passwords from one address, for any users, without a wait.
 const GUESSES_OF_ADDRESS: u32 = 20;
-/// Guessing users and addresses that are known.
+/// Largest number of remembered users and addresses that guess.
 const GUESSERS_MAX: usize = 4096;
 
-/// The rules in force.
+/// The access rules in force.
 #[derive(Debug, Default)]
 pub(crate) struct AccessRules {
-    /// `mqtt.user` and `mqtt.password`: may do everything.
+    /// The user of `mqtt.user` and `mqtt.password`, who may do everything.
     user: String,
     password: service::Secret,
-    /// Those of `mqtt.users_file`; none where there is no file.
+    /// The users of `mqtt.users_file`; `None` if there is no file.
     users: Option<UsersByName>,
 }
 
-/// Why a client is not let in.
+/// The reasons to refuse a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AccessRefusal {
-    /// No such user, or not its password.
+    /// The user does not exist, or the password is wrong.
     BadCredentials,
-    /// It has guessed too much and must wait.
+    /// The client has guessed too often and must wait.
     TooManyAttempts,
     /// Too many passwords are being verified.
     Busy,
 }
 
-/// Who a client is.
+/// The authenticated identity of a client.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientIdentity {
-    /// Empty for nobody in particular.
+    /// The user's name; empty for anonymous clients.
     name: SmolStr,
     kind: IdentityKind,
 }
 
 #[derive(Clone, Debug)]
 enum IdentityKind {
-    /// There is nobody to be.
+    /// An anonymous client, because no users are configured.
     Anybody,
-    /// The user of `mqtt.user`, with the password that there was.
+    /// The user of `mqtt.user`, with its password at that time.
     Main(service::Secret),
-    /// One of the users file.
+    /// A user of the users file.
     Listed(Arc<UserEntry>),
 }
 
-/// Lets clients in.
+/// Authenticates clients.
 #[derive(Debug)]
 pub(crate) struct AccessControl {
     guesses_of_user: AttemptLimiter<GuesserKey>,
@@ -117,53 +119,53 @@ pub(crate) struct AccessControl {
     waiting: Mutex<WaitingClients>,
 }
 
-/// An address, and a keyed hash of the name of a user: names are the clients' to choose, and
-/// may be long.
+/// The key of a guesser: an address, and a keyed hash of the user's name. Clients choose names,
+/// which may be long.
 type GuesserKey = (IpAddr, u64);
 
-/// A password that a client shows.
+/// A password that a client sent.
 #[derive(Clone, Copy, Debug)]
 struct PasswordGuess {
     key: GuesserKey,
-    /// A keyed hash of the password and of what it is compared with, so that after a change
-    /// of the users file it is another guess.
+    /// A keyed hash of the password and of the hash it is compared with. After a change of the
+    /// users file it is therefore another guess.
     digest: u64,
 }
 
-/// A password that was right.
+/// A verified password.
 #[derive(Debug)]
 struct VerifiedPassword {
-    /// As in [`PasswordGuess`].
+    /// The same digest as in [`PasswordGuess`].
     digest: u64,
     last_used: Instant,
-    /// The last time that it was compared although its client has to wait.
+    /// The last comparison while its client has to wait.
     compared_while_slowed: Option<Instant>,
 }
 
-/// What a client shows.
+/// The credentials of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientCredentials<'a> {
     pub(crate) address: IpAddr,
     pub(crate) user: Option<&'a str>,
     pub(crate) password: Option<&'a [u8]>,
-    /// Names in the certificate that it has proved to be its own.
+    /// The names in the client's verified certificate.
     pub(crate) certificate_names: &'a [String],
 }
 
 impl AccessRules {
-    /// Reads the users file, where there is one.
+    /// Reads the users file, if one is configured.
     pub(crate) fn load(mqtt: &MqttSettings) -> Result<Self, UsersFileError> {
         let has_file = !mqtt.users_file.as_os_str().is_empty();
         let users = has_file.then(|| users_file::load_users(&mqtt.users_file)).transpose()?;
         Ok(Self { user: mqtt.user.clone(), password: mqtt.password.clone(), users })
     }
 
-    /// Whether there is nobody to be.
+    /// Whether no users are configured.
     fn is_open(&self) -> bool {
         self.user.is_empty() && self.password.expose_secret().is_none() && self.users.is_none()
     }
 
-    /// Whether this is the user of `mqtt.user`, by name alone where it has no password.
+    /// Whether this is the user of `mqtt.user`, by name alone if it has no password.
     fn is_main_user(&self, user: &str, password: &[u8]) -> bool {
         let is_configured = !self.user.is_empty() || self.password.expose_secret().is_some();
         let password = std::str::from_utf8(password).unwrap_or_default();
@@ -172,7 +174,7 @@ impl AccessRules {
             && (self.password.expose_secret().is_none() || self.password.matches(password))
     }
 
-    /// The password of `mqtt.password`, where this is its user.
+    /// Returns the password of `mqtt.password`, if this is its user.
     fn password_of(&self, user: &str) -> Option<&str> {
         (user == self.user).then(|| self.password.expose_secret()).flatten()
     }
@@ -186,7 +188,7 @@ impl AccessRules {
         self.users.as_ref()?.get(name)
     }
 
-    /// Whether these rules know the client as the earlier ones did.
+    /// Whether these rules still give the client the same identity.
     pub(crate) fn is_still_valid(&self, identity: &ClientIdentity) -> bool {
         match &identity.kind {
             IdentityKind::Anybody => self.is_open(),
@@ -199,12 +201,12 @@ impl AccessRules {
 }
 
 impl ClientIdentity {
-    /// The user's name; empty for nobody in particular.
+    /// Returns the user's name; empty for anonymous clients.
     pub(crate) fn name(&self) -> &SmolStr {
         &self.name
     }
 
-    /// What it may do on a connection of this name.
+    /// Returns its rights on a connection with this client identifier.
     pub(crate) fn topic_rights(&self, client: &str) -> TopicRights {
         match &self.kind {
             IdentityKind::Listed(entry) => {
@@ -233,7 +235,7 @@ impl Default for AccessControl {
 }
 
 impl AccessControl {
-    /// Says who a client is, by its certificate or its password.
+    /// Authenticates a client by its certificate or its password.
     pub(crate) async fn authenticate(
         &self,
         rules: &AccessRules,
@@ -243,13 +245,13 @@ impl AccessControl {
         if rules.is_open() {
             return Ok(ClientIdentity { name: SmolStr::default(), kind: IdentityKind::Anybody });
         }
-        // A certificate is proof enough, unless the client asks to be somebody else.
+        // A certificate suffices, unless the client asks to be another user.
         let by_certificate = shown.certificate_names.iter().find_map(|name| rules.find_user(name));
         if let Some(entry) = by_certificate.filter(|entry| name.is_empty() || name == entry.name) {
             return Ok(ClientIdentity::from_entry(entry));
         }
         let Some(password) = shown.password else {
-            // Nothing was shown that could be a guess.
+            // The client sent nothing that could be a guess.
             return if rules.is_main_user(name, b"") && rules.password.expose_secret().is_none() {
                 Ok(rules.main_identity())
             } else {
@@ -267,7 +269,7 @@ impl AccessControl {
         }
         let is_main = rules.is_main_user(name, password);
         if let Err(refusal) = self.check_pace(&guess.key) {
-            // A neighbour's guesses do not keep out who was let in before.
+            // A neighbour's guesses do not keep out a client that was admitted before.
             if !self.is_remembered_while_slowed(&guess) {
                 return Err(refusal);
             }
@@ -286,18 +288,18 @@ impl AccessControl {
         }
     }
 
-    /// Attempts that were refused because of those before.
+    /// Number of attempts that were refused because of earlier ones.
     pub(crate) fn refused_attempts(&self) -> u64 {
         self.guesses_of_user.refused_total() + self.guesses_of_address.refused_total()
     }
 
-    /// Guessers that were forgotten because there were too many.
+    /// Number of guessers that were forgotten because there were too many.
     pub(crate) fn forgotten_guessers(&self) -> u64 {
         self.guesses_of_user.evicted_total() + self.guesses_of_address.evicted_total()
     }
 
-    /// A guesser waits. Its neighbours behind the same address do not, if they have been
-    /// let in from there lately.
+    /// Makes a guesser wait. Clients behind the same address do not wait if they were admitted
+    /// from there recently.
     fn check_pace(&self, key: &GuesserKey) -> Result<(), AccessRefusal> {
         let now = Instant::now();
         let too_many = |_| AccessRefusal::TooManyAttempts;
@@ -308,7 +310,7 @@ impl AccessControl {
         self.guesses_of_address.check_allowed(&key.0, now).map_err(too_many)
     }
 
-    /// Verifies a password, and counts it where it is wrong.
+    /// Verifies a password, and counts it if it is wrong.
     async fn verify_password(
         &self,
         guess: &PasswordGuess,
@@ -322,8 +324,8 @@ impl AccessControl {
         let _place =
             WaitingPlace::try_acquire(&self.waiting, guess.key.0).ok_or(AccessRefusal::Busy)?;
         let _turn = self.verifications.acquire().await.map_err(|_| AccessRefusal::Busy)?;
-        // Other connections with the same password, or other guesses of the same client, may
-        // have been looked at meanwhile.
+        // Other connections with the same password, or other guesses of the same client, may have
+        // been verified meanwhile.
         if self.is_remembered(guess) {
             return Ok(());
         }
@@ -355,8 +357,8 @@ impl AccessControl {
         remembered.get_mut(&guess.key).is_some_and(|one| one.is_met_by(guess))
     }
 
-    /// Whether this is the password that was verified lately, for a client whose user and
-    /// address are slowed down. At a bounded rate, for it tells a guesser as much as a
+    /// Whether this password was verified recently, for a client whose user and address are
+    /// slowed down. The rate is bounded, because the answer tells a guesser as much as a
     /// verification.
     fn is_remembered_while_slowed(&self, guess: &PasswordGuess) -> bool {
         let mut remembered = self.lock_remembered();
@@ -374,7 +376,7 @@ impl AccessControl {
             remembered.retain(|_, one| one.last_used.elapsed() < REMEMBERED_FOR);
         }
         if remembered.len() >= REMEMBERED_MAX {
-            // It costs whoever is forgotten one verification more.
+            // Each forgotten client costs one further verification.
             remembered.clear();
         }
         let PasswordGuess { key, digest } = *guess;
@@ -389,7 +391,7 @@ impl AccessControl {
 }
 
 impl VerifiedPassword {
-    /// Whether the guess is this password; then it has been used once more.
+    /// Whether the guess is this password. If so, its last use is updated.
     fn is_met_by(&mut self, guess: &PasswordGuess) -> bool {
         let is_met = self.digest == guess.digest && self.last_used.elapsed() < REMEMBERED_FOR;
         if is_met {
@@ -399,14 +401,14 @@ impl VerifiedPassword {
     }
 }
 
-/// Who waits for a verification: how many in all, and of each address.
+/// The clients that wait for a verification: their number in all, and for each address.
 #[derive(Debug, Default)]
 struct WaitingClients {
     all: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// One of the places of those that wait for a verification.
+/// A place in the queue for a verification.
 struct WaitingPlace<'a> {
     waiting: &'a Mutex<WaitingClients>,
     address: IpAddr,
@@ -501,7 +503,7 @@ mod tests {
         let password_only = build_rules(("", "s3cret"), None);
         check(&password_only, None, Some("s3cret"), "", Some("")).await;
         check(&password_only, None, Some(""), "", None).await;
-        // A file without users lets nobody in.
+        // A file without users admits nobody.
         check(&build_rules(("", ""), Some("")), None, None, "", None).await;
     }
 
@@ -541,12 +543,12 @@ mod tests {
             let refused = try_as("10.0.0.1", "bay-1", &guess.to_string()).await;
             assert_eq!(refused, Err(AccessRefusal::BadCredentials), "{guess}");
         }
-        // Not even the right one is looked at now; elsewhere it is.
+        // Not even the right password is checked now; from another address it is.
         let slowed = Err(AccessRefusal::TooManyAttempts);
         assert_eq!(try_as("10.0.0.1", "bay-1", "one").await, slowed);
         assert_eq!(try_as("10.0.0.2", "bay-1", "one").await, Ok(()));
         assert_eq!(access.refused_attempts(), 1);
-        // Guessing one user after the other slows the address, not its known users.
+        // Guessing one user after the other slows the address, but not its known users.
         for user in 0..20 {
             let _ = try_as("10.0.0.1", &format!("user-{user}"), "x").await;
         }
@@ -628,7 +630,7 @@ mod tests {
             }
             let slowed = Err(AccessRefusal::TooManyAttempts);
             assert_eq!(try_with("one").await, Ok(()), "{main:?}");
-            // It is not a way around the pace for the guesser.
+            // A guesser cannot use it to avoid the wait.
             assert_eq!(try_with("one").await, slowed);
             assert_eq!(try_with("two").await, slowed);
         }
@@ -685,7 +687,7 @@ mod tests {
         for _ in 0..10_000 {
             access.authenticate(&rules, shown).await.unwrap();
         }
-        // Verified each time, it would be ten thousand times as long.
+        // Verifying each time would take ten thousand times as long.
         assert!(began.elapsed() < 1000 * once, "{:?} {once:?}", began.elapsed());
     }
 }

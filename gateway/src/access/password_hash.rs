@@ -6,18 +6,19 @@ use argon2::{
 };
 use rustls::crypto::ring;
 
-/// Memory of one hash, KiB, its passes and lanes: of the equally strong parameter sets in
-/// OWASP's Password Storage Cheat Sheet (2025) the one that needs the least memory.
+/// Memory of one hash, KiB; its passes and lanes follow. Of the equally strong parameter sets in
+/// OWASP's Password Storage Cheat Sheet (2025), this is the one with the least memory.
 const MEMORY_KIB: u32 = 7168;
 const PASSES: u32 = 5;
 const LANES: u32 = 1;
-/// A hash that needs more than these is refused: it would slow down the whole gateway.
+/// Limits of a hash. A more expensive one is refused, because it would slow down the whole
+/// gateway.
 const MEMORY_KIB_MAX: u32 = 65_536;
 const PASSES_MAX: u32 = 16;
 const LANES_MAX: u32 = 4;
-/// Random bytes of a salt (RFC 9106, 3.1).
+/// Size of a salt, bytes (RFC 9106, 3.1).
 const SALT_BYTES: usize = 16;
-/// Random bytes of a generated password.
+/// Size of a generated password, bytes.
 const PASSWORD_BYTES: usize = 24;
 
 /// Hashes a new password.
@@ -29,18 +30,18 @@ pub(crate) fn hash_password(password: &str) -> Result<String, String> {
     Ok(hash.to_string())
 }
 
-/// A password that nobody guesses, in hexadecimal.
+/// Generates a random password, in hexadecimal.
 ///
 /// # Errors
-/// Where the system has no random numbers.
+/// Returns an error if the system has no random numbers.
 pub fn generate_password() -> Result<String, String> {
     Ok(random_bytes::<PASSWORD_BYTES>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Refuses a text that is no hash, or one that costs too much.
+/// Refuses a text that is not a hash, or a hash that is too expensive.
 pub(crate) fn check_hash(text: &str) -> Result<(), String> {
     let hash = PasswordHash::new(text)
-        .map_err(|e| format!("no PHC string ({e}); `gateway user add` makes one"))?;
+        .map_err(|e| format!("not a PHC string ({e}); `gateway user add` makes one"))?;
     if hash.algorithm.as_str() != "argon2id" || hash.hash.is_none() {
         return Err(format!("`{}`: expected an argon2id hash", hash.algorithm));
     }
@@ -88,7 +89,7 @@ mod tests {
             let error = check_hash(text).unwrap_err();
             assert!(error.contains(expect), "{text}: {error}");
         };
-        refuse("s3cret", "no PHC string");
+        refuse("s3cret", "not a PHC string");
         refuse("$argon2i$v=19$m=4096,t=3,p=1$c29tZXNhbHQ$aGFzaGhhc2hoYXNoaGFzaA", "argon2id");
         refuse("$argon2id$v=19$m=4194304,t=3,p=1$c29tZXNhbHQ$aGFzaGhhc2hoYXNoaGFzaA", "at most");
         refuse("$argon2id$v=19$m=4096,t=1000,p=1$c29tZXNhbHQ$aGFzaGhhc2hoYXNoaGFzaA", "at most");

@@ -1,4 +1,4 @@
-//! Which topics a user may publish to, keep retained, and read.
+//! The topics that a user may publish to, retain messages on, and subscribe to.
 
 use std::fmt;
 
@@ -9,19 +9,18 @@ const USER: &str = "{user}";
 /// The client identifier in a filter of the users file.
 const CLIENT: &str = "{client}";
 
-/// What a right permits.
+/// The actions that a right permits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TopicAction {
-    /// To publish to the topics.
+    /// Publishing to the topics.
     Publish,
-    /// To publish to them with the retain flag, on topics that are passed on.
+    /// Publishing to them with the retain flag, on topics that are forwarded.
     Retain,
-    /// To subscribe to them, or to a part of them.
+    /// Subscribing to them, or to a part of them.
     Subscribe,
 }
 
-/// One right as the users file has it: a verb and a filter, perhaps with `{user}` and
-/// `{client}` in it.
+/// One right in the users file: a verb and a filter, which may contain `{user}` and `{client}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RightPattern {
     pub(super) verb: TopicAction,
@@ -29,26 +28,26 @@ pub(crate) struct RightPattern {
 }
 
 impl RightPattern {
-    /// Reads `publish:FILTER`, `retain:FILTER` or `subscribe:FILTER`.
+    /// Parses `publish:FILTER`, `retain:FILTER` or `subscribe:FILTER`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let expected = "expected publish:FILTER, retain:FILTER or subscribe:FILTER";
         let Some((verb, filter)) = text.split_once(':') else {
-            return Err(format!("`{text}` is no right: {expected}"));
+            return Err(format!("`{text}` is not a right: {expected}"));
         };
         let verb = match verb {
             "publish" => TopicAction::Publish,
             "retain" => TopicAction::Retain,
             "subscribe" => TopicAction::Subscribe,
-            other => return Err(format!("`{other}` is no right: {expected}")),
+            other => return Err(format!("`{other}` is not a right: {expected}")),
         };
         if !is_filter(filter) {
-            let what = "is no MQTT filter: `+` stands for a whole level, `#` for the last ones";
+            let what = "is not an MQTT filter: `+` stands for a whole level, `#` for the last ones";
             return Err(format!("`{filter}` {what}"));
         }
         Ok(Self { verb, filter: filter.to_owned() })
     }
 
-    /// The filter for one connection; none where a name would widen it.
+    /// Returns the filter for one connection; `None` if a name would widen it.
     fn resolve_filter(&self, user: &str, client: &str) -> Option<String> {
         let mut filter = self.filter.clone();
         for (placeholder, name) in [(USER, user), (CLIENT, client)] {
@@ -66,7 +65,8 @@ impl RightPattern {
 /// The rights of one connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TopicRights {
-    /// Everything is permitted: there are no users, or it is the one of `mqtt.user`.
+    /// Whether everything is permitted, because there are no users or this is the user of
+    /// `mqtt.user`.
     is_unlimited: bool,
     publish: Vec<String>,
     retain: Vec<String>,
@@ -74,12 +74,12 @@ pub(crate) struct TopicRights {
 }
 
 impl TopicRights {
-    /// Everything is permitted.
+    /// Returns rights that permit everything.
     pub(crate) fn unlimited() -> Self {
         Self { is_unlimited: true, ..Self::default() }
     }
 
-    /// The rights of `user`, connected as `client`.
+    /// Returns the rights of `user`, connected as `client`.
     pub(crate) fn from_patterns(patterns: &[RightPattern], user: &str, client: &str) -> Self {
         let mut rights = Self::default();
         for pattern in patterns {
@@ -98,12 +98,12 @@ impl TopicRights {
         self.is_unlimited || self.publish.iter().any(|filter| is_filter_match(filter, topic))
     }
 
-    /// Whether a message may be kept for later subscribers of `topic`.
+    /// Whether a message may be retained for later subscribers of `topic`.
     pub(crate) fn may_retain(&self, topic: &str) -> bool {
         self.is_unlimited || self.retain.iter().any(|filter| is_filter_match(filter, topic))
     }
 
-    /// Whether `filter` covers only topics that may be read.
+    /// Whether `filter` covers only topics that may be subscribed to.
     pub(crate) fn may_subscribe(&self, filter: &str) -> bool {
         self.is_unlimited || self.subscribe.iter().any(|right| covers_filter(right, filter))
     }
@@ -134,7 +134,7 @@ pub(crate) fn is_filter(text: &str) -> bool {
     is_valid
 }
 
-/// Whether every topic that `narrow` matches is matched by `wide`.
+/// Whether `wide` matches every topic that `narrow` matches.
 fn covers_filter(wide: &str, narrow: &str) -> bool {
     if narrow.starts_with('$') && wide.starts_with(['#', '+']) {
         return false;

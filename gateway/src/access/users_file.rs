@@ -1,4 +1,4 @@
-//! The users file: one user a line, with the hash of its password and its rights.
+//! The users file: one user per line, with the hash of its password and its rights.
 //!
 //! ```text
 //! # groups first: @NAME RIGHT…
@@ -21,14 +21,14 @@ use super::{password_hash::check_hash, topic_rights::RightPattern};
 
 /// Largest users file, bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Stands for no password: the user shows a certificate.
+/// Placeholder for users without a password, who use a certificate.
 const NO_PASSWORD: &str = "-";
 
 /// One user of the file.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct UserEntry {
     pub(crate) name: SmolStr,
-    /// A PHC string; none for a user that only a certificate shows.
+    /// A PHC string; `None` for a user that only a certificate identifies.
     pub(crate) password_hash: Option<String>,
     pub(crate) rights: Vec<RightPattern>,
 }
@@ -36,12 +36,12 @@ pub(crate) struct UserEntry {
 /// All users, by name.
 pub(crate) type UsersByName = HashMap<SmolStr, Arc<UserEntry>>;
 
-/// A users file that cannot be used, with every mistake in it.
+/// The error for a users file that cannot be used, with every mistake in it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{mistakes}\nhint: a line is NAME HASH RIGHT…, as `gateway user add` prints it", file.display())]
 pub struct UsersFileError {
     file: PathBuf,
-    /// `:LINE: what` each, or what the system says.
+    /// `:LINE: what` for each mistake, or the system's error.
     mistakes: String,
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn load_users(file: &Path) -> Result<UsersByName, UsersFileError> {
     })
 }
 
-/// Reads the text of a users file; mistakes are `LINE: what`.
+/// Parses the text of a users file. Mistakes are `LINE: what`.
 fn parse_users(text: &str) -> Result<UsersByName, Vec<String>> {
     let mut groups: HashMap<&str, Vec<RightPattern>> = HashMap::new();
     let mut users = UsersByName::new();
@@ -86,7 +86,7 @@ fn parse_users(text: &str) -> Result<UsersByName, Vec<String>> {
         if let Some(group) = name.strip_prefix('@') {
             match rights_of(words) {
                 Ok(_) if groups.contains_key(group) => {
-                    mistake(format!("the group @{group} is there twice"));
+                    mistake(format!("the group @{group} occurs twice"));
                 }
                 Ok(rights) => {
                     groups.insert(group, rights);
@@ -96,7 +96,7 @@ fn parse_users(text: &str) -> Result<UsersByName, Vec<String>> {
             continue;
         }
         match parse_user_hash(name, &mut words).and_then(|hash| Ok((hash, rights_of(words)?))) {
-            Ok(_) if users.contains_key(name) => mistake(format!("the user {name} is there twice")),
+            Ok(_) if users.contains_key(name) => mistake(format!("the user {name} occurs twice")),
             Ok((password_hash, rights)) => {
                 let name = SmolStr::from(name);
                 let entry = UserEntry { name: name.clone(), password_hash, rights };
@@ -108,7 +108,7 @@ fn parse_users(text: &str) -> Result<UsersByName, Vec<String>> {
     if mistakes.is_empty() { Ok(users) } else { Err(mistakes) }
 }
 
-/// The password's hash of a user's line.
+/// Parses the password's hash in a user's line.
 fn parse_user_hash(
     name: &str,
     words: &mut std::str::SplitWhitespace<'_>,
@@ -123,7 +123,7 @@ fn parse_user_hash(
     Ok(Some(hash.to_owned()))
 }
 
-/// Refuses names that would widen a filter, or that the file could not hold.
+/// Refuses names that would widen a filter, or that the file format cannot hold.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let is_good = !name.is_empty()
         && !name.starts_with(['@', '#'])
@@ -133,11 +133,11 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "`{name}` is no user's name: expected none of / + # {{ }}, no space, no @ before it"
+        "`{name}` is not a user name: expected none of / + # {{ }}, no space, no @ before it"
     ))
 }
 
-/// A user's line of the file.
+/// Formats a user's line of the file.
 pub(crate) fn format_user_line(
     name: &str,
     hash: Option<&str>,
@@ -184,12 +184,12 @@ mod tests {
             }
         };
         refuse("a", &["1: the user a has no hash"]);
-        refuse("a secret", &["1: the hash of a: no PHC string"]);
+        refuse("a secret", &["1: the hash of a: not a PHC string"]);
         refuse("a - @none", &["1: there is no group @none"]);
-        refuse("a - read:x\n\nb/c -", &["1: `read` is no right", "3: `b/c` is no user's name"]);
-        refuse("a -\na -", &["2: the user a is there twice"]);
-        refuse("@g\n@g", &["2: the group @g is there twice"]);
-        refuse("{client} -", &["1: `{client}` is no user's name"]);
+        refuse("a - read:x\n\nb/c -", &["1: `read` is not a right", "3: `b/c` is not a user name"]);
+        refuse("a -\na -", &["2: the user a occurs twice"]);
+        refuse("@g\n@g", &["2: the group @g occurs twice"]);
+        refuse("{client} -", &["1: `{client}` is not a user name"]);
     }
 
     #[test]

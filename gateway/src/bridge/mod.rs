@@ -1,14 +1,14 @@
-//! The client of an external broker: MQTT 5, a session that outlives the
-//! connection, acknowledgements by hand.
+//! The client of an external broker: MQTT 5, a session that outlives the connection, manual
+//! acknowledgements.
 //!
-//! **Invariant:** a message is acknowledged in the order of arrival, and only
-//! on the connection that it came on. One task polls and acknowledges, so the
-//! connection cannot change between the check and the acknowledgement; what
-//! was queued when a connection ends is dropped by the client library.
+//! **Invariant:** messages are acknowledged in the order of arrival, and only on the connection
+//! on which they arrived. One task polls and acknowledges, so the connection cannot change
+//! between the check and the acknowledgement. The client library drops queued acknowledgements
+//! when a connection ends.
 //!
-//! **Invariant:** what was read from the broker is handed to the log or, where
-//! the process ends first, counted: a message of QoS 0 exists nowhere else. When
-//! the log is behind, the connection is not read, and TCP holds the broker back.
+//! **Invariant:** every message that was read from the broker goes to the log or, if the process
+//! ends first, is counted, because a message of QoS 0 exists nowhere else. When the log is
+//! behind, the connection is not read, and TCP holds the broker back.
 
 mod read_gate;
 mod session_store;
@@ -49,30 +49,29 @@ use crate::{
     tls,
 };
 
-/// Waits between attempts to connect, each twice the one before.
+/// First wait between attempts to connect. Each further one is twice as long.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// Own messages that the broker has not acknowledged.
+/// Largest number of published messages that the broker has not acknowledged.
 const OUTGOING_MAX: u16 = 64;
-/// Beside acknowledgements, the client queues a few requests of its own.
+/// Number of requests that the client queues in addition to acknowledgements.
 pub(crate) const REQUESTS_SPARE: usize = 16;
-/// Messages that wait for the log, as a multiple of Receive Maximum. Over it the
+/// Number of messages that may wait for the log, as a multiple of Receive Maximum. Above it the
 /// broker is held back.
 const WAITING_RATIO: usize = 4;
-/// Acknowledgements that are written together at most.
+/// Largest number of acknowledgements that are written together.
 const ACKS_AT_ONCE: usize = 64;
-/// A broker that has been told goodbye closes the connection within this time, or
-/// is not waited for.
+/// Longest wait for the broker to close the connection after a DISCONNECT.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// A message on its way to the log; without `ack` it is QoS 0.
+/// A message on its way to the log. Without `ack` it is of QoS 0.
 struct InFlightMessage {
     ack: Option<ManualAck>,
-    /// None once it is durable.
+    /// `None` once it is durable.
     durable: Option<oneshot::Receiver<IngestOutcome>>,
 }
 
-/// A message that waits for room; without `ack` it is QoS 0.
+/// A message that waits for room. Without `ack` it is of QoS 0.
 struct HeldMessage {
     ack: Option<ManualAck>,
     message: InboundMessage,
@@ -84,16 +83,16 @@ pub(crate) struct MqttBridge<'a> {
     ledger: Arc<Ledger>,
     is_connected: Arc<AtomicBool>,
     client: AsyncClient,
-    /// Messages on their way to the log in the order of arrival. Receive Maximum
-    /// bounds it where the broker keeps to it; where not, and at QoS 0, `gate` does.
+    /// Messages on their way to the log, in the order of arrival. Receive Maximum bounds their
+    /// number if the broker obeys it. Otherwise, and at QoS 0, `gate` does.
     ring: VecDeque<InFlightMessage>,
-    /// Messages for which `limits.in_flight_bytes_max` leaves no room yet: at most
-    /// what the client library had read when the gate was shut.
+    /// Messages for which `limits.in_flight_bytes_max` leaves no room yet: at most those that the
+    /// client library had read when the gate was closed.
     held: VecDeque<HeldMessage>,
-    /// Acknowledgements that the client library has not written yet.
+    /// Number of acknowledgements that the client library has not written yet.
     unwritten_acks: usize,
     gate: ReadGate,
-    /// Filters of settings before, which the session still has.
+    /// Filters of earlier settings, which the session still has.
     dropped_filters: Vec<String>,
     /// Whether this process had a session before.
     had_session: bool,
@@ -103,7 +102,7 @@ pub(crate) struct MqttBridge<'a> {
 impl<'a> MqttBridge<'a> {
     pub(crate) fn new(
         mqtt: &'a MqttSettings,
-        inlet: IngestQueue,
+        ingest_queue: IngestQueue,
         ledger: Arc<Ledger>,
         is_connected: Arc<AtomicBool>,
         dropped_filters: Vec<String>,
@@ -114,10 +113,10 @@ impl<'a> MqttBridge<'a> {
             .set_clean_start(false)
             .set_session_expiry_interval(Some(mqtt.session_expiry_s.max(1)))
             .set_receive_maximum(Some(mqtt.receive_maximum))
-            // Acknowledgements go out together, not each in a packet of its own.
+            // Acknowledgements are sent together, not each in a packet of its own.
             .set_max_request_batch(ACKS_AT_ONCE);
         if mqtt.tls.enabled {
-            // Below TLS, `GatedStream` cannot keep the end of a connection out of a batch.
+            // Below TLS, `GatedStream` cannot separate the end of a connection from a batch.
             options.set_read_batch_size(1);
         }
         let session = EmptySessionStore {
@@ -141,7 +140,7 @@ impl<'a> MqttBridge<'a> {
             .map_err(|e| bridge_error(e.to_string()))?;
         let bridge = Self {
             mqtt,
-            ingest_queue: inlet,
+            ingest_queue,
             ledger,
             is_connected,
             client,
@@ -156,7 +155,7 @@ impl<'a> MqttBridge<'a> {
         Ok((bridge, events))
     }
 
-    /// Runs until `shutdown`, then acknowledges what is in the log and leaves,
+    /// Runs until `shutdown`. Then it acknowledges the messages in the log and disconnects,
     /// keeping the session.
     pub(crate) async fn run(
         mut self,
@@ -166,7 +165,7 @@ impl<'a> MqttBridge<'a> {
         let mut leave_by = None;
         loop {
             let event = {
-                // One poll at a time, never dropped half-way.
+                // Only one poll runs at a time, and it is never dropped halfway.
                 let mut poll = pin!(events.poll());
                 let mut has_room = true;
                 loop {
@@ -175,8 +174,8 @@ impl<'a> MqttBridge<'a> {
                             return self.wait_until_all_durable().await;
                         }
                         if leave_by.is_none() && self.is_all_acknowledged() {
-                            // Answered behind all that the broker has queued for this
-                            // connection, and would drop at its end.
+                            // The broker answers this after all messages that it has queued for
+                            // this connection, which it would drop at the connection's end.
                             self.subscribe_filters();
                             leave_by = Some(Instant::now() + LEAVE_TIME_MAX);
                         }
@@ -195,7 +194,7 @@ impl<'a> MqttBridge<'a> {
                             leave_by = Some(Instant::now() + LEAVE_TIME_MAX);
                         }
                         () = wait_until(leave_by), if self.gate.is_leaving() => {
-                            warn!("the broker does not close the connection; leaving it");
+                            warn!("the broker does not close the connection: closing it");
                             self.on_disconnected();
                             return self.wait_until_all_durable().await;
                         }
@@ -208,8 +207,8 @@ impl<'a> MqttBridge<'a> {
                 }
                 Ok(Event::Incoming(Incoming::Publish(publish))) => {
                     let ack = self.client.prepare_ack(&publish);
-                    // At the end nothing new is acknowledged: the broker keeps it for the
-                    // next start. QoS 0 it does not keep.
+                    // At shutdown no new messages are acknowledged: the broker keeps them for the
+                    // next start. It does not keep those of QoS 0.
                     if ack.is_none() || !shutdown.is_cancelled() {
                         self.accept_message(ack, message_from_publish(&publish));
                     }
@@ -229,21 +228,22 @@ impl<'a> MqttBridge<'a> {
                 }
                 Err(error) => {
                     let MqttSettings { host, port, .. } = self.mqtt;
-                    warn!(host, port, %error, "no connection to the broker; trying again");
+                    warn!(host, port, %error, "no connection to the broker; will retry");
                     self.on_disconnected();
                     self.back_off(&shutdown).await;
                 }
             }
             if self.gate.is_paused() && events.state.await_pingresp() {
-                // The broker's answer may be in what is not read; without it the
-                // library would give up a connection on which QoS 0 is on the way.
+                // The broker's answer may be among the unread bytes. Without it the library would
+                // close a connection with QoS 0 messages in flight.
                 let answer = events.state.handle_incoming_packet(Incoming::PingResp);
                 answer.map_err(|error| bridge_error(error.to_string()))?;
             }
         }
     }
 
-    /// Waits until all that was read is durable, whoever may still acknowledge it.
+    /// Waits until all messages that were read are durable, whether or not they can still be
+    /// acknowledged.
     async fn wait_until_all_durable(mut self) -> Result<(), GatewayError> {
         while !self.ring.is_empty() || !self.held.is_empty() {
             tokio::select! {
@@ -273,7 +273,7 @@ impl<'a> MqttBridge<'a> {
             self.ledger.count_lost_session();
             warn!(
                 host,
-                port, client_id, "the broker lost the session, and with it perhaps messages"
+                port, client_id, "the broker lost the session, and perhaps messages with it"
             );
         }
         (self.had_session, self.backoff) = (true, BACKOFF_MIN);
@@ -289,7 +289,7 @@ impl<'a> MqttBridge<'a> {
 
     fn subscribe_filters(&self) {
         let filters = self.mqtt.filters.iter().map(|filter| SubscribeFilter {
-            // A stored last value is worth having once, not at each connection.
+            // A retained message is useful once, not at each connection.
             retain_forward_rule: RetainForwardRule::OnNewSubscribe,
             ..SubscribeFilter::new(filter, QoS::AtLeastOnce)
         });
@@ -298,7 +298,7 @@ impl<'a> MqttBridge<'a> {
         }
     }
 
-    /// Says which filters the broker refused.
+    /// Logs which filters the broker refused.
     fn on_subscribed(&self, codes: &[SubscribeReasonCode]) {
         for (filter, code) in self.mqtt.filters.iter().zip(codes) {
             if !matches!(code, SubscribeReasonCode::Success(_)) {
@@ -312,20 +312,20 @@ impl<'a> MqttBridge<'a> {
     }
 
     fn on_disconnected(&mut self) {
-        // What is in the ring goes on to the log, but its acknowledgements
-        // belong to a connection that is gone. The broker sends it again; not
-        // QoS 0, which is waited for.
+        // The messages in the ring still go to the log, but their acknowledgements belong to a
+        // closed connection. The broker sends them again, except those of QoS 0, which therefore
+        // stay in the ring.
         self.ring.retain(|slot| slot.ack.is_none());
         self.held.retain(|held| held.ack.is_none());
         self.unwritten_acks = 0;
-        // For the next connection's handshake.
+        // The next connection's handshake must be read.
         self.gate.resume_reads();
         self.is_connected.store(false, Ordering::Relaxed);
     }
 
     /// Waits before the next attempt, longer each time, or until `shutdown`.
     async fn back_off(&mut self, shutdown: &CancellationToken) {
-        // Either way the caller goes on.
+        // The caller continues in either case.
         let _ = tokio::time::timeout(self.backoff, shutdown.cancelled()).await;
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
@@ -336,7 +336,7 @@ impl<'a> MqttBridge<'a> {
         self.pause_reads_if_behind();
     }
 
-    /// Hands in, in the order of arrival, what there is room for.
+    /// Submits the held messages for which there is room, in the order of arrival.
     fn submit_held(&mut self) {
         while let Some(HeldMessage { ack, message }) = self.held.front() {
             let Ok(durable) = self.ingest_queue.submit_message(message.clone()) else { break };
@@ -361,8 +361,8 @@ impl<'a> MqttBridge<'a> {
         WAITING_RATIO * usize::from(self.mqtt.receive_maximum)
     }
 
-    /// Acknowledges the oldest message, which is durable. Returns whether the
-    /// client's queue had room; if not, it has once the connection was polled.
+    /// Acknowledges the oldest message, which is durable. Returns whether the client's queue had
+    /// room; if not, it has room after the connection was polled.
     fn acknowledge_oldest(&mut self) -> bool {
         let Some(slot) = self.ring.front_mut() else { return true };
         slot.durable = None;
@@ -379,11 +379,14 @@ impl<'a> MqttBridge<'a> {
 }
 
 impl Drop for MqttBridge<'_> {
-    /// At the end of `limits.drain_s`.
+    /// Counts the messages of QoS 0 that are lost at the end of `limits.drain_s`.
     fn drop(&mut self) {
         let dropped: Vec<_> = self.held.iter().filter(|held| held.ack.is_none()).collect();
         if !dropped.is_empty() {
-            warn!(messages = dropped.len(), "the log took no more: messages of QoS 0 are lost");
+            warn!(
+                messages = dropped.len(),
+                "the log accepted no more messages: messages of QoS 0 are lost"
+            );
         }
         for HeldMessage { message, .. } in dropped {
             self.ledger.count_dropped(message);
@@ -391,15 +394,15 @@ impl Drop for MqttBridge<'_> {
     }
 }
 
-/// When there is room for the oldest message that waits for it; never, if there is none.
-async fn wait_for_held_room(inlet: &IngestQueue, held: &VecDeque<HeldMessage>) {
+/// Waits until there is room for the oldest held message; for ever if there is none.
+async fn wait_for_held_room(ingest_queue: &IngestQueue, held: &VecDeque<HeldMessage>) {
     match held.front() {
-        Some(HeldMessage { message, .. }) => inlet.wait_for_room(message).await,
+        Some(HeldMessage { message, .. }) => ingest_queue.wait_for_room(message).await,
         None => std::future::pending().await,
     }
 }
 
-/// When it is this time; never, if it is none.
+/// Waits until a time; for ever if there is none.
 async fn wait_until(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
@@ -407,7 +410,7 @@ async fn wait_until(time: Option<Instant>) {
     }
 }
 
-/// When the oldest message is durable; never, if there is none.
+/// Waits until the oldest message is durable; for ever if there is none.
 async fn wait_for_oldest_durable(
     ring: &mut VecDeque<InFlightMessage>,
 ) -> Result<(), oneshot::error::RecvError> {
@@ -418,7 +421,7 @@ async fn wait_for_oldest_durable(
     }
 }
 
-/// A PUBLISH that has just come.
+/// Converts a PUBLISH that has just arrived.
 pub(crate) fn message_from_publish(publish: &Publish) -> InboundMessage {
     InboundMessage {
         topic: SmolStr::from(String::from_utf8_lossy(&publish.topic)),
@@ -433,9 +436,8 @@ pub(crate) fn bridge_error(what: impl Into<String>) -> GatewayError {
     GatewayError::Bridge { what: what.into() }
 }
 
-/// Passes on what the process publishes, by a client of its own: the queue of
-/// acknowledgements must not wait behind messages that a broker is slow to
-/// take.
+/// Forwards the downlink to the broker by a client of its own, because the queue of
+/// acknowledgements must not wait behind messages that a broker accepts slowly.
 pub(crate) async fn forward_downlink(
     mqtt: &MqttSettings,
     downlink: &Downlink,
@@ -459,7 +461,7 @@ pub(crate) async fn forward_downlink(
     };
     let poll = async {
         loop {
-            // The other client says what is wrong with the connection.
+            // The other client logs problems with the connection.
             if events.poll().await.is_err() {
                 tokio::time::sleep(BACKOFF_MAX).await;
             }
@@ -481,8 +483,8 @@ pub(crate) fn mqtt_options(
     options
         .set_keep_alive(mqtt.keep_alive_s)
         .set_max_packet_size(Some(mqtt.packet_bytes_max))
-        // The client keeps tables of this size; for the 65,535 that brokers
-        // allow they take 20 MB a client.
+        // The client allocates tables of this size. For the 65,535 that brokers allow they take
+        // 20 MB per client.
         .set_outgoing_inflight_upper_limit(OUTGOING_MAX);
     if mqtt.tls.enabled {
         let config = TlsConfiguration::Rustls(tls::load_client_tls(&mqtt.tls)?);

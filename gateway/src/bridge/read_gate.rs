@@ -1,6 +1,5 @@
-//! Holds a broker back by not reading from its connection, while
-//! acknowledgements are written as before; and takes leave of it without
-//! losing what is on the way.
+//! Holds a broker back by not reading from its connection, while acknowledgements are still
+//! written; and disconnects without losing messages in flight.
 
 use std::{
     io,
@@ -15,13 +14,13 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Whether a connection is read. Receive Maximum should make it needless, but
-/// Mosquitto 2.0.11 with a backlog sends up to Receive Maximum more at each
-/// PUBACK that comes in order, however many are unacknowledged.
+/// Whether a connection is read. Receive Maximum should make this unnecessary. But Mosquitto
+/// 2.0.11 with a backlog sends up to Receive Maximum further messages at each PUBACK in order,
+/// however many are unacknowledged.
 ///
-/// For messages of QoS 0 there is no Receive Maximum: TCP alone holds them back.
+/// Receive Maximum does not apply to messages of QoS 0: only TCP holds them back.
 ///
-/// Clones act on the same one.
+/// All clones control the same connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReadGate(Arc<ReadGateState>);
 
@@ -32,7 +31,7 @@ struct ReadGateState {
     reader: AtomicWaker,
 }
 
-/// DISCONNECT, normal, of MQTT 5 and 3.1.1.
+/// The packet DISCONNECT with reason "normal" of MQTT 5 and 3.1.1.
 const DISCONNECT: [u8; 2] = [0xE0, 0];
 
 impl ReadGate {
@@ -46,16 +45,16 @@ impl ReadGate {
         }
     }
 
-    /// Says goodbye to the broker and writes nothing more, but reads on until the
-    /// broker has closed the connection: a message of QoS 0 that is on the way
-    /// exists nowhere else. To be called when all acknowledgements are written.
+    /// Sends DISCONNECT and writes nothing more, but continues to read until the broker has
+    /// closed the connection, because a message of QoS 0 in flight exists nowhere else. Call this
+    /// when all acknowledgements are written.
     pub(super) fn leave_broker(&self) {
         self.0.is_leaving.store(true, Ordering::SeqCst);
         self.0.reader.wake();
     }
 
-    /// A connection that is read only while the gate is open. `speaks_mqtt` says
-    /// that MQTT is on it as it is, not within TLS.
+    /// Wraps a connection so that it is read only while the gate is open. `speaks_mqtt` states
+    /// that it carries plain MQTT, not TLS.
     pub(super) fn wrap_stream<S>(&self, stream: S, speaks_mqtt: bool) -> GatedStream<S> {
         let goodbye = if speaks_mqtt { &DISCONNECT[..] } else { &[] };
         GatedStream {
@@ -76,23 +75,23 @@ impl ReadGate {
     }
 }
 
-/// See [`ReadGate::wrap_stream`].
+/// The stream of [`ReadGate::wrap_stream`].
 #[derive(Debug)]
 pub(super) struct GatedStream<S> {
     stream: S,
     gate: ReadGate,
-    /// What is left to write when taking leave.
+    /// The bytes of DISCONNECT that are still to be written.
     goodbye: &'static [u8],
     is_write_closed: bool,
-    /// How the connection ended. The client library reads packets in batches, and forgets
-    /// those of a batch in which the connection ends. So the end is told only to who asks
-    /// once more, which is after the batch.
+    /// How the connection ended. The client library reads packets in batches, and forgets those
+    /// of a batch in which the connection ends. The end is therefore reported only at the next
+    /// read, which is after the batch.
     untold_end: Option<io::Result<()>>,
 }
 
 impl<S: AsyncWrite + Unpin> GatedStream<S> {
-    /// Writes the goodbye and closes this direction. The client library reads only
-    /// after it has written all that it had, so this is between two packets.
+    /// Writes the DISCONNECT and closes this direction. The client library reads only after it
+    /// has written everything, so this happens between two packets.
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.goodbye.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.goodbye))?;
@@ -115,11 +114,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for GatedStream<S> {
         if self.gate.is_leaving()
             && let Poll::Ready(Err(error)) = self.poll_leave(cx)
         {
-            tracing::debug!(%error, "the broker has closed the connection first");
+            tracing::debug!(%error, "the broker closed the connection first");
         }
         if self.gate.is_paused() {
             self.gate.0.reader.register(cx.waker());
-            // It may have been opened just before.
+            // The gate may have been opened just before.
             if self.gate.is_paused() {
                 return Poll::Pending;
             }
@@ -145,7 +144,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GatedStream<S> {
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.is_write_closed {
-            // A late ping: an error would end the reading too.
+            // This is a late ping. An error would end the reading too.
             return Poll::Ready(Ok(from.len()));
         }
         Pin::new(&mut self.stream).poll_write(cx, from)
@@ -176,10 +175,10 @@ mod tests {
         assert_eq!(near.read_u8().await.unwrap(), b'a');
         gate.pause_reads();
         {
-            let mut held = Box::pin(near.read_u8());
-            assert!(poll!(&mut held).is_pending());
+            let mut pending_read = Box::pin(near.read_u8());
+            assert!(poll!(&mut pending_read).is_pending());
             gate.resume_reads();
-            assert_eq!(held.await.unwrap(), b'b');
+            assert_eq!(pending_read.await.unwrap(), b'b');
         }
         gate.pause_reads();
         near.write_all(b"c").await.unwrap();

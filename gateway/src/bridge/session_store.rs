@@ -4,19 +4,18 @@ use rumqttc::{
     PersistedAckMode, PersistedSession, SessionStore, SessionStoreError, SessionStoreKey,
 };
 
-/// What the client library calls `SessionStoreFuture` and does not export.
+/// The client library's `SessionStoreFuture`, which it does not export.
 type SessionStoreAnswer<'a, T> =
     Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
 
-/// Of the client library's model of a session.
+/// Format version of the client library's session model.
 const FORMAT_VERSION: u16 = 1;
 
-/// What this side remembers of a session that outlived the process: nothing,
-/// and that is the truth. The bridge publishes nothing itself, so it has no
-/// packet under way when it ends.
+/// The stored state of a session that outlived the process, which is always empty. The bridge
+/// publishes nothing itself, so no packet of its own is in flight when it ends.
 ///
-/// Without it the client library, which cannot know that, refuses to subscribe
-/// in a session that the broker kept, and new `mqtt.filters` would have no effect.
+/// Without this store the client library, which cannot know that, refuses to subscribe in a
+/// session that the broker kept, and new `mqtt.filters` would have no effect.
 #[derive(Debug)]
 pub(super) struct EmptySessionStore {
     pub(super) session_expiry_s: u32,

@@ -1,17 +1,17 @@
-//! Values that are about the device itself, and values that say that there is none.
+//! Values about the device itself, and values that mean "no value".
 //!
-//! Boards announce the temperature of their own chip, and thermometers have numbers for "no
-//! probe". Neither was measured in the place. A rule of the user's that names such a value is
-//! followed all the same; this table is about what a convention knows by itself.
+//! Boards announce the temperature of their own chip, and thermometers send certain numbers for
+//! "no probe". Neither was measured in the zone. A user's rule that names such a value still
+//! applies; this table covers what a convention recognises by itself.
 //!
-//! | value | who sends it | source |
+//! | value | sender | source |
 //! |---|---|---|
-//! | `cpu_temperature`, `chip_temp`, `ESP32 Temperature`, … | boards about themselves | ESPHome `internal_temperature`, Zigbee2MQTT `device_temperature`, Tasmota `ESP32` |
+//! | `cpu_temperature`, `chip_temp`, `ESP32 Temperature`, … | boards, about themselves | ESPHome `internal_temperature`, Zigbee2MQTT `device_temperature`, Tasmota `ESP32` |
 //! | 85 °C of a DS18B20 | its register after power-on, before the first conversion | DS18B20 data sheet, table 1 |
 //! | −127 °C | a probe that does not answer | DallasTemperature, `DEVICE_DISCONNECTED_C` |
 //! | 999, 1000 °C | an add-on without its probe | Shelly, `temperature.tC` |
 
-/// Words that stand before `temperature` in the name of a board's own temperature.
+/// Words before `temperature` in the name of a board's own temperature.
 const DEVICE_PART_WORDS: &[&str] = &[
     "board",
     "chip",
@@ -30,11 +30,11 @@ const DEVICE_PART_WORDS: &[&str] = &[
     "processor",
     "soc",
 ];
-/// Those that no room or probe is called by.
+/// Those of these words that never name a room or a probe.
 const UNAMBIGUOUS_PART_WORDS: &[&str] = &["chip", "cpu", "gpu", "mcu", "processor", "soc"];
 
-/// Whether the last level of a name, of a value of that metric or device class, is about the
-/// device itself.
+/// Whether a value is about the device itself, judging by the last level of its name and its
+/// metric or device class.
 pub(super) fn is_of_device(name: &str, metric: &str) -> bool {
     if metric != "temperature" {
         return false;
@@ -49,20 +49,20 @@ pub(super) fn is_of_device(name: &str, metric: &str) -> bool {
     is_named_so || matches!(&words[..], [word] if is_part(UNAMBIGUOUS_PART_WORDS, word))
 }
 
-/// Whether a value says that there is none, in °C.
+/// Whether a value, in °C, means "no value".
 pub(super) fn is_sentinel(metric: &str, names: &[&str], value: f64) -> bool {
     if !matches!(metric, "temperature" | "soil_temperature" | "outdoor_temperature") {
         return false;
     }
     let is_dallas = names.iter().any(|name| {
-        let name = name.to_ascii_uppercase();
-        ["DS18B20", "DS18S20", "DS1822", "DALLAS"].iter().any(|kind| name.contains(kind))
+        let upper_name = name.to_ascii_uppercase();
+        ["DS18B20", "DS18S20", "DS1822", "DALLAS"].iter().any(|kind| upper_name.contains(kind))
     });
     let is = |sentinel: f64| (value - sentinel).abs() < 1e-6;
     is(-127.0) || is(999.0) || is(1000.0) || (is_dallas && is(85.0))
 }
 
-/// The words of a name, in lower case: `cpuTemp`, `CPU temperature`, `cpu_temperature`.
+/// Splits a name into its words, in lower case: `cpuTemp`, `CPU temperature`, `cpu_temperature`.
 fn split_words(name: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut is_new = true;

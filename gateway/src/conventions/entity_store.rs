@@ -1,5 +1,5 @@
-//! What a convention remembers between messages, with a ceiling: what was not used for the
-//! longest time goes first.
+//! The state that a convention remembers between messages, with a limit. The least recently used
+//! entry is evicted first.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,29 +7,31 @@ use serde::{Deserialize, Serialize};
 use telemetry::SmolStr;
 use tracing::warn;
 
-/// How much conventions remember: discovered entities, properties, metrics of births.
+/// The amount of state that conventions remember: discovered entities, properties, metrics of
+/// births.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntityCounts {
-    /// Remembered now.
+    /// Number of remembered entries.
     pub remembered: u64,
-    /// Forgotten, or never remembered, because there were more than `entities_max`.
+    /// Number of entries that were forgotten, or never remembered, because there were more than
+    /// `entities_max`.
     pub evicted: u64,
 }
 
 impl std::iter::Sum for EntityCounts {
     fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
-        counts.fold(Self::default(), |all, own| Self {
-            remembered: all.remembered + own.remembered,
-            evicted: all.evicted + own.evicted,
+        counts.fold(Self::default(), |all, counts| Self {
+            remembered: all.remembered + counts.remembered,
+            evicted: all.evicted + counts.evicted,
         })
     }
 }
 
-/// Values by name, each with a weight, of which all together are at most `weight_max`.
+/// Values by name, each with a weight. The sum of all weights is at most `weight_max`.
 #[derive(Debug)]
 pub(super) struct EntityStore<V> {
     by_name: HashMap<SmolStr, StoredEntity<V>>,
-    /// Names in the order of their last use.
+    /// The names in the order of their last use.
     by_use: BTreeMap<u64, SmolStr>,
     uses: u64,
     weight: usize,
@@ -54,7 +56,7 @@ impl<V> EntityStore<V> {
         EntityCounts { remembered: self.weight as u64, evicted: self.evicted }
     }
 
-    /// The value of a name, which is used with that.
+    /// Returns the value of a name, and counts as a use of it.
     pub(super) fn get(&mut self, name: &str) -> Option<&mut V> {
         self.uses += 1;
         let entry = self.by_name.get_mut(name)?;
@@ -64,7 +66,7 @@ impl<V> EntityStore<V> {
         Some(&mut entry.value)
     }
 
-    /// The value of a name, which is not used with that.
+    /// Returns the value of a name, and does not count as a use of it.
     pub(super) fn peek(&self, name: &str) -> Option<&V> {
         self.by_name.get(name).map(|entry| &entry.value)
     }
@@ -73,8 +75,8 @@ impl<V> EntityStore<V> {
         self.by_name.keys()
     }
 
-    /// Remembers a value in the place of that of the same name. Returns what goes for it, the
-    /// value itself where it is over the ceiling alone.
+    /// Inserts or replaces a value. Returns the evicted entries, or the value itself if it alone
+    /// exceeds the limit.
     pub(super) fn insert(&mut self, name: &SmolStr, value: V, weight: usize) -> Vec<(SmolStr, V)> {
         self.remove(name);
         self.uses += 1;
@@ -84,8 +86,8 @@ impl<V> EntityStore<V> {
         self.evict_unused()
     }
 
-    /// Remembers a value in the place of that of the same name, without its being used with
-    /// that; a new one is as good as used. Returns what goes for it.
+    /// Inserts or replaces a value. Replacing does not count as a use; inserting does. Returns
+    /// the evicted entries.
     pub(super) fn insert_unused(
         &mut self,
         name: &SmolStr,
@@ -99,7 +101,7 @@ impl<V> EntityStore<V> {
         self.update_weight(name, weight)
     }
 
-    /// Notes that a value has grown or shrunk. Returns what goes for it.
+    /// Notes a value's new weight. Returns the evicted entries.
     pub(super) fn update_weight(&mut self, name: &str, weight: usize) -> Vec<(SmolStr, V)> {
         if let Some(entry) = self.by_name.get_mut(name) {
             self.weight = self.weight - entry.weight + weight;
@@ -115,33 +117,33 @@ impl<V> EntityStore<V> {
         Some(value)
     }
 
-    /// Counts what was not taken at all.
+    /// Counts entries that were refused.
     pub(super) fn count_refused(&mut self, weight: usize) {
         self.count_evicted(weight as u64);
     }
 
     fn evict_unused(&mut self) -> Vec<(SmolStr, V)> {
-        let mut gone = Vec::new();
+        let mut evicted = Vec::new();
         while self.weight > self.weight_max {
             let Some((_, name)) = self.by_use.pop_first() else { break };
             let Some(entry) = self.by_name.remove(&name) else { continue };
             self.weight -= entry.weight;
             self.count_evicted(entry.weight as u64);
-            gone.push((name, entry.value));
+            evicted.push((name, entry.value));
         }
-        gone
+        evicted
     }
 
     fn count_evicted(&mut self, count: u64) {
         let before = self.evicted;
         self.evicted += count;
-        // The first, and then each time that they have doubled: not one line for each.
+        // Logs the first eviction, and then each time that their number has doubled.
         if self.evicted.checked_ilog2() != before.checked_ilog2() {
             let (entities_max, evicted) = (self.weight_max, self.evicted);
             warn!(
                 entities_max,
                 evicted,
-                "more is announced than entities_max: what was not used for longest is forgotten; raise entities_max in the mapping"
+                "more entities are announced than entities_max: the least recently used are forgotten; raise entities_max in the mapping"
             );
         }
     }
@@ -162,27 +164,27 @@ mod tests {
     #[test]
     fn what_was_not_used_for_longest_goes_first() {
         let mut store = EntityStore::new(3);
-        let names = |gone: Vec<(SmolStr, ())>| -> Vec<String> {
-            gone.into_iter().map(|(name, ())| name.to_string()).collect()
+        let names = |evicted: Vec<(SmolStr, ())>| -> Vec<String> {
+            evicted.into_iter().map(|(name, ())| name.to_string()).collect()
         };
         for name in ["a", "b", "c"] {
             assert!(store.insert(&name.into(), (), 1).is_empty());
         }
         assert!(store.get("a").is_some());
         assert_eq!(names(store.insert(&"d".into(), (), 1)), ["b"]);
-        // A look is no use.
+        // Looking at an entry does not count as a use.
         assert!(store.peek("c").is_some());
         assert_eq!(names(store.insert(&"e".into(), (), 2)), ["c", "a"]);
-        // The same again takes no more room.
+        // Replacing an entry takes no more room.
         assert!(store.insert(&"e".into(), (), 2).is_empty());
         assert!(store.get("d").is_some());
         assert_eq!(names(store.update_weight("d", 2)), ["e"]);
         assert!(store.insert(&"g".into(), (), 1).is_empty());
-        // What is told again of one that is not used goes before what is.
+        // An unused entry that is announced again is evicted before the used ones.
         assert!(store.insert_unused(&"d".into(), (), 2).is_empty());
         assert_eq!(names(store.insert_unused(&"h".into(), (), 1)), ["d"]);
         assert_eq!(names(store.insert_unused(&"h".into(), (), 3)), ["g"]);
-        // What is over the ceiling alone is not kept.
+        // An entry that alone exceeds the limit is not stored.
         assert_eq!(names(store.insert(&"f".into(), (), 4)), ["h", "f"]);
         let evicted = 1 + 2 + 2 + 2 + 1 + 3 + 4;
         assert_eq!(store.entity_counts(), EntityCounts { remembered: 0, evicted });

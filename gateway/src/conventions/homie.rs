@@ -1,6 +1,5 @@
-//! Homie 3, 4 and 5: `homie/<device>/<node>/<property>` with a bare value;
-//! retained attributes (3, 4) or the device's `$description` (5) tell type and
-//! unit.
+//! Homie 3, 4 and 5: `homie/<device>/<node>/<property>` with a bare value. Retained attributes
+//! (3, 4) or the device's `$description` (5) state type and unit.
 //!
 //! Source: <https://homieiot.github.io/specification/spec-core-v3_0_1>,
 //! <https://homieiot.github.io/specification/spec-core-v4_0_0>,
@@ -24,8 +23,8 @@ use super::{
 };
 use crate::message::InboundMessage;
 
-/// Property ids that are common; Homie fixes none of them. Units must have
-/// been told, where more than one is common.
+/// Common property ids; Homie does not fix any. If more than one unit is common, the device must
+/// have announced it.
 const BUILTIN: &[BuiltinName] = &[
     metric_named("temperature", "temperature", None),
     metric_named("humidity", "humidity", Some("%")),
@@ -57,16 +56,16 @@ const BUILTIN: &[BuiltinName] = &[
     not_a_reading("interval"),
 ];
 
-/// What is known of a property.
+/// The announced attributes of a property.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct HomieProperty {
     datatype: Option<SmolStr>,
     unit: Option<SmolStr>,
 }
 
-/// Longest unit that is kept, bytes.
+/// Longest stored unit, bytes.
 const TEXT_BYTES_MAX: usize = 64;
-/// Longest names of a device, its node and its property that are kept, bytes.
+/// Longest stored names of a device, its node and its property together, bytes.
 const NAMES_BYTES_MAX: usize = 512;
 
 /// Node and property.
@@ -77,7 +76,7 @@ pub(super) struct HomieConvention {
     base: String,
     places: ZoneResolver,
     quantities: QuantityRules,
-    /// Properties by device.
+    /// The properties of each device.
     devices: EntityStore<BTreeMap<PropertyPath, HomieProperty>>,
     entities_max: usize,
 }
@@ -93,16 +92,16 @@ impl HomieConvention {
         })
     }
 
-    /// Homie 5: a device tells all of its properties at once.
+    /// Stores the properties of a Homie 5 device, which announces all of them at once.
     fn learn_description(&mut self, device: &str, payload: &[u8]) {
         self.devices.remove(device);
         if payload.is_empty() {
-            return; // The device is gone.
+            return; // The device was removed.
         }
         let description: HomieDescription = match serde_json::from_slice(payload) {
             Ok(description) => description,
             Err(error) => {
-                warn!(device, %error, "$description cannot be read: units are not known");
+                warn!(device, %error, "cannot read $description: units are unknown");
                 return;
             }
         };
@@ -120,7 +119,7 @@ impl HomieConvention {
         }
     }
 
-    /// Homie 3 and 4: an attribute has a topic of its own.
+    /// Stores an attribute of Homie 3 or 4, which has a topic of its own.
     fn learn_attribute(
         &mut self,
         device: &str,
@@ -139,7 +138,7 @@ impl HomieConvention {
         });
     }
 
-    /// Notes what a message says of a property.
+    /// Notes an announcement about a property.
     fn learn_property(
         &mut self,
         device: &str,
@@ -185,7 +184,7 @@ impl HomieConvention {
                 matches!(datatype, "integer" | "float" | "percent")
                     || (datatype == "boolean" && self.quantities.is_metric(&found))
             }
-            // Its attributes have not come, or it has none.
+            // Its attributes have not arrived, or it has none.
             None => self.quantities.is_metric(&found),
         };
         if !is_number && !self.quantities.is_ruled(&found) {
@@ -195,7 +194,7 @@ impl HomieConvention {
             return Ok(MappedMessage::without_readings());
         };
         let owner = sanitize_name(device);
-        let mut taken = MappedMessage::without_readings().with_owner(&zone, &owner);
+        let mut mapped = MappedMessage::without_readings().with_owner(&zone, &owner);
         let read = payload_value::payload_text(&message.payload)
             .and_then(|text| payload_value::parse_text_quantity(&full, text))
             .and_then(|value| self.quantities.read_quantity(&found, value, context.metrics));
@@ -208,12 +207,12 @@ impl HomieConvention {
                     message,
                 );
                 let reading = SensorReading { metric, event_ms: message.received_ms, value };
-                taken.add_reading(&origin, reading, message, context.limits.readings_max);
+                mapped.add_reading(&origin, reading, message, context.limits.readings_max);
             }
             Ok(None) => {}
-            Err(refusal) => taken.rejected_readings.push(refusal),
+            Err(refusal) => mapped.rejected_readings.push(refusal),
         }
-        Ok(taken)
+        Ok(mapped)
     }
 }
 
@@ -224,14 +223,13 @@ impl Convention for HomieConvention {
         context: &DecodeContext<'_>,
     ) -> Option<MappedMessage> {
         let levels = strip_base(&message.topic, &self.base)?;
-        // Version 5 is a level of its own; no device id of it may be "5" alone.
-        let levels = levels.strip_prefix("5/").unwrap_or(levels);
-        let levels: Vec<&str> = levels.split('/').take(5).collect();
+        // Version 5 is a level of its own; no device id in it may be just "5".
+        let device_levels = levels.strip_prefix("5/").unwrap_or(levels);
+        let levels: Vec<&str> = device_levels.split('/').take(5).collect();
         let payload = &message.payload;
         match levels[..] {
             [device, "$description"] => self.learn_description(device, payload),
-            // Version 3 and 4 say when a device is there; an empty one, that
-            // it is not any more.
+            // Versions 3 and 4 announce a device with this topic. An empty message removes it.
             [device, "$homie"] if payload.is_empty() => {
                 info!(device, "removed");
                 self.devices.remove(device);
@@ -245,10 +243,11 @@ impl Convention for HomieConvention {
                     && !payload.is_empty() =>
             {
                 let path = (SmolStr::new(node), SmolStr::new(property));
-                let taken = self.decode_reading(device, &path, message, context);
-                return Some(taken.unwrap_or_else(MappedMessage::from_refusal));
+                let mapped = self.decode_reading(device, &path, message, context);
+                return Some(mapped.unwrap_or_else(MappedMessage::from_refusal));
             }
-            // `$state`, `$nodes`, `$stats/…`, `$broadcast/…`, `…/set`.
+            // These topics carry no readings: `$state`, `$nodes`, `$stats/…`, `$broadcast/…`,
+            // `…/set`.
             _ => {}
         }
         Some(MappedMessage::without_readings())
@@ -273,7 +272,7 @@ impl Convention for HomieConvention {
     }
 }
 
-/// A device's `$description`, as far as it matters here.
+/// The relevant parts of a device's `$description`.
 #[derive(Debug, Deserialize)]
 struct HomieDescription {
     #[serde(default)]

@@ -1,6 +1,6 @@
-//! What is not for us: topics, devices and values, by their names.
+//! The ignored topics, devices and values, by name.
 //!
-//! One list says it, so that the dead letters hold only what needs a person.
+//! One list names them, so that the dead letters contain only messages that need a person.
 
 use super::name_pattern::NamePattern;
 
@@ -9,13 +9,13 @@ use super::name_pattern::NamePattern;
 pub(crate) struct IgnoreList(Vec<NamePattern>);
 
 impl IgnoreList {
-    /// Reads the patterns that a user wrote.
+    /// Parses the patterns that a user wrote.
     ///
     /// # Errors
-    /// The first pattern that is none, and why.
+    /// Returns the first invalid pattern, and why.
     pub(crate) fn new(patterns: &[String]) -> Result<Self, String> {
-        let patterns = patterns.iter().map(|text| NamePattern::parse(text, &[]));
-        patterns.collect::<Result<_, _>>().map(Self).map_err(|what| format!("ignore: {what}"))
+        let parsed = patterns.iter().map(|text| NamePattern::parse(text, &[]));
+        parsed.collect::<Result<_, _>>().map(Self).map_err(|what| format!("ignore: {what}"))
     }
 
     pub(crate) fn is_match(&self, name: &str) -> bool {
@@ -27,9 +27,8 @@ impl IgnoreList {
     }
 }
 
-/// Names that devices of all kinds have for what they say of themselves, in lower case: the
-/// radio link, the program, the charge of the battery, the place on the map. None of them is
-/// about the place that is measured.
+/// Names of values that devices of all kinds send about themselves, in lower case: the radio
+/// link, the program, the battery's charge, the position. None of them is about the zone.
 const DEVICE_FIELD_NAMES: &[&str] = &[
     "altitude",
     "batt",
@@ -82,10 +81,10 @@ const DEVICE_FIELD_NAMES: &[&str] = &[
     "wifi_signal",
 ];
 
-/// Whether a value of this name is about the device, whoever sends it.
+/// Whether a value with this name is about the device, whoever sends it.
 pub(crate) fn is_device_field(name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or_default();
-    DEVICE_FIELD_NAMES.iter().any(|own| own.eq_ignore_ascii_case(last))
+    DEVICE_FIELD_NAMES.iter().any(|known| known.eq_ignore_ascii_case(last))
 }
 
 #[cfg(test)]

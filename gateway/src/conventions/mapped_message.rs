@@ -1,32 +1,31 @@
-//! What a message of a mapping said.
+//! The decoded content of a mapped message.
 
 use telemetry::{DeadLetterReason, ReportSource, SensorReading, SensorReport, SmolStr, ZoneId};
 
 use super::ReadingRefusal;
 use crate::message::InboundMessage;
 
-/// What a message of a mapping said; nothing, for metadata and states.
+/// The decoded content of a mapped message; empty for metadata and states.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct MappedMessage {
-    /// Whose account in the ledger the message's readings are on.
+    /// The device whose account in the ledger the message's readings belong to.
     pub(crate) owner: Option<(ZoneId, SmolStr)>,
-    /// One for each device and source; never with more readings than a
-    /// message may have.
+    /// One report for each device and source, each within the limit of readings.
     pub(crate) reports: Vec<SensorReport>,
-    /// Readings that could not be understood.
+    /// Readings that could not be decoded, each with the reason.
     pub(crate) rejected_readings: Vec<ReadingRefusal>,
-    /// To be published in answer.
+    /// Messages to publish in response.
     pub(crate) publish: Vec<ReplyMessage>,
 }
 
-/// A message that a convention asks for.
+/// A message that a convention publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReplyMessage {
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
 }
 
-/// Who measured something, and how the reading comes.
+/// The device and source of a reading.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ReadingOrigin {
     pub(super) zone: ZoneId,
@@ -35,7 +34,7 @@ pub(super) struct ReadingOrigin {
 }
 
 impl ReadingOrigin {
-    /// What arrives now; or a broker's stored last value, which is no new one.
+    /// Derives the origin from a message that is live, or retained and therefore not new.
     pub(super) fn from_message(zone: ZoneId, device: SmolStr, message: &InboundMessage) -> Self {
         let source = if message.is_retained { ReportSource::Retained } else { ReportSource::Live };
         Self { zone, device, source }
@@ -43,23 +42,23 @@ impl ReadingOrigin {
 }
 
 impl MappedMessage {
-    /// Metadata that was learnt, or a message that is no reading.
+    /// Creates the content of a message without readings, such as metadata.
     pub(super) fn without_readings() -> Self {
         Self::default()
     }
 
-    /// A message of which nothing can be understood.
+    /// Creates the content of a message that cannot be decoded.
     pub(super) fn from_refusal(refusal: ReadingRefusal) -> Self {
         Self { rejected_readings: vec![refusal], ..Self::default() }
     }
 
-    /// The message's account; without it, the first report's.
+    /// Sets the message's account. The default is that of the first report.
     pub(super) fn with_owner(mut self, zone: &ZoneId, device: &SmolStr) -> Self {
         self.owner = Some((zone.clone(), device.clone()));
         self
     }
 
-    /// Adds a reading to the report of its origin, with at most `readings_max`.
+    /// Adds a reading to the report of its origin, with at most `readings_max` readings.
     pub(super) fn add_reading(
         &mut self,
         origin: &ReadingOrigin,
@@ -92,11 +91,11 @@ impl MappedMessage {
         });
     }
 
-    /// Why readings were left out, for the dead letter: the first reason, and
-    /// all details as far as they fit.
+    /// Summarises why readings were rejected, for the dead letter: the first reason, and all
+    /// details that fit.
     pub(crate) fn summarize_rejected(&self) -> Option<(DeadLetterReason, String)> {
-        /// A dead letter carries its detail as a header; there may be a
-        /// hundred refusals that say the same.
+        /// Longest summary, bytes. A dead letter carries it as a header, and there may be a
+        /// hundred equal refusals.
         const DETAIL_BYTES_MAX: usize = 2048;
         let (reason, _) = self.rejected_readings.first()?;
         let mut detail = String::new();
@@ -125,8 +124,8 @@ mod tests {
     #[test]
     fn details_are_bounded() {
         let refuse = |len: usize, count: usize| {
-            let left_out = vec![(DeadLetterReason::Malformed, "ü".repeat(len)); count];
-            MappedMessage { rejected_readings: left_out, ..MappedMessage::default() }
+            let rejected = vec![(DeadLetterReason::Malformed, "ü".repeat(len)); count];
+            MappedMessage { rejected_readings: rejected, ..MappedMessage::default() }
                 .summarize_rejected()
                 .unwrap()
                 .1

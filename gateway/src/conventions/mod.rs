@@ -1,27 +1,26 @@
-//! Topics and payloads of other systems become the gateway's reports, by
-//! configuration: the tables `[[mappings]]`.
+//! Mappings of other systems' topics and payloads to the gateway's reports, by configuration: the
+//! tables `[[mappings]]`.
 //!
-//! A message belongs to the first mapping that claims its topic. What it says
-//! is reports; what it says of readings that cannot be understood is left out,
-//! each with its reason; and there may be nothing to log at all: metadata and
-//! states are learnt or passed over, and count as no readings.
+//! A message belongs to the first mapping that matches its topic. Its readings become reports.
+//! Readings that cannot be decoded are rejected, each with its reason. A message may also contain
+//! no readings: metadata and states are learned or skipped, and do not count as readings.
 //!
-//! **Invariant:** what is remembered between messages is bounded by
-//! `entities_max` of its mapping, and a message is never refused because
-//! metadata of another cannot be read.
+//! **Invariant:** the state that is remembered between messages is bounded by `entities_max` of
+//! its mapping, and a message is never refused because the metadata of another message cannot be
+//! read.
 //!
 //! # Layout
 //! - [`settings`]: the tables `[[mappings]]`, as the user writes them
-//! - `pattern`: topics and device names with levels left open
-//! - `place`: which zone a device belongs to
-//! - `quantity`: which metric a value is, and in which unit
-//! - `device_value`: values that are about the device, and values that say that there is none
-//! - `value`: numbers and times
-//! - `ignore`: what is not for us
+//! - `name_pattern`: patterns of topics and device names
+//! - `zone_resolver`: the zone of a device
+//! - `quantity`: the metric and the unit of a value
+//! - `device_value`: values about the device itself, and values that mean "no value"
+//! - `payload_value`: numbers and times
+//! - `ignore_list`: ignored topics, devices and values
 //! - `name_template`: names made of a topic and a payload
-//! - `entity_store`: what is remembered between messages, with a ceiling
-//! - `topic_index`: which announcements a topic is of
-//! - `taken`: what a message said
+//! - `entity_store`: state that is remembered between messages, with a limit
+//! - `topic_index`: the announcements that a topic belongs to
+//! - `mapped_message`: the decoded content of a message
 //! - `records`: messages whose payloads are records, by tables of the user's own (`template`)
 //!   or of `presets`: ChirpStack, The Things Stack, Shelly, rtl_433, OpenMQTTGateway, ESPHome,
 //!   ThingsBoard, SenML
@@ -58,10 +57,10 @@ mod topic_index;
 mod zigbee2mqtt;
 mod zone_resolver;
 
-/// Why a reading, or a whole message, was left out.
+/// Why a reading or a whole message was rejected: reason and detail.
 type ReadingRefusal = (DeadLetterReason, String);
 
-/// What decoding needs to know beside the message.
+/// The context of decoding a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DecodeContext<'a> {
     pub(crate) metrics: &'a MetricTable,
@@ -69,43 +68,43 @@ pub(crate) struct DecodeContext<'a> {
 }
 
 impl DecodeContext<'_> {
-    /// Refuses a payload with readings that is over the limit; metadata is
-    /// limited by the size of an MQTT packet.
+    /// Refuses a payload with readings that exceeds the limit. Metadata is limited only by the
+    /// size of an MQTT packet.
     fn check_size(&self, payload: &[u8]) -> Result<(), ReadingRefusal> {
         let (len, max) = (payload.len(), self.limits.payload_bytes_max);
         if len <= max {
             return Ok(());
         }
-        Err((DeadLetterReason::Oversized, format!("{len} bytes, at most {max} are taken")))
+        Err((DeadLetterReason::Oversized, format!("{len} bytes, expected at most {max}")))
     }
 }
 
-/// One way of naming topics and writing payloads.
+/// A convention of topics and payloads.
 trait Convention: fmt::Debug + Send {
-    /// What a message says; `None` where its topic is of another convention.
+    /// Decodes a message; `None` if its topic does not belong to this convention.
     fn decode_message(
         &mut self,
         message: &InboundMessage,
         context: &DecodeContext<'_>,
     ) -> Option<MappedMessage>;
 
-    /// Filters of the topics whose retained messages tell what the values of
-    /// others mean. Needed anew after each start.
+    /// Returns filters of the topics whose retained messages describe the values of other topics.
+    /// They are needed again after each start.
     fn metadata_filters(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// How much it remembers.
+    /// Returns how much state it remembers.
     fn entity_counts(&self) -> EntityCounts {
         EntityCounts::default()
     }
 
-    /// Forgets what messages told: one input must not depend on those before.
+    /// Forgets the learned state, so that one input does not depend on earlier ones.
     #[cfg(fuzzing)]
     fn forget(&mut self) {}
 }
 
-/// All mappings, in order, with what they have learnt.
+/// All mappings in order, with their learned state.
 #[derive(Debug, Default)]
 pub(crate) struct Conventions(Vec<MappedConvention>);
 
@@ -116,10 +115,10 @@ struct MappedConvention {
 }
 
 impl Conventions {
-    /// The mappings of a configuration.
+    /// Builds the mappings of a configuration.
     ///
     /// # Errors
-    /// What is wrong with each mapping that is, by its place.
+    /// Lists the invalid mappings with their positions and mistakes.
     pub(crate) fn new(
         mappings: &[MappingSettings],
         metrics: &MetricTable,
@@ -141,7 +140,7 @@ impl Conventions {
         self.0.is_empty()
     }
 
-    /// What a message says; `None` where no mapping claims its topic.
+    /// Decodes a message; `None` if no mapping matches its topic.
     pub(crate) fn decode_message(
         &mut self,
         message: &InboundMessage,
@@ -155,18 +154,18 @@ impl Conventions {
         })
     }
 
-    /// How much they remember, all together.
+    /// Returns how much state all of them remember.
     pub(crate) fn entity_counts(&self) -> EntityCounts {
         self.0.iter().map(|mapped| mapped.convention.entity_counts()).sum()
     }
 
-    /// Forgets what messages told.
+    /// Forgets the learned state.
     #[cfg(fuzzing)]
     pub(crate) fn forget(&mut self) {
         self.0.iter_mut().for_each(|mapped| mapped.convention.forget());
     }
 
-    /// Filters that are subscribed to beside `mqtt.filters`.
+    /// Returns the filters that are subscribed to in addition to `mqtt.filters`.
     pub(crate) fn metadata_filters(&self) -> Vec<String> {
         let mut filters: Vec<String> =
             self.0.iter().flat_map(|mapped| mapped.convention.metadata_filters()).collect();
@@ -207,7 +206,7 @@ fn build_convention(
     Ok(MappedConvention { convention, ignore })
 }
 
-/// A key that the convention does not read is a mistake, not a comment.
+/// Refuses keys that the convention does not read, because they are mistakes.
 fn refuse_foreign_keys(mapping: &MappingSettings) -> Result<(), String> {
     use ConventionName::{
         Chirpstack, Esphome, HomeAssistant, Homie, Openmqttgateway, Rtl433, Senml, Shelly,
@@ -256,18 +255,19 @@ fn refuse_foreign_keys(mapping: &MappingSettings) -> Result<(), String> {
         ("unit", mapping.unit.is_some(), &[Template]),
     ];
     let convention = mapping.convention;
-    match keys.iter().find(|(_, is_set, of)| *is_set && !of.contains(&convention)) {
+    match keys.iter().find(|(_, is_set, conventions)| *is_set && !conventions.contains(&convention))
+    {
         Some((key, ..)) => Err(format!("`{key}` is not a key of this convention")),
         None => Ok(()),
     }
 }
 
-/// The levels after `base/`; `None` where the topic does not begin with it.
+/// Returns the levels after `base/`; `None` if the topic does not begin with it.
 fn strip_base<'t>(topic: &'t str, base: &str) -> Option<&'t str> {
     topic.strip_prefix(base)?.strip_prefix('/')
 }
 
-/// The `base` of a mapping, or the convention's usual one.
+/// Returns the `base` of a mapping, or the convention's default.
 fn topic_base(mapping: &MappingSettings, usual: &str) -> Result<String, String> {
     let base = mapping.base.as_deref().unwrap_or(usual);
     let is_filter = base.contains(['+', '#']);

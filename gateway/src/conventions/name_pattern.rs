@@ -1,21 +1,20 @@
-//! Topics and device names with levels left open.
+//! Patterns of topics and device names.
 
 use regex::{Captures, Regex};
 
-/// A topic or a device name in which `*` stands for anything within a level,
-/// a last level `#` for any further levels, `{name}` for one level and `{name#}`
-/// for one or more of them, which are captured.
+/// A pattern of a topic or a device name. `*` stands for anything within a level, and a last
+/// level `#` for any further levels. `{name}` captures one level and `{name#}` one or more
+/// levels.
 ///
-/// Expressions of the crate `regex` match in linear time, whatever a device
-/// calls itself.
+/// Expressions of the crate `regex` match in linear time, for any name.
 #[derive(Clone, Debug)]
 pub(super) struct NamePattern(Regex);
 
-/// Compiled size of one pattern, bytes.
+/// Largest compiled size of one pattern, bytes.
 const SIZE_BYTES_MAX: usize = 256 * 1024;
 
 impl NamePattern {
-    /// Reads a pattern whose captures may have the given names.
+    /// Parses a pattern. Its captures must have the given names.
     pub(super) fn parse(text: &str, captures: &[&str]) -> Result<Self, String> {
         let wrong = |what: &str| format!("`{text}`: {what}");
         if text.is_empty() {
@@ -26,7 +25,7 @@ impl NamePattern {
             let slash = if i == 0 { "" } else { "/" };
             match level {
                 "#" if text.split('/').count() == i + 1 => {
-                    // As in MQTT, `a/#` is `a` too.
+                    // As in MQTT, `a/#` matches `a` too.
                     regex.push_str(if i == 0 { ".*" } else { "(?:/.*)?" });
                 }
                 "#" => return Err(wrong("`#` must be the last level")),
@@ -91,7 +90,8 @@ fn push_level(regex: &mut String, mut level: &str, captures: &[&str]) -> Result<
 mod tests {
     use super::*;
 
-    /// Pattern, text → the captured zone and device, where it matches.
+    /// Checks a pattern and a text against the captured zone and device; `None` if it does not
+    /// match.
     fn check(pattern: &str, text: &str, expect: Option<(&str, &str)>) {
         let pattern = NamePattern::parse(pattern, &["zone", "device"]).unwrap();
         let got = pattern.captures(text).map(|found| {
@@ -121,7 +121,7 @@ mod tests {
         check("#", "anything/at\nall", Some(("", "")));
         check("+/x", "a/x", Some(("", "")));
         check("+/x", "/x", None);
-        // No character has another meaning.
+        // All other characters stand for themselves.
         check("a.c(1)", "a.c(1)", Some(("", "")));
         check("a.c(1)", "abc(1)", None);
     }

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-/// Literal text, and holes in braces: what the topic or the path of the record captured,
-/// or a JSON pointer into the record or else the message. Alternatives stand after `|`. A
-/// hole for which there is nothing takes the text before it with it.
+/// Literal text with placeholders in braces. A placeholder is a capture of the topic or of the
+/// record's path, or a JSON pointer into the record or else into the message. Alternatives follow
+/// after `|`. An empty placeholder also removes the text before it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct NameTemplate(Vec<TemplatePiece>);
 
@@ -21,7 +21,7 @@ enum HoleSource {
 }
 
 impl NameTemplate {
-    /// Reads a template whose captures may have the given names.
+    /// Parses a template. Its captures must have the given names.
     pub(super) fn parse(text: &str, captures: &[&str]) -> Result<Self, String> {
         let wrong = |what: &str| format!("\"{text}\": {what}");
         let mut pieces = Vec::new();
@@ -33,7 +33,7 @@ impl NameTemplate {
             if !literal.is_empty() {
                 pieces.push(TemplatePiece::Literal(literal.to_owned()));
             }
-            let sources = sources.split('|').map(|source| {
+            let parsed_sources = sources.split('|').map(|source| {
                 if source.starts_with('/') {
                     Ok(HoleSource::Pointer(source.to_owned()))
                 } else if captures.contains(&source) {
@@ -45,7 +45,7 @@ impl NameTemplate {
                     )))
                 }
             });
-            pieces.push(TemplatePiece::Hole(sources.collect::<Result<_, _>>()?));
+            pieces.push(TemplatePiece::Hole(parsed_sources.collect::<Result<_, _>>()?));
             rest = after;
         }
         if !rest.is_empty() {
@@ -57,7 +57,7 @@ impl NameTemplate {
         Ok(Self(pieces))
     }
 
-    /// Whether it needs something that only the topic or the path of a record gives.
+    /// Whether it needs a capture of the topic or of the path of a record.
     pub(super) fn uses_capture(&self, capture: &str) -> bool {
         let is =
             |source: &HoleSource| matches!(source, HoleSource::Captured(name) if name == capture);
@@ -66,7 +66,7 @@ impl NameTemplate {
             .any(|piece| matches!(piece, TemplatePiece::Hole(sources) if sources.iter().any(is)))
     }
 
-    /// The name; `None` where there is nothing for any of its holes.
+    /// Renders the name; `None` if all placeholders are empty.
     pub(super) fn render_name<'v>(
         &self,
         captured: impl Fn(&str) -> Option<&'v str>,
@@ -87,7 +87,7 @@ impl NameTemplate {
                         HoleSource::Pointer(pointer) => name_part(at(pointer)?),
                     });
                     if let Some(found) = found {
-                        // Text between two holes needs both of them.
+                        // Text between two placeholders needs both of them.
                         if is_filled {
                             name.push_str(literal);
                         }
@@ -103,7 +103,7 @@ impl NameTemplate {
     }
 }
 
-/// A text or a number as a part of a name.
+/// Returns a text or a number as a part of a name.
 pub(super) fn name_part(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),

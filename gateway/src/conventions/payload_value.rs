@@ -1,4 +1,4 @@
-//! Values and times as payloads of other systems carry them.
+//! Values and times in payloads of other systems.
 
 use serde_json::Value;
 use telemetry::{DeadLetterReason, TimeParser, TimeUsage, payload, time::parse_time_zone};
@@ -6,19 +6,19 @@ use telemetry::{DeadLetterReason, TimeParser, TimeUsage, payload, time::parse_ti
 use super::{ReadingRefusal, zone_resolver::shorten_text};
 use crate::message::InboundMessage;
 
-/// A payload as JSON; a text that only reads as a number is one.
+/// Parses a payload as JSON, or as a bare number.
 pub(super) fn parse_document(payload: &[u8]) -> Result<Value, ReadingRefusal> {
     payload::parse_lenient_json(payload_text(payload)?)
 }
 
-/// A payload as text, without the space around it.
+/// Returns a payload as text, without surrounding space.
 pub(super) fn payload_text(payload: &[u8]) -> Result<&str, ReadingRefusal> {
     std::str::from_utf8(payload).map(str::trim).map_err(|e| {
         (DeadLetterReason::Malformed, format!("not UTF-8 at byte {}", e.valid_up_to()))
     })
 }
 
-/// A JSON value as a number, with the unit that stands in its text, as in `30.11 °C`.
+/// Parses a JSON value as a number, with the unit in its text, as in `30.11 °C`.
 pub(super) fn parse_json_quantity<'v>(
     name: &str,
     value: &'v Value,
@@ -29,7 +29,7 @@ pub(super) fn parse_json_quantity<'v>(
     }
 }
 
-/// A text as a number, with the unit that stands behind it.
+/// Parses a text as a number with the unit after it.
 pub(super) fn parse_text_quantity<'t>(
     name: &str,
     text: &'t str,
@@ -40,7 +40,7 @@ pub(super) fn parse_text_quantity<'t>(
     }
 }
 
-/// A text as a number.
+/// Parses a text as a number.
 pub(super) fn parse_text_number(name: &str, text: &str) -> Result<f64, ReadingRefusal> {
     payload::number_from_text(text).ok_or_else(|| {
         let what = format!(
@@ -52,8 +52,8 @@ pub(super) fn parse_text_number(name: &str, text: &str) -> Result<f64, ReadingRe
     })
 }
 
-/// When something was measured, UTC milliseconds: as the stamp says, and of a
-/// device that does not know the time yet when its message arrived.
+/// Returns the event time, UTC milliseconds. For a device that does not know the time yet, it is
+/// the arrival time of the message.
 pub(super) fn event_ms(
     name: &str,
     stamp: &Value,
@@ -65,7 +65,8 @@ pub(super) fn event_ms(
     Ok(stamped_ms.unwrap_or(received_ms))
 }
 
-/// Reads stamps of a mapping, whose local times are of a zone by its IANA name.
+/// Builds the parser of a mapping's timestamps. `time_zone` is the IANA name of the zone of local
+/// times.
 pub(super) fn build_time_parser(time_zone: Option<&str>) -> Result<TimeParser, String> {
     let parser = TimeParser::new(TimeUsage::Live);
     match time_zone {
@@ -110,7 +111,7 @@ mod tests {
         check(json!("2024-01-15T12:00:00Z"), berlin, Some(1_705_320_000_000));
         check(json!(1_705_320_000), berlin, Some(1_705_320_000_000));
         check(json!("1705320000"), berlin, Some(1_705_320_000_000));
-        // Before the device has heard the time.
+        // The device has not received the time yet.
         for unset in [json!("1970-01-01T00:00:12"), json!(""), json!(0), json!(75), json!(null)] {
             check(unset, berlin, Some(NOW));
         }

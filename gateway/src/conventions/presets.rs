@@ -1,7 +1,7 @@
-//! Conventions that are data: layouts of messages, and what their fields are.
+//! Conventions that are data: layouts of messages, and the meaning of their fields.
 //!
-//! Each is what a user could write as a `template`, with the names that the system gives its
-//! fields. [`COMMON`] has the names that many of them share.
+//! Each could be written by a user as a `template`, with the names of the system's fields.
+//! [`COMMON`] has the names that many systems share.
 
 use telemetry::MetricTable;
 
@@ -14,16 +14,15 @@ use super::{
 /// A convention as a table.
 #[derive(Debug)]
 struct ConventionPreset {
-    /// Stands for `{base}` in the topics where the mapping says no other; none, where topics
-    /// begin with the device.
+    /// Default of `{base}` in the topics; empty if topics begin with the device.
     base: &'static str,
     layouts: &'static [LayoutText<'static>],
-    /// Topics that carry no readings.
+    /// Topics without readings.
     silent: &'static [&'static str],
-    /// Names of fields beside those in [`COMMON`], before which they come.
+    /// Names of fields that take precedence over those in [`COMMON`].
     fields: &'static [BuiltinName],
-    /// What becomes of numbers that nothing knows: where the air is full of other people's
-    /// devices, or messages of all that a device is, they are no readings.
+    /// The policy for numbers that no rule knows. If other people's devices are within radio
+    /// range, or if messages contain the whole state of a device, such numbers are not readings.
     unknown: UnknownValuePolicy,
     reading: FieldSelection,
 }
@@ -39,15 +38,14 @@ impl ConventionPreset {
     };
 }
 
-/// Names of fields that firmwares and payload decoders of all kinds have, with the unit that
-/// is in the name or that nobody writes otherwise. Of two names of one quantity the first
-/// counts.
+/// Field names that firmware and payload decoders of all kinds use, with the unit in the name or
+/// the only usual one. Of two names of one quantity the first takes precedence.
 const COMMON: &[BuiltinName] = &[
     metric_named("tempc", "temperature", Some("°C")),
     metric_named("temperature_C", "temperature", Some("°C")),
     metric_named("temp_c", "temperature", Some("°C")),
     metric_named("tempc_sht", "temperature", Some("°C")),
-    // A probe on a line, beside the sensor in the box.
+    // A probe on a cable, in addition to the sensor in the case.
     metric_of_part("ds18b20", "tempc_ds", "temperature", Some("°C")),
     metric_of_part("ds18b20", "tempc_ds18b20", "temperature", Some("°C")),
     metric_of_part("ds18b20", "temp_ds18b20", "temperature", Some("°C")),
@@ -109,7 +107,7 @@ const COMMON: &[BuiltinName] = &[
     metric_named("wind_avg_km_h", "wind_speed", Some("km/h")),
     metric_named("wind_avg_mi_h", "wind_speed", Some("mph")),
     metric_named("wind_spd_km_h", "wind_speed", Some("km/h")),
-    // Of these the unit must be told.
+    // The unit of these must be stated.
     metric_named("wind_speed", "wind_speed", None),
     metric_named("windspeed", "wind_speed", None),
     metric_named("wind_dir_deg", "wind_direction", Some("°")),
@@ -148,9 +146,9 @@ const COMMON: &[BuiltinName] = &[
     metric_named("bat_v", "battery", Some("V")),
     metric_named("battery_voltage", "battery", Some("V")),
     metric_named("batteryvoltage", "battery", Some("V")),
-    // A share of the charge, as often as volts.
+    // A percentage of the charge as often as volts.
     not_a_reading("battery"),
-    // Of a battery, or of the mains.
+    // The voltage of a battery, or of the mains.
     not_a_reading("voltage"),
     not_a_reading("dew_point"),
     not_a_reading("dewpoint"),
@@ -177,7 +175,7 @@ const CHIRPSTACK: ConventionPreset = ConventionPreset {
         ],
         timestamp: &["/time", "/rxInfo/0/time", "/publishedAt"],
         sequence: Some("/fCnt"),
-        // An address is given at each join, and with it the counter begins again.
+        // An address is assigned at each join, and the counter starts again with it.
         boot: Some("/devAddr"),
         undecoded: Some((
             "/data",
@@ -220,8 +218,8 @@ const THE_THINGS_STACK: ConventionPreset = ConventionPreset {
 };
 
 /// Source: <https://shelly-api-docs.shelly.cloud/gen2/General/Notifications> and
-/// `/gen2/ComponentsAndServices/`. A channel (`temperature:100`) is a sensor: the number names
-/// it, so that the humidity of a sensor is that of its temperature.
+/// `/gen2/ComponentsAndServices/`. A channel (`temperature:100`) is one sensor. Its number
+/// identifies it, so that humidity and temperature of one sensor belong together.
 const SHELLY: ConventionPreset = ConventionPreset {
     layouts: &[
         LayoutText {
@@ -250,7 +248,7 @@ const SHELLY: ConventionPreset = ConventionPreset {
         metric_named("humidity/rh", "humidity", Some("%")),
         metric_named("illuminance/lux", "light", Some("lx")),
         metric_named("devicepower/battery/V", "battery", Some("V")),
-        // Of a relay, a meter or a dimmer itself.
+        // The temperature of a relay, a meter or a dimmer itself.
         not_a_reading("tC"),
         not_a_reading("tF"),
     ],
@@ -275,10 +273,10 @@ const RTL_433: ConventionPreset = ConventionPreset {
     ],
     silent: &["{base}/#"],
     fields: &[
-        // Mostly of tyres.
+        // Mostly the pressure of tyres.
         not_a_reading("pressure_kPa"),
         not_a_reading("pressure_PSI"),
-        // What a gauge calls so is its own count.
+        // A gauge's own count.
         not_a_reading("rain"),
         not_a_reading("light"),
     ],
@@ -337,8 +335,8 @@ const OPENMQTTGATEWAY: ConventionPreset = ConventionPreset {
     ..ConventionPreset::EMPTY
 };
 
-/// Source: <https://esphome.io/components/mqtt.html>, `topic_prefix`; the id is the name of the
-/// sensor in small letters.
+/// Source: <https://esphome.io/components/mqtt.html>, `topic_prefix`. The id is the sensor's name
+/// in lower case.
 const ESPHOME: ConventionPreset = ConventionPreset {
     layouts: &[
         LayoutText { topic: "{base}/{device}/sensor/{metric}/state", ..LayoutText::EMPTY },
@@ -396,7 +394,7 @@ const SENML: ConventionPreset = ConventionPreset {
     ..ConventionPreset::EMPTY
 };
 
-/// The table of a convention that is one.
+/// Returns the preset of a convention, if it is one.
 fn find_preset(name: ConventionName) -> Option<&'static ConventionPreset> {
     match name {
         ConventionName::Chirpstack => Some(&CHIRPSTACK),
@@ -411,7 +409,7 @@ fn find_preset(name: ConventionName) -> Option<&'static ConventionPreset> {
     }
 }
 
-/// The convention of a mapping that names a preset.
+/// Builds the convention of a mapping that names a preset.
 pub(super) fn build_preset(
     mapping: &MappingSettings,
     metrics: &MetricTable,

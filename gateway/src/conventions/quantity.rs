@@ -1,5 +1,4 @@
-//! What a value of another system is: which metric, in which unit, or no
-//! reading at all.
+//! The meaning of another system's value: its metric and unit, or that it is not a reading.
 
 use std::collections::HashMap;
 
@@ -13,27 +12,27 @@ use super::{
     zone_resolver::shorten_text,
 };
 
-/// The names that a convention itself gives meaning to.
+/// A name to which a convention gives a meaning.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BuiltinName {
-    /// In any case; `#` in it is digits.
+    /// The name, in any case. `#` in it stands for digits.
     pub(super) name: &'static str,
     pub(super) meaning: NameMeaning,
-    /// Which of several sensors of a device it is of, where the name tells.
+    /// The sensor of a device with several, if the name states it.
     pub(super) part: &'static str,
 }
 
-/// What a name means by itself.
+/// The meaning of a name.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NameMeaning {
-    /// A metric, in the unit that the sender declares, else in this one.
+    /// A metric, in the unit that the sender declares, or else in this one.
     Metric(&'static str, Option<&'static str>),
-    /// Known, and not a quantity that features are about.
+    /// Known, but not a quantity for features.
     NotAReading,
 }
 
-/// A built-in name of a metric; `unit` is that of values without a declared
-/// one, where the convention fixes it.
+/// Creates a built-in name of a metric. `unit` applies to values without a declared unit, if the
+/// convention fixes one.
 pub(super) const fn metric_named(
     name: &'static str,
     metric: &'static str,
@@ -42,7 +41,7 @@ pub(super) const fn metric_named(
     metric_of_part("", name, metric, unit)
 }
 
-/// A built-in name of a metric of one of several sensors of a device.
+/// Creates a built-in name of a metric of one of several sensors of a device.
 pub(super) const fn metric_of_part(
     part: &'static str,
     name: &'static str,
@@ -52,7 +51,7 @@ pub(super) const fn metric_of_part(
     BuiltinName { name, meaning: NameMeaning::Metric(metric, unit), part }
 }
 
-/// A built-in name of no reading.
+/// Creates a built-in name of a value that is not a reading.
 pub(super) const fn not_a_reading(name: &'static str) -> BuiltinName {
     BuiltinName { name, meaning: NameMeaning::NotAReading, part: "" }
 }
@@ -65,25 +64,25 @@ pub(super) struct QuantityRules {
     unknown: UnknownValuePolicy,
 }
 
-/// Tables of built-in names, of which the first that has a name counts.
+/// Tables of built-in names. The first table that has a name takes precedence.
 #[derive(Clone, Debug, Default)]
 struct BuiltinNames {
     all: Vec<&'static BuiltinName>,
-    /// Places of those without digits, by the name in lower case.
+    /// Indices of names without digits, by the name in lower case.
     by_name: HashMap<String, usize>,
-    /// Places of those with digits.
+    /// Indices of names with digits.
     numbered: Vec<usize>,
 }
 
 impl BuiltinNames {
     fn add_table(&mut self, table: &'static [BuiltinName]) {
-        for own in table {
+        for builtin in table {
             let rank = self.all.len();
-            self.all.push(own);
-            if own.name.contains('#') {
+            self.all.push(builtin);
+            if builtin.name.contains('#') {
                 self.numbered.push(rank);
             } else {
-                self.by_name.entry(own.name.to_ascii_lowercase()).or_insert(rank);
+                self.by_name.entry(builtin.name.to_ascii_lowercase()).or_insert(rank);
             }
         }
     }
@@ -100,7 +99,7 @@ impl BuiltinNames {
     }
 }
 
-/// Which names a rule is for.
+/// The names that a rule matches.
 #[derive(Clone, Debug)]
 enum NameMatcher {
     Exact(String),
@@ -108,7 +107,7 @@ enum NameMatcher {
 }
 
 impl NameMatcher {
-    /// Reads a name, a pattern, or a JSON pointer (RFC 6901), which is the names of its levels.
+    /// Parses a name, a pattern, or a JSON pointer (RFC 6901), whose levels form the name.
     fn parse(key: &str) -> Result<Self, String> {
         let levels = match key.strip_prefix('/') {
             Some(levels) => levels.replace("~1", "/").replace("~0", "~"),
@@ -122,14 +121,14 @@ impl NameMatcher {
 
     fn is_match(&self, name: &str) -> bool {
         match self {
-            Self::Exact(own) => own == name,
+            Self::Exact(exact) => exact == name,
             Self::Pattern(pattern) => pattern.is_match(name),
         }
     }
 }
 
 impl BuiltinMatch<'_> {
-    /// The unit that is in the name, or that nobody writes otherwise.
+    /// Returns the unit in the name, or the only usual one.
     pub(super) fn unit(&self) -> Option<&'static str> {
         match self.meaning {
             NameMeaning::Metric(_, unit) => unit,
@@ -138,43 +137,43 @@ impl BuiltinMatch<'_> {
     }
 }
 
-/// What the user says of a value.
+/// The user's rule for a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum UserRule<'q> {
-    /// Nothing: built-in names may know it.
+    /// No rule; built-in names may know the value.
     Silent,
-    /// That it is no reading.
+    /// The value is not a reading.
     NotAReading,
-    /// That it is of a metric.
+    /// The value is of a metric.
     Metric(&'q MetricConversion),
 }
 
 /// A built-in name that was found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BuiltinMatch<'n> {
-    /// Its place among all built-in names of the mapping.
+    /// Its index among all built-in names of the mapping.
     pub(super) rank: usize,
     meaning: NameMeaning,
-    /// The digits that stand for `#` in it; empty where it has none.
+    /// The digits that `#` stands for; empty if it has none.
     pub(super) channel: &'n str,
-    /// Which of several sensors of a device it is of, where the name tells.
+    /// The sensor of a device with several, if the name states it.
     pub(super) part: &'static str,
-    /// What stands before it, where only the end of the name was looked up.
+    /// The text before the name, if only the end of the text was looked up.
     pub(super) before: &'n str,
 }
 
-/// A value as it was found.
+/// A value with its names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FoundValue<'a> {
-    /// What it goes by, the most telling first; rules are matched with all.
+    /// Its names, the most specific first. Rules are matched with all of them.
     pub(super) names: &'a [&'a str],
-    /// What the convention's own table calls it.
+    /// Its name in the convention's own table.
     pub(super) builtin: &'a str,
     /// The unit that the sender declares.
     pub(super) unit: Option<&'a str>,
 }
 
-/// A rule that a user wrote, checked.
+/// Checks a rule that a user wrote.
 pub(super) fn check_rule(
     key: &str,
     rule: &MetricRule,
@@ -199,8 +198,8 @@ pub(super) fn check_rule(
     if !(full.scale.is_finite() && full.scale != 0.0 && full.offset.is_finite()) {
         return Err(format!("metrics.\"{key}\": scale must be finite and not 0, offset finite"));
     }
-    if let Some(own) = &full.unit {
-        unit::convert_unit(0.0, own, &metric.unit)
+    if let Some(rule_unit) = &full.unit {
+        unit::convert_unit(0.0, rule_unit, &metric.unit)
             .map_err(|e| format!("metrics.\"{key}\": {e}, the unit of `{}`", full.metric))?;
     }
     Ok(Some(full))
@@ -212,26 +211,27 @@ impl QuantityRules {
         builtin: &'static [BuiltinName],
         metrics: &MetricTable,
     ) -> Result<Self, String> {
-        let rules = mapping.metrics.iter().map(|(key, own)| {
+        let checked = mapping.metrics.iter().map(|(key, rule)| {
             let matcher = NameMatcher::parse(key).map_err(|what| format!("metrics: {what}"))?;
-            Ok((matcher, check_rule(key, own, metrics)?))
+            Ok((matcher, check_rule(key, rule, metrics)?))
         });
-        let mut rules = rules.collect::<Result<Vec<_>, String>>()?;
-        let ignored = IgnoreList::new(&mapping.ignore)?;
-        let ignored = ignored.patterns().map(|own| (NameMatcher::Pattern(own.clone()), None));
+        let mut rules = checked.collect::<Result<Vec<_>, String>>()?;
+        let ignore_list = IgnoreList::new(&mapping.ignore)?;
+        let ignored =
+            ignore_list.patterns().map(|pattern| (NameMatcher::Pattern(pattern.clone()), None));
         rules.extend(ignored);
         let mut names = BuiltinNames::default();
         names.add_table(builtin);
         Ok(Self { rules, builtin: names, unknown: mapping.unknown.unwrap_or_default() })
     }
 
-    /// The same with a further table of built-in names.
+    /// Adds a further table of built-in names.
     pub(super) fn with_builtin(mut self, further: &'static [BuiltinName]) -> Self {
         self.builtin.add_table(further);
         self
     }
 
-    /// The same, with what becomes of unknown numbers where the user does not say it.
+    /// Sets the default policy for unknown numbers.
     pub(super) fn with_unknown(
         mut self,
         mapping: &MappingSettings,
@@ -245,12 +245,12 @@ impl QuantityRules {
         self.unknown
     }
 
-    /// The built-in name that is this one, `#` in it being digits.
+    /// Finds a built-in name that equals this one. `#` in it stands for digits.
     pub(super) fn find_builtin<'n>(&self, name: &'n str) -> Option<BuiltinMatch<'n>> {
         self.builtin.find_name(name, "")
     }
 
-    /// The longest built-in name that this one ends with, after `_` or `-`, or is.
+    /// Finds the longest built-in name that this one equals or ends with, after `_` or `-`.
     pub(super) fn find_builtin_suffix<'n>(&self, name: &'n str) -> Option<BuiltinMatch<'n>> {
         let ends = name.match_indices(['_', '-']).map(|(at, _)| at + 1);
         std::iter::once(0).chain(ends).find_map(|start| {
@@ -258,7 +258,7 @@ impl QuantityRules {
         })
     }
 
-    /// What the user says of a value.
+    /// Returns the user's rule for a value.
     pub(super) fn user_rule(&self, found: &FoundValue<'_>) -> UserRule<'_> {
         match self.find_rule(found) {
             None => UserRule::Silent,
@@ -269,11 +269,12 @@ impl QuantityRules {
 
     /// Whether a rule names exactly this.
     pub(super) fn has_exact_rule(&self, name: &str) -> bool {
-        let is = |matcher: &NameMatcher| matches!(matcher, NameMatcher::Exact(own) if own == name);
+        let is =
+            |matcher: &NameMatcher| matches!(matcher, NameMatcher::Exact(exact) if exact == name);
         self.rules.iter().any(|(matcher, _)| is(matcher))
     }
 
-    /// The names that the user's rules are for, for people.
+    /// Returns the names of the user's rules, for people.
     pub(super) fn rule_names(&self) -> String {
         let exact = self.rules.iter().filter_map(|(matcher, _)| match matcher {
             NameMatcher::Exact(name) => Some(name.as_str()),
@@ -282,8 +283,8 @@ impl QuantityRules {
         exact.collect::<Vec<_>>().join("`, `")
     }
 
-    /// Whether a rule or a built-in name takes this for a metric; if not, its
-    /// value need not even be a number.
+    /// Whether a rule or a built-in name gives this a metric. If not, its value need not even be
+    /// a number.
     pub(super) fn is_metric(&self, found: &FoundValue<'_>) -> bool {
         match self.find_rule(found) {
             Some(rule) => rule.is_some(),
@@ -291,13 +292,13 @@ impl QuantityRules {
         }
     }
 
-    /// Whether the user wrote a rule that takes this for a metric.
+    /// Whether a user's rule gives this a metric.
     pub(super) fn is_ruled(&self, found: &FoundValue<'_>) -> bool {
         matches!(self.find_rule(found), Some(Some(_)))
     }
 
-    /// The metric and the value in its unit; `None` where it is not a reading. The value comes
-    /// with the unit that stands in its text, if it has one.
+    /// Returns the metric and the value in its unit; `None` if it is not a reading. The value
+    /// comes with the unit in its text, if there is one.
     pub(super) fn read_quantity(
         &self,
         found: &FoundValue<'_>,
@@ -307,7 +308,7 @@ impl QuantityRules {
         self.read_value(&FoundValue { unit: unit.or(found.unit), ..*found }, value, metrics)
     }
 
-    /// The metric and the value in its unit; `None` where it is not a reading.
+    /// Returns the metric and the value in its unit; `None` if it is not a reading.
     pub(super) fn read_value(
         &self,
         found: &FoundValue<'_>,
@@ -360,9 +361,9 @@ impl QuantityRules {
     }
 }
 
-/// The digits that stand for `#` in a built-in name, if the name is that one.
-fn match_digits<'n>(own: &str, name: &'n str) -> Option<&'n str> {
-    let (before, after) = own.split_once('#')?;
+/// Returns the digits that `#` stands for in a built-in name, if `name` matches it.
+fn match_digits<'n>(builtin: &str, name: &'n str) -> Option<&'n str> {
+    let (before, after) = builtin.split_once('#')?;
     let digits_end = name.len().checked_sub(after.len())?;
     let (start, digits) = (name.get(..before.len())?, name.get(before.len()..digits_end)?);
     let is_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -371,13 +372,13 @@ fn match_digits<'n>(own: &str, name: &'n str) -> Option<&'n str> {
     (is_digits && is_same).then_some(digits)
 }
 
-/// A reading whose value does not say that there is none.
+/// Replaces a value that means "no value" by NaN.
 pub(super) fn replace_sentinel(metric: SmolStr, names: &[&str], value: f64) -> (SmolStr, f64) {
     let is_sentinel = device_value::is_sentinel(&metric, names, value);
     (metric, if is_sentinel { f64::NAN } else { value })
 }
 
-/// The value by a rule, in the unit of the rule's metric.
+/// Applies a rule to a value. The result is in the unit of the rule's metric.
 pub(super) fn apply_rule(
     rule: &MetricConversion,
     found: &FoundValue<'_>,
@@ -386,14 +387,14 @@ pub(super) fn apply_rule(
 ) -> Result<(SmolStr, f64), ReadingRefusal> {
     let MetricConversion { metric, unit, scale, offset } = rule;
     let Some(known) = metrics.get(metric) else {
-        // Rules are checked when they are read; this is a built-in name.
+        // User rules are checked when they are loaded, so this is a built-in name.
         let what = format!("metric `{metric}` is not in the table; add [metrics.{metric}]");
         return Err((DeadLetterReason::UnknownMetric, what));
     };
-    // Exactly the value, where there is nothing to change.
+    // Without a change the value stays exactly the same.
     let value = if *scale == 1.0 && *offset == 0.0 { value } else { value * scale + offset };
-    let theirs = unit.as_deref().or(found.unit).unwrap_or(&known.unit);
-    match unit::convert_unit(value, theirs, &known.unit) {
+    let source_unit = unit.as_deref().or(found.unit).unwrap_or(&known.unit);
+    match unit::convert_unit(value, source_unit, &known.unit) {
         Ok(value) => Ok((metric.clone(), value)),
         Err(error) => {
             let name = display_name(found);
@@ -420,7 +421,7 @@ fn unknown_metric_refusal(found: &FoundValue<'_>) -> ReadingRefusal {
 fn missing_unit_refusal(found: &FoundValue<'_>, metric: &str) -> ReadingRefusal {
     let name = display_name(found);
     let what = format!(
-        "`{name}` came without a unit, and no message has told it; set `\"{name}\" = {{ metric = \"{metric}\", unit = \"…\" }}` in the mapping's metrics"
+        "`{name}` has no unit, and no message has announced one; set `\"{name}\" = {{ metric = \"{metric}\", unit = \"…\" }}` in the mapping's metrics"
     );
     (DeadLetterReason::UnknownUnit, what)
 }
@@ -443,7 +444,7 @@ mod tests {
         QuantityRules::new(&mapping, BUILTIN, &MetricTable::default())
     }
 
-    /// Rules, name, unit, value → metric and value, nothing, or a reason.
+    /// Checks rules, name, unit and value against metric and value, nothing, or a reason.
     fn check(
         rules: &str,
         (name, unit, value): (&str, Option<&str>, f64),
@@ -477,8 +478,8 @@ mod tests {
 
     #[test]
     fn built_in_names_with_a_number() {
-        let check = |own: &str, name: &str, expect: Option<&str>| {
-            assert_eq!(match_digits(own, name), expect, "{own} {name}");
+        let check = |builtin: &str, name: &str, expect: Option<&str>| {
+            assert_eq!(match_digits(builtin, name), expect, "{builtin} {name}");
         };
         check("temperature_#_C", "temperature_12_C", Some("12"));
         check("temperature_#_C", "temperature_12_c", Some("12"));

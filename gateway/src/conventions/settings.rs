@@ -1,11 +1,11 @@
-//! The tables `[[mappings]]`, as the user writes them.
+//! The tables `[[mappings]]` of the configuration.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use telemetry::SmolStr;
 
-/// Whose topics and payloads a mapping understands.
+/// The convention of a mapping's topics and payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConventionName {
@@ -75,7 +75,7 @@ pub struct MappingSettings {
     pub entities_max: usize,
 }
 
-/// A text, or several.
+/// One text, or several.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(from = "Texts")]
 pub struct OneOrMany(pub Vec<String>);
@@ -96,45 +96,42 @@ impl From<Texts> for OneOrMany {
     }
 }
 
-/// Which zone a device belongs to: the first rule whose pattern it matches.
+/// A rule for the zone of a device. The first rule whose pattern matches applies.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ZoneRule {
-    /// A pattern over the names of the device: `*` stands for anything within
-    /// a level, `#` for any levels, `{zone}` and `{site}` for a level that is
-    /// taken.
+    /// A pattern of the device's names. `*` stands for anything within a level and `#` for any
+    /// levels; `{zone}` and `{site}` capture a level.
     pub devices: String,
-    /// The zone, where the pattern has no `{zone}`; `false`: such devices are not for us.
+    /// The zone, if the pattern has no `{zone}`; `false` to ignore the devices.
     pub zone: Option<ZoneTarget>,
-    /// The site, where it is not the mapping's.
+    /// The site, if it is not the mapping's.
     pub site: Option<SmolStr>,
 }
 
-/// Where the devices of a rule are.
+/// The zone of a rule's devices.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged, expecting = "expected a zone's name, or false")]
 pub enum ZoneTarget {
-    /// `false`: not for us.
+    /// `false`: the devices are ignored.
     Ignored(bool),
-    /// In a zone.
+    /// The zone.
     Zone(SmolStr),
 }
 
-/// What a value of theirs is.
+/// A rule for a value.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(untagged, expecting = "expected a metric's name, a table with `metric`, or false")]
 pub enum MetricRule {
     /// `false`: not a reading.
     Ignored(bool),
-    /// A metric of the table; the value is in its unit, or in the one that the
-    /// sender declares.
+    /// A metric of the table. The value is in its unit, or in the one that the sender declares.
     Metric(SmolStr),
-    /// A metric, and how the value becomes one.
+    /// A metric, and the conversion of the value.
     Full(MetricConversion),
 }
 
-/// The long form of a [`MetricRule`]: metric = value · scale + offset, in
-/// `unit`.
+/// The long form of a [`MetricRule`]: metric = value · scale + offset, in `unit`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // named by the struct's sentence
@@ -147,18 +144,18 @@ pub struct MetricConversion {
     pub offset: f64,
 }
 
-/// What becomes of a number that no rule and no built-in name knows.
+/// The policy for a number that no rule and no built-in name knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnknownValuePolicy {
-    /// Kept among the dead letters, with the rule to add.
+    /// It becomes a dead letter, which suggests a rule.
     #[default]
     DeadLetter,
-    /// Not a reading.
+    /// It is not a reading.
     Ignore,
 }
 
-/// What a mapping remembers at most: discovered entities, birth metrics.
+/// Default limit of a mapping's remembered entries: discovered entities, birth metrics.
 fn entities_max() -> usize {
     10_000
 }

@@ -1,8 +1,8 @@
 //! Tasmota: `tele/<device>/SENSOR` with an object for each sensor.
 //!
-//! Source: <https://tasmota.github.io/docs/MQTT/>,
-//! <https://tasmota.github.io/docs/Commands/> (`TempUnit` is SetOption8,
-//! `PressureUnit` SetOption24), and the payloads on each sensor's page.
+//! Source: <https://tasmota.github.io/docs/MQTT/>, <https://tasmota.github.io/docs/Commands/>
+//! (`TempUnit` is SetOption8, `PressureUnit` SetOption24), and the payloads on each sensor's
+//! page.
 
 use serde_json::{Map, Value};
 use telemetry::{DeadLetterReason, MetricTable, SensorReading, SmolStr, TimeParser, ZoneId};
@@ -29,10 +29,10 @@ const BUILTIN: &[BuiltinName] = &[
     metric_named("Fertility", "ec", Some("µS/cm")),
     metric_named("pH", "ph", Some("pH")),
     metric_named("EC", "ec", None),
-    // Of the capacitance of a Chirp!, and of its light the less the brighter: both are raw.
+    // The capacitance of a Chirp!, and its light, which falls with brightness: both are raw.
     not_a_reading(RAW_VALUE),
     not_a_reading("Darkness"),
-    // An analog input that is no sensor by itself.
+    // An analog input that is not a sensor by itself.
     not_a_reading("A#"),
     metric_named("Temperature#", "temperature", Some("°C")),
     metric_named("Illuminance#", "light", Some("lx")),
@@ -44,23 +44,23 @@ const BUILTIN: &[BuiltinName] = &[
     not_a_reading("eCO2"),
     not_a_reading("TVOC"),
     not_a_reading("Gas"),
-    // In per cent, of sensors over Bluetooth.
+    // The charge of Bluetooth sensors, in percent.
     not_a_reading("Battery"),
     not_a_reading("RSSI"),
     not_a_reading("Id"),
     not_a_reading("Address"),
     not_a_reading("Range"),
     not_a_reading("Counter"),
-    // Its own processor, and the mains.
+    // The board's own processor, and the mains.
     not_a_reading("ESP32"),
     not_a_reading("ESP8266"),
     not_a_reading("ENERGY"),
 ];
 
-/// What a raw value is called here: no sensor can name it so.
+/// The name of raw values here. No sensor can have it.
 const RAW_VALUE: &str = "(raw)";
 
-/// Objects within objects, at most: `ANALOG`, `A0`, `Temperature`.
+/// Largest nesting depth of objects: `ANALOG`, `A0`, `Temperature`.
 const DEPTH_MAX: usize = 3;
 
 #[derive(Debug)]
@@ -122,10 +122,10 @@ impl TasmotaConvention {
             event_ms,
             message,
             context,
-            taken: MappedMessage::without_readings(),
+            mapped: MappedMessage::without_readings(),
         };
         reader.read_object("", &fields, DEPTH_MAX);
-        Ok(reader.taken)
+        Ok(reader.mapped)
     }
 }
 
@@ -142,13 +142,13 @@ impl Convention for TasmotaConvention {
             return Some(MappedMessage::without_readings());
         }
         let device = found.name("device").map_or("", |level| level.as_str());
-        let taken = self.places.find_zone(&[device]).map(|zone| {
+        let mapped = self.places.find_zone(&[device]).map(|zone| {
             let Some(zone) = zone else { return MappedMessage::without_readings() };
             let device = sanitize_name(device);
-            let taken = self.decode_readings(&zone, &device, message, context);
-            taken.unwrap_or_else(MappedMessage::from_refusal).with_owner(&zone, &device)
+            let mapped = self.decode_readings(&zone, &device, message, context);
+            mapped.unwrap_or_else(MappedMessage::from_refusal).with_owner(&zone, &device)
         });
-        Some(taken.unwrap_or_else(MappedMessage::from_refusal))
+        Some(mapped.unwrap_or_else(MappedMessage::from_refusal))
     }
 }
 
@@ -160,11 +160,11 @@ struct TasmotaReader<'a> {
     event_ms: i64,
     message: &'a InboundMessage,
     context: &'a DecodeContext<'a>,
-    taken: MappedMessage,
+    mapped: MappedMessage,
 }
 
 impl TasmotaReader<'_> {
-    /// Reads a sensor's object; `path` names it, as in `ANALOG.A1`.
+    /// Reads a sensor's object. `path` is its name, such as `ANALOG.A1`.
     fn read_object(&mut self, path: &str, fields: &Map<String, Value>, depth: usize) {
         let identity = sensor_identity(path, fields);
         for (key, value) in fields {
@@ -172,7 +172,8 @@ impl TasmotaReader<'_> {
             match value {
                 Value::Object(fields) if depth > 0 => {
                     let found = FoundValue { names: &[&full, key], builtin: key, unit: None };
-                    // ENERGY, ESP32: all of it at once, where no rule names one.
+                    // ENERGY and ESP32 are skipped as a whole, unless a rule names one of their
+                    // values.
                     let is_known = BUILTIN.iter().any(|builtin| builtin.name == key);
                     if is_known
                         && !self.tasmota.quantities.is_metric(&found)
@@ -198,7 +199,7 @@ impl TasmotaReader<'_> {
         })
     }
 
-    /// A value of a sensor; `identity` names the sensor where it says who it is.
+    /// Reads a value of a sensor. `identity` names the sensor if its object identifies it.
     fn read_value(
         &mut self,
         sensor: &str,
@@ -211,13 +212,13 @@ impl TasmotaReader<'_> {
         let unit = self.units.iter().find(|(name, _)| *name == kind).and_then(|(_, unit)| *unit);
         let by_identity = identity.map(|identity| format!("{identity}.{key}"));
         let names = [by_identity.as_deref().unwrap_or(full), full, key];
-        // `CHIRP0`, `CHIRP1`: what it calls moisture is a capacitance.
+        // `CHIRP0`, `CHIRP1`: its "Moisture" is a capacitance.
         let is_raw = key == "Moisture" && sensor.starts_with("CHIRP");
         let builtin = if is_raw { RAW_VALUE } else { key };
         let found = FoundValue { names: &names, builtin, unit };
         let quantities = &self.tasmota.quantities;
-        // Names and states at the top (`"Switch1": "OFF"`) are no readings,
-        // unless a rule says so.
+        // Names and states at the top level (`"Switch1": "OFF"`) are not readings, unless a rule
+        // matches them.
         let is_wanted = if sensor.is_empty() {
             quantities.is_ruled(&found)
         } else {
@@ -229,19 +230,19 @@ impl TasmotaReader<'_> {
         let read = payload_value::parse_json_quantity(full, value)
             .and_then(|value| quantities.read_quantity(&found, value, self.context.metrics));
         // `ANALOG` has `Temperature1` and `Temperature2`: two probes.
-        let known = quantities.find_builtin(key).filter(|own| own.unit().is_some());
-        let channel = known.map_or("", |own| own.channel);
+        let known = quantities.find_builtin(key).filter(|builtin| builtin.unit().is_some());
+        let channel = known.map_or("", |builtin| builtin.channel);
         match read {
             Ok(Some((metric, value))) => {
-                // Each sensor is a device of its own: a board may have two
-                // thermometers, and one of them may fail.
+                // Each sensor is a device of its own: a board may have two thermometers, and one
+                // of them may fail.
                 let device = match identity.unwrap_or(sensor) {
                     "" => self.device.clone(),
                     sensor => sanitize_name(&format!("{}.{sensor}{channel}", self.device)),
                 };
                 let origin = ReadingOrigin::from_message(self.zone.clone(), device, self.message);
                 let reading = SensorReading { metric, event_ms: self.event_ms, value };
-                self.taken.add_reading(
+                self.mapped.add_reading(
                     &origin,
                     reading,
                     self.message,
@@ -249,18 +250,17 @@ impl TasmotaReader<'_> {
                 );
             }
             Ok(None) => {}
-            Err(refusal) => self.taken.rejected_readings.push(refusal),
+            Err(refusal) => self.mapped.rejected_readings.push(refusal),
         }
     }
 }
 
-/// What a sensor goes by that says who it is: its kind and its own `Id`, as in
-/// `DS18B20-3C01F0964F8D`. The number in `DS18B20-2` is a place in the order of the bus: when a
-/// probe fails or is added, the ones behind it move
-/// (<https://tasmota.github.io/docs/DS18x20/>).
+/// Returns the name of a sensor that identifies itself: its kind and its `Id`, as in
+/// `DS18B20-3C01F0964F8D`. The number in `DS18B20-2` is a position on the bus. When a probe fails
+/// or is added, the following ones move (<https://tasmota.github.io/docs/DS18x20/>).
 fn sensor_identity(path: &str, fields: &Map<String, Value>) -> Option<String> {
-    let id = ["Id", "ID"].into_iter().find_map(|key| fields.get(key)?.as_str());
-    let id = id.map(str::trim).filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX)?;
+    let found = ["Id", "ID"].into_iter().find_map(|key| fields.get(key)?.as_str());
+    let id = found.map(str::trim).filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX)?;
     let kind = match path.rsplit_once('-') {
         Some((kind, place)) if place.bytes().all(|b| b.is_ascii_digit()) => kind,
         _ => path,
@@ -268,5 +268,5 @@ fn sensor_identity(path: &str, fields: &Map<String, Value>) -> Option<String> {
     (!kind.is_empty()).then(|| format!("{kind}-{id}"))
 }
 
-/// Longest `Id` that is taken for a name, bytes.
+/// Longest `Id` that counts as a name, bytes.
 const ID_BYTES_MAX: usize = 32;

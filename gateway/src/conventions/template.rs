@@ -17,7 +17,7 @@ use super::{
     settings::MappingSettings,
 };
 
-/// The convention of a mapping that says all of it itself.
+/// Builds the convention of a mapping that defines everything itself.
 pub(super) fn build_template(
     mapping: &MappingSettings,
     metrics: &MetricTable,

@@ -1,11 +1,11 @@
-//! Which announcements a topic is of, where these name filters with wildcards.
+//! The announcements that a topic belongs to, if they name filters with wildcards.
 
 use std::collections::{BTreeSet, HashMap};
 
 use telemetry::SmolStr;
 
-/// Keys by topic filter (MQTT 5, section 4.7), found by topic level by level: what is found
-/// costs no more for all the filters beside it.
+/// Keys by topic filter (MQTT 5, section 4.7). A topic is looked up level by level, so the cost
+/// of a lookup does not depend on the other filters.
 #[derive(Debug, Default)]
 pub(super) struct TopicIndex {
     root: TopicNode,
@@ -22,7 +22,7 @@ impl TopicNode {
         self.below.is_empty() && self.keys.is_empty()
     }
 
-    /// Removes a key at the levels of a filter, and the levels that are empty with that.
+    /// Removes a key at the levels of a filter, and the levels that are empty after that.
     fn remove(&mut self, levels: &[&str], key: &SmolStr) {
         let Some((level, deeper)) = levels.split_first() else {
             self.keys.remove(key);
@@ -41,7 +41,7 @@ impl TopicNode {
         is_first: bool,
         found: &mut BTreeSet<&'i SmolStr>,
     ) {
-        // Wildcards at the beginning are not for topics of brokers (4.7.2).
+        // Wildcards at the beginning do not match topics of brokers (4.7.2).
         let has_wildcards = !(is_first && levels[0].starts_with('$'));
         if has_wildcards && let Some(any) = self.below.get("#") {
             found.extend(&any.keys);
@@ -76,7 +76,7 @@ impl TopicIndex {
         self.root.remove(&levels, key);
     }
 
-    /// The keys of all filters that a topic matches.
+    /// Returns the keys of all filters that match a topic.
     pub(super) fn find_keys(&self, topic: &str) -> BTreeSet<&SmolStr> {
         let levels: Vec<&str> = topic.split('/').collect();
         let mut found = BTreeSet::new();
@@ -131,13 +131,13 @@ mod tests {
         ) {
             let mut index = TopicIndex::default();
             // A filter has at least one character (4.7.3).
-            let filters: Vec<_> = filters.into_iter().filter(|own| !own.is_empty()).collect();
+            let filters: Vec<_> = filters.into_iter().filter(|filter| !filter.is_empty()).collect();
             for filter in &filters {
                 index.insert(filter, &filter.as_str().into());
             }
             let got: Vec<&str> = index.find_keys(&topic).into_iter().map(SmolStr::as_str).collect();
             let expect: Vec<&str> =
-                filters.iter().map(String::as_str).filter(|own| is_filter_match(own, &topic)).collect();
+                filters.iter().map(String::as_str).filter(|filter| is_filter_match(filter, &topic)).collect();
             prop_assert_eq!(got, expect);
         }
     }

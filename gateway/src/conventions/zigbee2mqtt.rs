@@ -1,9 +1,9 @@
-//! Zigbee2MQTT: `zigbee2mqtt/<friendly name>` with a JSON object of properties;
-//! `bridge/devices` tells their units.
+//! Zigbee2MQTT: `zigbee2mqtt/<friendly name>` with a JSON object of properties; `bridge/devices`
+//! announces their units.
 //!
-//! Source: <https://www.zigbee2mqtt.io/guide/usage/mqtt_topics_and_messages.html>
-//! and <https://www.zigbee2mqtt.io/guide/usage/exposes.html>, version 2; of version 1 what was
-//! otherwise (<https://github.com/Koenkk/zigbee2mqtt/discussions/24198>).
+//! Source: <https://www.zigbee2mqtt.io/guide/usage/mqtt_topics_and_messages.html> and
+//! <https://www.zigbee2mqtt.io/guide/usage/exposes.html>, version 2; the differences of version 1
+//! (<https://github.com/Koenkk/zigbee2mqtt/discussions/24198>).
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,8 +24,7 @@ use super::{
 };
 use crate::message::InboundMessage;
 
-/// Properties, with the unit that Zigbee2MQTT's converters give them where a
-/// device does not say another.
+/// Properties, with the unit of Zigbee2MQTT's converters if a device does not announce another.
 const BUILTIN: &[BuiltinName] = &[
     metric_named("temperature", "temperature", Some("°C")),
     metric_named("local_temperature", "temperature", Some("°C")),
@@ -35,7 +34,7 @@ const BUILTIN: &[BuiltinName] = &[
     metric_named("co2", "co2", Some("ppm")),
     metric_named("humidity_soil", "soil_moisture", Some("%")),
     metric_named("temperature_soil", "soil_temperature", Some("°C")),
-    // Since version 2, `illuminance` is in lux; before, `illuminance_lux` was.
+    // Since version 2, `illuminance` is in lux. Before that, `illuminance_lux` was.
     metric_named("illuminance", "light", Some("lx")),
     metric_named("illuminance_lux", "light", Some("lx")),
     not_a_reading(RAW_ILLUMINANCE),
@@ -55,10 +54,10 @@ const BUILTIN: &[BuiltinName] = &[
     metric_named("presence", "motion", Some("count")),
     metric_named("wind_speed", "wind_speed", Some("m/s")),
     metric_named("pi_heating_demand", "heater", Some("%")),
-    // Of a battery in mV, of the mains in V: the unit must have been told.
+    // The voltage of a battery in mV, or of the mains in V: the unit must have been announced.
     metric_named("voltage", "battery", None),
     not_a_reading(MAINS_VOLTAGE),
-    // A share of the charge, not volts.
+    // The charge in percent, not volts.
     not_a_reading("battery"),
     not_a_reading("linkquality"),
     not_a_reading("device_temperature"),
@@ -83,7 +82,7 @@ const BUILTIN: &[BuiltinName] = &[
     not_a_reading("occupancy_timeout"),
     not_a_reading("illuminance_raw"),
     not_a_reading("no_occupancy_since"),
-    // Of the air, and of a pool; no metrics of ours.
+    // Values of the air or of a pool that are not metrics here.
     not_a_reading("dew_point"),
     not_a_reading("voc"),
     not_a_reading("voc_index"),
@@ -99,7 +98,7 @@ const BUILTIN: &[BuiltinName] = &[
     not_a_reading("salinity"),
     not_a_reading("free_chlorine"),
     not_a_reading("noise"),
-    // Settings, and what devices count.
+    // Settings, and counters of devices.
     not_a_reading("action_duration"),
     not_a_reading("battery_low"),
     not_a_reading("countdown"),
@@ -126,17 +125,17 @@ const BUILTIN: &[BuiltinName] = &[
     not_a_reading("produced_energy"),
 ];
 
-/// What the illuminance of version 1 is called here: 10 000 · log₁₀(lux) + 1 (Zigbee cluster
-/// library, 4.2.2.2.1).
+/// The name of version 1's illuminance here: 10 000 · log₁₀(lux) + 1 (Zigbee cluster library,
+/// 4.2.2.2.1).
 const RAW_ILLUMINANCE: &str = "illuminance (raw)";
 
-/// What the voltage of a plug is called here; a device cannot name it so.
+/// The name of a plug's voltage here. No device can have it.
 const MAINS_VOLTAGE: &str = "voltage (mains)";
 
-/// Exposed features within features, at most: a `composite` in a `light`.
+/// Largest nesting depth of exposed features: a `composite` in a `light`.
 const DEPTH_MAX: usize = 4;
 
-/// Properties that a device exposes, with their units where they have one.
+/// The properties that a device exposes, with their units if they have one.
 type ExposedUnits = HashMap<SmolStr, Option<SmolStr>>;
 
 #[derive(Debug)]
@@ -144,7 +143,7 @@ pub(super) struct Zigbee2MqttConvention {
     base: String,
     places: ZoneResolver,
     quantities: QuantityRules,
-    /// The units of properties that are exposed, by friendly name.
+    /// The units of exposed properties, by friendly name.
     units: EntityStore<ExposedUnits>,
     time_parser: TimeParser,
     entities_max: usize,
@@ -166,15 +165,16 @@ impl Zigbee2MqttConvention {
         let devices: Vec<Zigbee2MqttDevice> = match serde_json::from_slice(payload) {
             Ok(devices) => devices,
             Err(error) => {
-                warn!(base = self.base, %error, "bridge/devices cannot be read; units stay as they were");
+                warn!(base = self.base, %error, "cannot read bridge/devices; units stay as they are");
                 return;
             }
         };
-        // The list is always of all devices.
-        let listed: HashSet<&SmolStr> = devices.iter().map(|own| &own.friendly_name).collect();
-        let gone: Vec<SmolStr> =
+        // The list always contains all devices.
+        let listed: HashSet<&SmolStr> =
+            devices.iter().map(|device| &device.friendly_name).collect();
+        let removed: Vec<SmolStr> =
             self.units.names().filter(|name| !listed.contains(name)).cloned().collect();
-        gone.iter().for_each(|name| drop(self.units.remove(name)));
+        removed.iter().for_each(|name| drop(self.units.remove(name)));
         for Zigbee2MqttDevice { friendly_name, definition } in devices {
             let mut units = HashMap::new();
             let mut left = self.entities_max;
@@ -188,7 +188,7 @@ impl Zigbee2MqttConvention {
         }
     }
 
-    /// The readings of one device.
+    /// Decodes the readings of one device.
     fn decode_readings(
         &mut self,
         name: &str,
@@ -202,16 +202,16 @@ impl Zigbee2MqttConvention {
         let device = sanitize_name(name);
         let event_ms = match properties.get("last_seen") {
             None => message.received_ms,
-            // `last_seen: ISO_8601_local` carries its offset.
+            // `last_seen: ISO_8601_local` includes its offset.
             Some(stamp) => payload_value::event_ms("last_seen", stamp, &self.time_parser, message)?,
         };
         let units = self.units.get(name).cloned();
-        let mut taken = MappedMessage::without_readings().with_owner(&zone, &device);
+        let mut mapped = MappedMessage::without_readings().with_owner(&zone, &device);
         let origin = ReadingOrigin::from_message(zone, device, message);
         for (property, value) in properties {
             let exposed = units.as_ref().and_then(|units| units.get(property.as_str()));
             let unit = exposed.and_then(|unit| unit.as_deref());
-            // Version 1 tells no unit of what is raw, and has the lux beside it.
+            // Version 1 announces no unit of raw values, and sends lux in addition.
             let is_raw = property == "illuminance"
                 && (properties.contains_key("illuminance_lux") || exposed == Some(&None));
             let builtin = match property.as_str() {
@@ -221,8 +221,8 @@ impl Zigbee2MqttConvention {
             };
             let path = format!("{name}/{property}");
             let found = FoundValue { names: &[&path, property], builtin, unit };
-            // A state (`"ON"`), an action, an update is no reading, unless a
-            // rule or a built-in name says so.
+            // A state (`"ON"`), an action or an update is not a reading, unless a rule or a
+            // built-in name matches it.
             if !value.is_number() && !self.quantities.is_metric(&found) {
                 continue;
             }
@@ -231,13 +231,13 @@ impl Zigbee2MqttConvention {
             match read {
                 Ok(Some((metric, value))) => {
                     let reading = SensorReading { metric, event_ms, value };
-                    taken.add_reading(&origin, reading, message, context.limits.readings_max);
+                    mapped.add_reading(&origin, reading, message, context.limits.readings_max);
                 }
                 Ok(None) => {}
-                Err(refusal) => taken.rejected_readings.push(refusal),
+                Err(refusal) => mapped.rejected_readings.push(refusal),
             }
         }
-        Ok(taken)
+        Ok(mapped)
     }
 }
 
@@ -255,12 +255,12 @@ impl Convention for Zigbee2MqttConvention {
         if is_not_a_reading(name) || message.payload.is_empty() {
             return Some(MappedMessage::without_readings());
         }
-        let taken = context.check_size(&message.payload).and_then(|()| {
+        let mapped = context.check_size(&message.payload).and_then(|()| {
             match payload_value::parse_document(&message.payload)? {
                 Value::Object(properties) => {
                     self.decode_readings(name, &properties, message, context)
                 }
-                // `advanced.output: attribute`: a property a topic.
+                // With `advanced.output: attribute` each property has its own topic.
                 value => match name.rsplit_once('/') {
                     Some((name, property)) => {
                         let properties = Map::from_iter([(property.to_owned(), value)]);
@@ -270,7 +270,7 @@ impl Convention for Zigbee2MqttConvention {
                 },
             }
         });
-        Some(taken.unwrap_or_else(MappedMessage::from_refusal))
+        Some(mapped.unwrap_or_else(MappedMessage::from_refusal))
     }
 
     fn entity_counts(&self) -> EntityCounts {
@@ -287,8 +287,8 @@ impl Convention for Zigbee2MqttConvention {
     }
 }
 
-/// `bridge/…`, `<name>/availability`, and commands: `<name>/set`,
-/// `<name>/set/<property>`, `<name>/get`, `<name>/get/<property>`.
+/// Whether a topic carries no readings: `bridge/…`, `<name>/availability`, and commands:
+/// `<name>/set`, `<name>/set/<property>`, `<name>/get`, `<name>/get/<property>`.
 fn is_not_a_reading(name: &str) -> bool {
     let mut from_last = name.rsplit('/');
     let (last, before) = (from_last.next(), from_last.next());
@@ -299,11 +299,11 @@ fn is_not_a_reading(name: &str) -> bool {
         || (from_last.next().is_some() && is_command(before))
 }
 
-/// One of the list in `bridge/devices`.
+/// An entry of the list in `bridge/devices`.
 #[derive(Debug, Deserialize)]
 struct Zigbee2MqttDevice {
     friendly_name: SmolStr,
-    /// None for a device that Zigbee2MQTT does not know.
+    /// `None` for a device that Zigbee2MQTT does not know.
     definition: Option<Zigbee2MqttDefinition>,
 }
 
@@ -356,7 +356,7 @@ mod tests {
         check("kitchen/probe/set", true);
         check("probe/set/state", true);
         check("probe/get", true);
-        // A device may be called so.
+        // A device may have this name.
         check("set", false);
         check("availability", false);
     }

@@ -1,4 +1,4 @@
-//! Which zone a device of another system belongs to.
+//! The zone of another system's device.
 
 use telemetry::{DeadLetterReason, SmolStr, ZoneId, topic::check_level};
 
@@ -9,7 +9,7 @@ use super::{
     settings::{MappingSettings, ZoneTarget},
 };
 
-/// The rules of one mapping, in order, and where the others go.
+/// The rules of one mapping in order, and the default zone.
 #[derive(Clone, Debug)]
 pub(super) struct ZoneResolver {
     rules: Vec<CompiledZoneRule>,
@@ -21,7 +21,7 @@ pub(super) struct ZoneResolver {
 #[derive(Clone, Debug)]
 struct CompiledZoneRule {
     pattern: NamePattern,
-    /// Whether such devices are not for us.
+    /// Whether the matched devices are ignored.
     is_ignored: bool,
     zone: Option<SmolStr>,
     site: Option<SmolStr>,
@@ -55,13 +55,18 @@ impl ZoneResolver {
             rule.site.as_ref().map_or(Ok(()), |site| name("zones.site", site))?;
             Ok(CompiledZoneRule { pattern, is_ignored, zone, site: rule.site.clone() })
         });
-        let rules = rules.collect::<Result<_, _>>()?;
+        let checked_rules = rules.collect::<Result<_, _>>()?;
         let ignored = IgnoreList::new(&mapping.ignore)?;
-        Ok(Self { rules, site: mapping.site.clone(), zone: mapping.zone.clone(), ignored })
+        Ok(Self {
+            rules: checked_rules,
+            site: mapping.site.clone(),
+            zone: mapping.zone.clone(),
+            ignored,
+        })
     }
 
-    /// The zone of a device that goes by `names`, the most telling first; `None` for one
-    /// that is not for us.
+    /// Finds the zone of a device with these `names`, the most specific first; `None` if the
+    /// device is ignored.
     pub(super) fn find_zone(&self, names: &[&str]) -> Result<Option<ZoneId>, ReadingRefusal> {
         if names.iter().any(|name| self.ignored.is_match(name)) {
             return Ok(None);
@@ -73,8 +78,10 @@ impl ZoneResolver {
             if *is_ignored {
                 return Ok(None);
             }
-            let level = |own: &Option<SmolStr>, name| {
-                own.clone().or_else(|| found.name(name).map(|level| sanitize_name(level.as_str())))
+            let level = |configured: &Option<SmolStr>, name| {
+                configured
+                    .clone()
+                    .or_else(|| found.name(name).map(|level| sanitize_name(level.as_str())))
             };
             let site = level(site, "site").unwrap_or_else(|| self.site.clone());
             if let Some(zone) = level(zone, "zone") {
@@ -101,9 +108,9 @@ impl ZoneResolver {
 /// Longest name of a site, zone or device, bytes.
 const NAME_BYTES_MAX: usize = telemetry::topic::MAX_LEVEL_BYTES;
 
-/// A name of theirs as a name of ours: levels are joined by dots, what may not
-/// stand in a topic becomes `_`. A name that is too long keeps its beginning
-/// and, so that two stay two, ends with its CRC-32C.
+/// Converts another system's name to a valid name. Levels are joined by dots, and characters that
+/// topics cannot contain become `_`. A name that is too long keeps its beginning and ends with
+/// its CRC-32C, so that two names stay distinct.
 pub(super) fn sanitize_name(name: &str) -> SmolStr {
     let tidied: String = name
         .trim()
@@ -126,7 +133,7 @@ pub(super) fn sanitize_name(name: &str) -> SmolStr {
     }
 }
 
-/// A text of theirs for a message to people.
+/// Shortens another system's text for a message to people.
 pub(super) fn shorten_text(text: &str) -> String {
     const SHOWN_CHARS: usize = 80;
     let mut shown: String =
@@ -146,7 +153,7 @@ mod tests {
         ZoneResolver::new(&toml::from_str(&text).unwrap())
     }
 
-    /// Configuration, names → site/zone.
+    /// Checks configuration and names against site/zone.
     fn check(toml: &str, names: &[&str], expect: Option<&str>) {
         let got = build_resolver(toml)
             .unwrap()
@@ -181,7 +188,7 @@ mod tests {
         let ignoring = build_resolver("ignore = [\"neighbour-*\", \"stat/#\"]").unwrap();
         assert_eq!(ignoring.find_zone(&["neighbour-7", "x"]), Ok(None));
         assert!(ignoring.find_zone(&["probe"]).is_err());
-        // All but those that rules before it name.
+        // All devices except those that earlier rules name.
         let rules =
             r#"zones = [{ devices = "bay1-*", zone = "bay-1" }, { devices = "*", zone = false }]"#;
         check(rules, &["bay1-probe"], Some("farm/bay-1"));

@@ -1,9 +1,9 @@
-//! What could not be decoded: the latest of it for people to look at, and all
-//! of it once more once a mapping is mended. All are in the log.
+//! The latest dead letters for people, and their reinjection once a mapping is fixed. All dead
+//! letters are in the log.
 //!
 //! # Layout
-//! - `reinject`: hands letters in again
-//! - `repeats`: faults that repeat are counted, not stored each time
+//! - `reinjection`: decodes dead letters again
+//! - `repeated_faults`: counts repeated faults instead of storing each
 
 mod reinjection;
 mod repeated_faults;
@@ -26,25 +26,25 @@ use crate::{
     log_records::{DeadLetterRecord, dead_letter_id},
 };
 
-/// Bytes of a payload that are shown.
+/// Number of bytes of a payload that are shown.
 const SHOWN_BYTES: usize = 1024;
 
 /// A dead letter as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetterSummary {
-    /// Names it.
+    /// The identifier.
     pub id: String,
-    /// When the gateway received it, UTC milliseconds.
+    /// Arrival time at the gateway, UTC milliseconds.
     pub received_ms: i64,
-    /// Why.
+    /// The reason.
     pub reason: DeadLetterReason,
-    /// What was found and what was expected.
+    /// The details: what was found and what was expected.
     pub detail: String,
     /// The MQTT topic.
     pub topic: String,
-    /// The beginning of the payload; what is not UTF-8 is replaced.
+    /// The beginning of the payload. Invalid UTF-8 is replaced.
     pub payload: String,
-    /// The whole payload's size, bytes.
+    /// Size of the whole payload, bytes.
     pub payload_bytes: usize,
 }
 
@@ -75,7 +75,7 @@ struct DeadLetterState {
     by_reason: BTreeMap<DeadLetterReason, u64>,
     reinjected: u64,
     repeats: RepeatedFaults,
-    /// Letters that were counted and not stored.
+    /// Number of dead letters that were counted and not stored.
     repeated: RepeatCounts,
 }
 
@@ -84,26 +84,26 @@ impl RecentDeadLetters {
         Self { shown_max, state: Mutex::default() }
     }
 
-    /// Takes the latest of the log, from before this process.
+    /// Loads the latest dead letters of earlier processes from the log.
     pub(crate) async fn load_latest(&self, log: &EventLog) -> Result<(), LogError> {
         let mut found: Vec<DeadLetterSummary> = Vec::new();
-        let mut mended = HashSet::new();
+        let mut reinjected_ids = HashSet::new();
         read_dead_letters(log, Some(self.shown_max), |entry| {
             match DeadLetterRecord::from_record(&entry.record) {
                 Some(DeadLetterRecord::Dead(letter)) => {
                     found.push(DeadLetterSummary::from(&letter));
                 }
                 Some(DeadLetterRecord::Reinjected(id)) => {
-                    mended.insert(format!("{id:016x}"));
+                    reinjected_ids.insert(format!("{id:016x}"));
                 }
                 None => {}
             }
         })
         .await?;
-        found.retain(|letter| !mended.contains(&letter.id));
+        found.retain(|letter| !reinjected_ids.contains(&letter.id));
         found.sort_by_key(|letter| letter.received_ms);
         let mut state = self.lock_state();
-        // Those of this process came after.
+        // The dead letters of this process are newer.
         found.reverse();
         state.latest.extend(found);
         state.latest.truncate(self.shown_max);
@@ -117,7 +117,7 @@ impl RecentDeadLetters {
         state.latest.truncate(self.shown_max);
     }
 
-    /// Whether a letter only repeats what is stored; it is counted then.
+    /// Whether a dead letter only repeats stored ones. If so, it is counted.
     pub(crate) fn is_repeated(&self, letter: &DeadLetter) -> bool {
         let mut state = self.lock_state();
         let is_repeated = state.repeats.is_repeated(letter);
@@ -127,12 +127,13 @@ impl RecentDeadLetters {
         is_repeated
     }
 
-    /// Letters since the start of the process that repeated others and were not stored.
+    /// Number of dead letters since the start of the process that repeated others and were not
+    /// stored.
     pub(crate) fn repeat_counts(&self) -> RepeatCounts {
         self.lock_state().repeated.clone()
     }
 
-    /// The letter with this id became readings.
+    /// Notes that the dead letter with this id became readings.
     pub(crate) fn mark_reinjected(&self, id: u64) {
         let id = format!("{id:016x}");
         let mut state = self.lock_state();
@@ -140,17 +141,17 @@ impl RecentDeadLetters {
         state.latest.retain(|letter| letter.id != id);
     }
 
-    /// The latest, newest first.
+    /// Returns the latest dead letters, newest first.
     pub(crate) fn latest_summaries(&self, limit: usize) -> Vec<DeadLetterSummary> {
         self.lock_state().latest.iter().take(limit).cloned().collect()
     }
 
-    /// Messages since the start of the process.
+    /// Number of dead letters since the start of the process, by reason.
     pub(crate) fn counts_by_reason(&self) -> BTreeMap<DeadLetterReason, u64> {
         self.lock_state().by_reason.clone()
     }
 
-    /// Letters that became readings since the start of the process.
+    /// Number of dead letters since the start of the process that became readings.
     pub(crate) fn reinjected_total(&self) -> u64 {
         self.lock_state().reinjected
     }
@@ -160,30 +161,30 @@ impl RecentDeadLetters {
     }
 }
 
-/// Reads the topic up to its present end, each partition's last `latest`
-/// records or all.
+/// Reads the topic up to its current end: the last `latest` records of each partition, or all.
 async fn read_dead_letters(
     log: &EventLog,
     latest: Option<usize>,
     mut visit: impl FnMut(&StoredRecord),
 ) -> Result<(), LogError> {
-    let log = log.clone();
-    let latest = latest.map_or(i64::MAX, |count| i64::try_from(count).unwrap_or(i64::MAX));
-    // Kafka's brokers are asked here, which takes its time.
+    let log_handle = log.clone();
+    let records_max = latest.map_or(i64::MAX, |count| i64::try_from(count).unwrap_or(i64::MAX));
+    // This contacts Kafka's brokers, which takes time.
     let opened = run_blocking(move || {
-        let bounds = log.offset_bounds(DEAD_LETTERS)?;
-        let have: i64 = bounds.values().map(|have| (have.end - have.start).min(latest)).sum();
-        let from =
-            bounds.iter().map(|(p, have)| (*p, have.end.saturating_sub(latest).max(have.start)));
-        let from: PartitionOffsets = from.collect();
-        Ok::<_, LogError>((log.open_reader(DEAD_LETTERS, &from)?, have))
+        let bounds = log_handle.offset_bounds(DEAD_LETTERS)?;
+        let have: i64 = bounds.values().map(|have| (have.end - have.start).min(records_max)).sum();
+        let from = bounds
+            .iter()
+            .map(|(p, have)| (*p, have.end.saturating_sub(records_max).max(have.start)));
+        let positions: PartitionOffsets = from.collect();
+        Ok::<_, LogError>((log_handle.open_reader(DEAD_LETTERS, &positions)?, have))
     });
     let (mut reader, have) = opened.await?;
     let mut left = usize::try_from(have).unwrap_or(0);
     while left > 0 {
         let batch = reader.next_batch(left.min(1_000), Duration::from_secs(1)).await?;
         if batch.is_empty() {
-            break; // Kafka's offsets have holes where transactions ended.
+            break; // Kafka's offsets have holes where transactions ended
         }
         left = left.saturating_sub(batch.len());
         batch.iter().for_each(&mut visit);

@@ -14,39 +14,39 @@ use crate::{
     message::InboundMessage,
 };
 
-/// Letters of one call, unless `limit` says otherwise.
+/// Default number of dead letters of one call.
 const LIMIT_DEFAULT: usize = 10_000;
-/// Before a letter is handed in again that found no room.
+/// Wait before a dead letter is submitted again after the queue was full.
 const FULL_WAIT: Duration = Duration::from_millis(20);
 
-/// Which dead letters are meant; what is not said means all.
+/// A selection of dead letters. An absent condition selects all.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeadLetterSelection {
-    /// Letters for this reason.
+    /// The reason.
     pub reason: Option<DeadLetterReason>,
-    /// Letters whose topic matches this MQTT filter.
+    /// An MQTT filter that matches the topic.
     pub topic: Option<String>,
-    /// Received at or after, UTC milliseconds.
+    /// Earliest arrival, UTC milliseconds.
     pub from_ms: Option<i64>,
-    /// Received before, UTC milliseconds.
+    /// End of the arrivals, UTC milliseconds, which is excluded.
     pub to_ms: Option<i64>,
-    /// At most this many, the oldest first.
+    /// Largest number of dead letters, oldest first.
     pub limit: Option<usize>,
-    /// Only say what would happen.
+    /// Whether to only report what would happen.
     pub dry_run: bool,
 }
 
-/// What became of the letters.
+/// The result of a reinjection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReinjectOutcome {
-    /// Letters of the selection that had not become readings before.
+    /// Number of selected dead letters that had not become readings before.
     pub selected: u64,
-    /// Letters that are readings now; in a dry run 0.
+    /// Number of dead letters that are readings now; 0 in a dry run.
     pub reinjected: u64,
-    /// Letters that still cannot be decoded, by their present reason.
+    /// Number of dead letters that still cannot be decoded, by their current reason.
     pub still_dead: BTreeMap<DeadLetterReason, u64>,
-    /// One of these, for a person.
+    /// The details of one of these, for a person.
     pub example: Option<String>,
 }
 
@@ -59,27 +59,27 @@ impl DeadLetterSelection {
             && to_ms.is_none_or(|to| letter.received_ms < to)
     }
 
-    /// Hands the selected letters in again, in the order in which they came.
+    /// Submits the selected dead letters again, in the order of their arrival.
     pub(crate) async fn reinject_selected(
         &self,
         log: &EventLog,
-        inlet: &IngestQueue,
+        ingest_queue: &IngestQueue,
     ) -> Result<ReinjectOutcome, LogError> {
         let mut letters = Vec::new();
-        let mut mended = HashSet::new();
+        let mut reinjected_ids = HashSet::new();
         super::read_dead_letters(log, None, |entry| {
             match DeadLetterRecord::from_record(&entry.record) {
                 Some(DeadLetterRecord::Dead(letter)) if self.is_selected(&letter) => {
                     letters.push(letter);
                 }
                 Some(DeadLetterRecord::Reinjected(id)) => {
-                    mended.insert(id);
+                    reinjected_ids.insert(id);
                 }
                 _ => {}
             }
         })
         .await?;
-        letters.retain(|letter| !mended.contains(&dead_letter_id(letter)));
+        letters.retain(|letter| !reinjected_ids.contains(&dead_letter_id(letter)));
         letters.sort_by_key(|letter| letter.received_ms);
         letters.truncate(self.limit.unwrap_or(LIMIT_DEFAULT));
         let mut outcome =
@@ -96,9 +96,9 @@ impl DeadLetterSelection {
                 is_redelivery: false,
                 received_ms: letter.received_ms,
             };
-            // One at a time: live messages have the room.
+            // One at a time, so that live messages have room.
             let done = loop {
-                match inlet.submit_from(IngestOrigin::DeadLetter(id), message.clone()) {
+                match ingest_queue.submit_from(IngestOrigin::DeadLetter(id), message.clone()) {
                     Ok(done) => break done.await,
                     Err(_) => tokio::time::sleep(FULL_WAIT).await,
                 }
@@ -109,7 +109,7 @@ impl DeadLetterSelection {
                     *outcome.still_dead.entry(reason).or_default() += 1;
                     outcome.example.get_or_insert_with(|| format!("{topic}: {detail}"));
                 }
-                // The log failed; the gateway ends and says why.
+                // The log failed. The gateway ends and reports it.
                 Err(_) => break,
             }
         }

@@ -7,23 +7,23 @@ use telemetry::{DeadLetter, DeadLetterReason};
 
 /// The span over which repetitions are counted, ms.
 const SPAN_MS: i64 = 3_600_000;
-/// Letters of one topic and reason that are stored in a span: those of a device that reports
-/// every four seconds.
+/// Largest number of dead letters of one topic and reason that are stored in a span: those of a
+/// device that reports every four seconds.
 const STORED_MAX: u32 = 900;
-/// Faults, and contents, that are remembered.
+/// Largest number of remembered faults and contents.
 const FAULTS_MAX: usize = 4_096;
 const CONTENTS_MAX: usize = 16_384;
 
-/// Tells a fault that repeats from one that says something new. What says nothing new is
-/// counted and not stored: the same message again within an hour, and what a topic sends for
-/// the same reason beyond [`STORED_MAX`] in an hour.
+/// Detects faults that repeat. A dead letter that contains nothing new is counted and not stored:
+/// the same message again within an hour, and the dead letters of a topic for the same reason
+/// beyond [`STORED_MAX`] in an hour.
 #[derive(Debug, Default)]
 pub(crate) struct RepeatedFaults {
     faults: BoundedMap<FaultHistory>,
     contents: BoundedMap<i64>,
 }
 
-/// One reason of one topic.
+/// The history of one reason of one topic.
 #[derive(Clone, Copy, Debug)]
 struct FaultHistory {
     since_ms: i64,
@@ -31,7 +31,7 @@ struct FaultHistory {
 }
 
 impl RepeatedFaults {
-    /// Whether a letter only repeats what is stored.
+    /// Whether a dead letter only repeats stored ones.
     pub(crate) fn is_repeated(&mut self, letter: &DeadLetter) -> bool {
         let DeadLetter { reason, topic, payload, received_ms, .. } = letter;
         let now_ms = *received_ms;
@@ -52,16 +52,16 @@ impl RepeatedFaults {
     }
 }
 
-fn hash_key(of: &impl Hash) -> u64 {
+fn hash_key(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 
-/// Letters that were counted and not stored, by reason.
+/// Number of dead letters that were counted and not stored, by reason.
 pub(crate) type RepeatCounts = BTreeMap<DeadLetterReason, u64>;
 
-/// A map that forgets what was inserted first when it is full.
+/// A map that evicts its oldest entry when it is full.
 #[derive(Debug)]
 struct BoundedMap<V> {
     values: HashMap<u64, (u64, V)>,

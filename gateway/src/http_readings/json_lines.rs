@@ -1,8 +1,8 @@
 //! One line of JSON → topic and payload.
 //!
-//! An object that says where it belongs and what it measured. Where: `topic`, as over MQTT, or
-//! `site`, `zone` and `device`, and `metric` where the payload does not name it. What: all other
-//! members, or `payload` alone, whose text goes as it is.
+//! A line is an object with the place and the measured values. The place is `topic`, as over
+//! MQTT, or `site`, `zone` and `device`, and `metric` if the payload does not name it. The values
+//! are all other members, or `payload` alone, whose text is used unchanged.
 
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use super::{RefusedLine, ZoneDefaults, device_topic};
 /// Largest topic of MQTT, bytes.
 const TOPIC_BYTES_MAX: usize = 65_535;
 
-/// Topic and payload of one line.
+/// Parses one line into topic and payload.
 pub(crate) fn parse_json_line(
     line: &str,
     place: &ZoneDefaults,
@@ -60,7 +60,7 @@ fn take_text(members: &mut Map<String, Value>, key: &str) -> Result<Option<Strin
     }
 }
 
-/// A topic that a message of MQTT can have (4.7.1, 4.7.3).
+/// Checks that a topic is valid in MQTT (4.7.1, 4.7.3).
 fn checked_topic(topic: String) -> Result<String, RefusedLine> {
     if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX || topic.contains(['+', '#', '\0']) {
         let what = "`topic` is empty, longer than 65,535 bytes, or has `+`, `#` or NUL in it";

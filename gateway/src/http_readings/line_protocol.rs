@@ -1,11 +1,10 @@
 //! One line of InfluxDB's line protocol → topic and payload of the gateway's own
 //! convention.
 //!
-//! `measurement[,tag=value…] field=value[,field=value…] [timestamp]`, as InfluxDB's
-//! documentation has it, but for line breaks within texts, which end the line here.
-//! The tag `device` (or `host`) is the device, `site` and `zone` are the place, fields
-//! are metrics by name, and a field `value` is the metric that the measurement names.
-//! Other tags say nothing here.
+//! The syntax is `measurement[,tag=value…] field=value[,field=value…] [timestamp]`, as in
+//! InfluxDB's documentation, except that a line break inside a text ends the line. The tag
+//! `device` (or `host`) is the device, and `site` and `zone` are the place. Fields are metrics by
+//! name, and a field `value` is the metric that the measurement names. Other tags are ignored.
 
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
@@ -16,7 +15,7 @@ use super::{RefusedLine, ZoneDefaults, device_topic};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TimestampPrecision {
-    /// As InfluxDB has it where nothing is said.
+    /// Nanoseconds, InfluxDB's default.
     #[default]
     Ns,
     Us,
@@ -24,10 +23,10 @@ pub(crate) enum TimestampPrecision {
     S,
 }
 
-/// Before this, 1973-03-03, a stamp is of a clock that is not set, or of another precision, UTC
-/// milliseconds. The decoder tells seconds and milliseconds apart here.
+/// Timestamps before 1973-03-03 come from a clock that is not set, or have another precision; UTC
+/// milliseconds. The decoder distinguishes seconds and milliseconds at this value.
 const FIRST_STAMP_MS: i128 = 100_000_000_000;
-/// After this, the end of 2099, there are no times, UTC milliseconds.
+/// Timestamps after the end of 2099 are refused; UTC milliseconds.
 const LAST_STAMP_MS: i128 = 4_102_444_800_000;
 
 impl TimestampPrecision {
@@ -52,7 +51,7 @@ impl TimestampPrecision {
         }
     }
 
-    /// The event time, UTC milliseconds; 0 for a clock that is not set.
+    /// Returns the event time, UTC milliseconds; 0 for a clock that is not set.
     fn event_ms(self, stamp: i64) -> Result<i64, RefusedLine> {
         let is_time = |ms: &i128| (FIRST_STAMP_MS..LAST_STAMP_MS).contains(ms);
         let ms = self.to_ms(stamp);
@@ -62,7 +61,7 @@ impl TimestampPrecision {
         let other = Self::ALL.into_iter().find(|other| is_time(&other.to_ms(stamp)));
         match other {
             Some(other) => Err(RefusedLine::new(format!(
-                "the timestamp {stamp} is no time from 1973 to 2099 in {}",
+                "the timestamp {stamp} is not a time from 1973 to 2099 in {}",
                 self.name()
             ))
             .with_hint(format!("it is one with ?precision={}", other.name()))),
@@ -72,7 +71,7 @@ impl TimestampPrecision {
     }
 }
 
-/// Topic and payload of one line.
+/// Parses one line into topic and payload.
 pub(crate) fn parse_line_protocol(
     line: &str,
     place: &ZoneDefaults,
@@ -107,7 +106,7 @@ pub(crate) fn parse_line_protocol(
         let value = take_field_value(&mut rest)?;
         let key = if key == "value" { measurement.clone() } else { key };
         if payload.insert(key.clone(), value).is_some() {
-            return Err(RefusedLine::new(format!("the field `{key}` is there twice")));
+            return Err(RefusedLine::new(format!("the field `{key}` occurs twice")));
         }
         if !take_char(&mut rest, ',') {
             break;
@@ -140,7 +139,7 @@ fn take_tag(rest: &mut &str) -> Result<(String, String), RefusedLine> {
     Ok((key, value))
 }
 
-/// A name up to one of `ends`, where no backslash is before it.
+/// Takes a name up to the first unescaped character of `ends`.
 fn take_name(rest: &mut &str, ends: &[char]) -> String {
     let mut name = String::new();
     let mut chars = rest.chars();
@@ -178,7 +177,7 @@ fn take_field_value(rest: &mut &str) -> Result<Value, RefusedLine> {
     })
 }
 
-/// A text behind its opening quote.
+/// Takes a text after its opening quote.
 fn take_text(rest: &mut &str) -> Result<String, RefusedLine> {
     let (mut text, mut chars) = (String::new(), rest.chars());
     while let Some(next) = chars.next() {
@@ -222,7 +221,7 @@ mod tests {
         parse_line_protocol(line, &place, precision).map_err(|refused| refused.to_string())
     }
 
-    /// Topic and payload.
+    /// Checks a line against its topic and payload.
     fn check(line: &str, topic: &str, payload: &str) {
         let got = parse_with_place(line, TimestampPrecision::Ns);
         assert_eq!(got, Ok((topic.to_owned(), payload.to_owned())), "{line}");
@@ -289,20 +288,20 @@ mod tests {
         check(12, TimestampPrecision::S, Some(0));
         check(0, TimestampPrecision::Ns, Some(0));
         check(-5, TimestampPrecision::Ns, Some(0));
-        // Of another precision.
+        // A timestamp of another precision.
         check(1_700_000_000, TimestampPrecision::Ns, None);
         check(1_700_000_000_000_000_000, TimestampPrecision::S, None);
         check(i64::MAX, TimestampPrecision::S, None);
     }
 
     proptest! {
-        /// Whatever comes is read or refused.
+        /// Any line is parsed or refused.
         #[test]
         fn any_line_is_read_or_refused(line in "\\PC*") {
             let _ = parse_with_place(&line, TimestampPrecision::Ns);
         }
 
-        /// What is escaped as InfluxDB's documentation has it comes back as it was.
+        /// Texts that are escaped as InfluxDB's documentation states are read back unchanged.
         #[test]
         fn names_and_texts_survive_their_escapes(
             device in "[a-z,= ]{1,20}", field in "[a-z,= ]{1,20}", text in "[a-z\"\\\\ ,=]{0,20}",

@@ -1,8 +1,8 @@
-//! Readings by HTTP: `POST /v1/readings`, with the promise of a PUBLISH.
+//! Readings over HTTP: `POST /v1/readings`, with the guarantee of a QoS 1 PUBLISH.
 //!
-//! Each line of the body becomes a message and goes the way of one that came by MQTT: same decoder,
-//! same mappings, same log, same ledger. The answer comes when all lines are durable, and names
-//! each that is not among the readings.
+//! Each line of the body becomes a message and is processed like one that arrived by MQTT: by the
+//! same decoder, mappings, log and ledger. The response is sent when all lines are durable. It
+//! lists each line that is not among the readings.
 //!
 //! - [`json_lines`], [`line_protocol`]: a line → topic and payload
 
@@ -35,18 +35,17 @@ use crate::{
 use json_lines::parse_json_line;
 use line_protocol::{TimestampPrecision, parse_line_protocol};
 
-/// Largest body, bytes; as every service has it.
+/// Largest body, bytes, as in every service.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Lines of one body.
+/// Largest number of lines in one body.
 const LINES_MAX: usize = 10_000;
-/// Bodies that are read and worked on at once; further requests wait.
+/// Number of bodies that are processed at once. Further requests wait.
 const BODIES_AT_ONCE: usize = 4;
-/// Time from which on lines are no longer handed in, and their durability is no longer waited
-/// for. Shorter than what the HTTP server gives an answer, so that this one says what became of
-/// each line.
+/// Time after which no more lines are submitted or waited for. It is shorter than the HTTP
+/// server's limit for a response, so that the response reports the outcome of each line.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// `POST /v1/readings`.
+/// Route `POST /v1/readings`.
 pub(crate) fn readings_routes(gateway: Gateway) -> Router {
     let bodies = Arc::new(Semaphore::new(BODIES_AT_ONCE));
     let state = ReadingsEndpoint { gateway, bodies };
@@ -72,23 +71,24 @@ enum BodyFormat {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct ReadingsQuery {
-    /// Without it a body that begins with `{` is JSON lines, any other line protocol.
+    /// Format of the body. By default a body that begins with `{` is JSON lines, and any other is
+    /// line protocol.
     format: Option<BodyFormat>,
     precision: TimestampPrecision,
-    /// Of lines that name none.
+    /// Site for lines that name none.
     site: Option<String>,
-    /// Of lines that name none.
+    /// Zone for lines that name none.
     zone: Option<String>,
 }
 
-/// Where lines belong that do not say so.
+/// The place of lines that do not name one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ZoneDefaults {
     pub(crate) site: Option<String>,
     pub(crate) zone: Option<String>,
 }
 
-/// The topic of a device in the gateway's own convention.
+/// Returns the topic of a device in the gateway's own convention.
 fn device_topic(
     place: &ZoneDefaults,
     device: &str,
@@ -109,7 +109,7 @@ fn device_topic(
     Ok(DeviceAddress { zone, device, metric: metric.map(Into::into) }.to_topic())
 }
 
-/// A line that is no message.
+/// The error for a line that is not a message.
 #[derive(Debug, PartialEq, Eq)]
 struct RefusedLine {
     message: String,
@@ -134,24 +134,24 @@ impl fmt::Display for RefusedLine {
     }
 }
 
-/// The answer: what became of the lines.
+/// The response: the outcome of the lines.
 #[derive(Debug, Default, Serialize)]
 struct ReadingsAnswer {
-    /// Where not every line was taken.
+    /// The error, if not every line was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Problem>,
-    /// Lines that were read, blank ones and comments left out.
+    /// Number of lines that were read, without blank ones and comments.
     lines: u64,
     readings: ReadingCounts,
-    /// Lines that are not, or not wholly, durable among the readings. All others before
+    /// Lines that are not, or not completely, durable among the readings. All other lines before
     /// `next_line` are.
     problems: Vec<LineProblem>,
-    /// From this line on nothing was taken: it is to be sent again.
+    /// The first line that was not accepted. Send the body again from this line on.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_line: Option<usize>,
 }
 
-/// Durable readings by what they became.
+/// Number of durable readings, by outcome.
 #[derive(Debug, Default, Serialize)]
 struct ReadingCounts {
     logged: u64,
@@ -159,23 +159,23 @@ struct ReadingCounts {
     duplicates: u64,
 }
 
-/// What became of a line.
+/// The outcome of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum LineOutcome {
-    /// It is no message, and was not taken.
+    /// It is not a message, and was not accepted.
     Refused,
-    /// Durable, and it or a part of it is a dead letter.
+    /// It is durable, and it or a part of it is a dead letter.
     DeadLettered,
-    /// Durable already: the device has sent it before.
+    /// It was durable already: the device has sent it before.
     Duplicate,
-    /// Handed in, and not durable yet; it may still become so.
+    /// It was submitted and is not durable yet; it may still become so.
     Unknown,
 }
 
 #[derive(Debug, Serialize)]
 struct LineProblem {
-    /// From 1.
+    /// The line's number, from 1.
     line: usize,
     outcome: LineOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -204,7 +204,7 @@ async fn post_readings(
             .with_code("unsupported_encoding")
             .with_hint("send it as it is, without Content-Encoding"));
     }
-    // Closed never.
+    // The semaphore is never closed.
     let _permit = door.bodies.acquire().await;
     let body = read_body(request).await?;
     let answer = door.ingest_lines(&body, &query).await?;
@@ -278,17 +278,17 @@ impl ReadingsEndpoint {
         Ok(answer)
     }
 
-    /// A line is bounded as a packet of MQTT is, so that what it becomes fits the log.
+    /// Limits a line like a packet of MQTT, so that its records fit into the log.
     fn check_length(&self, line: &str) -> Result<(), RefusedLine> {
         let bytes_max = self.gateway.0.current_settings().mqtt.packet_bytes_max as usize;
         if line.len() > bytes_max {
-            let what = format!("{} bytes, at most {bytes_max} are taken", line.len());
+            let what = format!("{} bytes, expected at most {bytes_max}", line.len());
             return Err(RefusedLine::new(what).with_hint("raise mqtt.packet_bytes_max"));
         }
         Ok(())
     }
 
-    /// Hands a message in; none where there is no room for it in time.
+    /// Submits a message; `None` if there was no room for it in time.
     async fn submit_line(
         &self,
         topic: String,
@@ -302,12 +302,12 @@ impl ReadingsEndpoint {
             is_redelivery: false,
             received_ms: now_ms(),
         };
-        let inlet = &self.gateway.0.ingest_queue;
+        let ingest_queue = &self.gateway.0.ingest_queue;
         loop {
-            if let Ok(durable) = inlet.submit_message(message.clone()) {
+            if let Ok(durable) = ingest_queue.submit_message(message.clone()) {
                 return Some(durable);
             }
-            timeout_at(deadline, inlet.wait_for_room(&message)).await.ok()?;
+            timeout_at(deadline, ingest_queue.wait_for_room(&message)).await.ok()?;
         }
     }
 }
@@ -333,7 +333,7 @@ impl ReadingsAnswer {
                     None => return,
                 }
             }
-            // The second is of dead letters alone, which do not come this way.
+            // The second outcome is for dead letters alone, which are not submitted here.
             None | Some(IngestOutcome::StillDead(..)) => {
                 (LineOutcome::Unknown, None, "not durable yet; it may still become so".to_owned())
             }
@@ -341,7 +341,7 @@ impl ReadingsAnswer {
         self.problems.push(LineProblem { line, outcome, reason, message, hint: None });
     }
 
-    /// Settles what is durable already, so that an answer's lines do not pile up.
+    /// Settles the lines that are already durable, so that they do not pile up.
     fn settle_ready(&mut self, submitted: &mut VecDeque<SubmittedLine>) {
         while let Some((line, durable)) = submitted.front_mut() {
             match durable.try_recv() {
@@ -366,7 +366,7 @@ impl ReadingsAnswer {
         self.problems.iter().any(|problem| problem.outcome == outcome)
     }
 
-    /// Whether lines were not taken, or not durable in time.
+    /// Whether lines were not accepted, or not durable in time.
     fn is_incomplete(&self) -> bool {
         self.next_line.is_some() || self.has_outcome(LineOutcome::Unknown)
     }
@@ -375,7 +375,7 @@ impl ReadingsAnswer {
         if self.is_incomplete() {
             let what = "the log is too far behind: not all lines are durable";
             let hint = "send the lines from `next_line` on again, and those with the outcome \
-                        `unknown`, of which there may then be two";
+                        `unknown`; those may then be logged twice";
             return Some(Problem::unavailable(what).with_code("not_durable").with_hint(hint));
         }
         self.has_outcome(LineOutcome::Refused).then(|| {

@@ -9,14 +9,14 @@ use crate::{
     sequence::DeviceSequence,
 };
 
-/// What the ledger keeps at most.
+/// Limits of the ledger.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AccountLimits {
-    /// Devices with a line of their own.
+    /// Largest number of devices with a line of their own.
     pub(crate) devices_max: usize,
-    /// Messages of one device and topic that are remembered to find duplicates.
+    /// Largest number of messages of one device and topic that are remembered to find duplicates.
     pub(crate) window: usize,
-    /// Messages of all devices that are remembered, about.
+    /// Approximate number of messages of all devices that are remembered.
     pub(crate) messages_max: usize,
 }
 
@@ -26,27 +26,27 @@ impl Default for AccountLimits {
     }
 }
 
-/// Messages of all devices that are remembered by default, about 50 bytes each.
+/// Default number of remembered messages of all devices, about 50 bytes each.
 pub(crate) const MESSAGES_MAX: usize = 200_000;
-/// However many devices there are, so many messages of each are remembered.
+/// Smallest number of remembered messages per topic, however many devices there are.
 const WINDOW_MIN: usize = 16;
 
-/// A device's place among the accounts.
+/// Index of a device's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AccountId(usize);
 
-/// The account of messages that name no device, and of devices that have none of their own.
+/// Index of the account of messages that name no device, and of devices without an account.
 const OTHERS_INDEX: usize = 0;
 
-/// One account for each device that was heard last, and one for all others.
+/// One account for each recently heard device, and one for all others.
 #[derive(Debug)]
 pub(super) struct DeviceAccounts {
     limits: AccountLimits,
     accounts: Vec<DeviceAccount>,
     by_device: HashMap<(ZoneId, SmolStr), usize>,
-    /// Accounts of devices in the order in which they were heard, the least recently first.
+    /// Accounts of devices in the order in which they were heard, the least recent first.
     by_recency: BTreeMap<u64, usize>,
-    /// The same, of those that remember messages.
+    /// The same order for accounts that remember messages.
     with_messages: BTreeMap<u64, usize>,
     heard: u64,
     remembered: usize,
@@ -62,12 +62,12 @@ struct DeviceAccount {
     settled: ReadingTally,
     sequence: DeviceSequence,
     clock: DeviceClockOffset,
-    /// When it was heard, as a place in `by_recency`.
+    /// Its position in `by_recency`.
     recency: u64,
     remembered: usize,
 }
 
-/// An account as it is kept on disk.
+/// An account as it is stored on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AccountRecord {
     zone: Option<ZoneId>,
@@ -95,30 +95,31 @@ impl DeviceAccounts {
         }
     }
 
-    /// Devices that lost their account to others.
+    /// Number of devices that lost their account to others.
     pub(super) fn evicted_count(&self) -> u64 {
         self.evicted
     }
 
-    /// A message was decoded. Says what its number tells, where it has one.
+    /// Counts a received message. Returns the result of checking its sequence number, if it has
+    /// one.
     pub(super) fn count_received(
         &mut self,
-        intake: &DecodedMessage,
+        decoded: &DecodedMessage,
         message: &InboundMessage,
     ) -> (AccountId, Option<SequenceCheck>) {
         let InboundMessage { received_ms, is_redelivery, .. } = *message;
-        let index = match &intake.address {
+        let index = match &decoded.address {
             Some(DeviceAddress { zone, device, .. }) => self.index_of(zone, device),
             None => OTHERS_INDEX,
         };
         let window = self.history_window();
         let account = &mut self.accounts[index];
-        account.received += intake.reading_count();
-        account.in_flight += intake.reading_count();
-        if let Some(stamped_ms) = intake.device_time_ms(received_ms) {
+        account.received += decoded.reading_count();
+        account.in_flight += decoded.reading_count();
+        if let Some(stamped_ms) = decoded.device_time_ms(received_ms) {
             account.clock.add_sample(received_ms, stamped_ms);
         }
-        let stamp = intake.stamp.as_ref().filter(|_| index != OTHERS_INDEX);
+        let stamp = decoded.stamp.as_ref().filter(|_| index != OTHERS_INDEX);
         let check = stamp
             .map(|stamp| account.sequence.check_message(stamp, received_ms, is_redelivery, window));
         if check.is_some() {
@@ -134,7 +135,7 @@ impl DeviceAccounts {
         account.settled = account.settled.combined_with(tally);
     }
 
-    /// A reading was received and is lost.
+    /// Counts a received reading that was dropped.
     pub(super) fn drop_reading(&mut self, address: Option<&DeviceAddress>) {
         let index = match address {
             Some(DeviceAddress { zone, device, .. }) => self.index_of(zone, device),
@@ -145,7 +146,7 @@ impl DeviceAccounts {
         account.dropped += 1;
     }
 
-    /// Readings that were counted as logged are dead letters.
+    /// Moves readings from logged to dead-lettered.
     pub(super) fn move_to_dead_letters(&mut self, zone: &ZoneId, device: &SmolStr, readings: u64) {
         let index =
             self.by_device.get(&(zone.clone(), device.clone())).copied().unwrap_or(OTHERS_INDEX);
@@ -153,11 +154,11 @@ impl DeviceAccounts {
         let moved = readings.min(account.settled.logged);
         account.settled.logged -= moved;
         account.settled.dead_lettered += readings;
-        // What an account does not know was received before it was opened.
+        // The rest was received before the account was opened.
         account.received += readings - moved;
     }
 
-    /// Counts what the log has and no account.
+    /// Counts readings that are in the log but in no account.
     pub(super) fn add_settled(&mut self, device: Option<(&ZoneId, &SmolStr)>, tally: ReadingTally) {
         let index = device.map_or(OTHERS_INDEX, |(zone, device)| self.index_of(zone, device));
         let account = &mut self.accounts[index];
@@ -165,7 +166,7 @@ impl DeviceAccounts {
         account.settled = account.settled.combined_with(tally);
     }
 
-    /// Each device, in the order of zones and names.
+    /// Returns the line of each device, in the order of zones and names.
     pub(super) fn ledger_lines(&self) -> Vec<LedgerLine> {
         let mut lines: Vec<LedgerLine> =
             self.accounts.iter().filter_map(DeviceAccount::ledger_line).collect();
@@ -173,10 +174,10 @@ impl DeviceAccounts {
         lines
     }
 
-    /// All accounts, the least recently heard first, without what is in flight.
+    /// Returns all accounts without the readings in flight, the least recently heard first.
     pub(super) fn account_records(&self) -> Vec<AccountRecord> {
-        let own = [OTHERS_INDEX].into_iter().chain(self.by_recency.values().copied());
-        own.map(|index| self.accounts[index].to_record()).collect()
+        let indices = [OTHERS_INDEX].into_iter().chain(self.by_recency.values().copied());
+        indices.map(|index| self.accounts[index].to_record()).collect()
     }
 
     pub(super) fn restore_accounts(&mut self, records: Vec<AccountRecord>, evicted: u64) {
@@ -196,7 +197,7 @@ impl DeviceAccounts {
         self.evicted = evicted;
     }
 
-    /// The account of a device, which has been heard just now.
+    /// Returns the account of a device that was heard just now.
     fn index_of(&mut self, zone: &ZoneId, device: &SmolStr) -> usize {
         let key = (zone.clone(), device.clone());
         self.heard += 1;
@@ -228,10 +229,10 @@ impl DeviceAccounts {
         index
     }
 
-    /// Gives up the account that was heard least recently, unless messages of it are in flight;
-    /// its counts go to the others.
+    /// Removes the least recently heard account, unless messages of it are in flight. Its counts
+    /// go to the common account.
     fn evict_oldest(&mut self) -> Option<usize> {
-        /// Those with messages in flight are few and were heard just now.
+        /// Accounts with messages in flight are few and were heard just now.
         const TRIES: usize = 16;
         let oldest = self.by_recency.iter().take(TRIES).map(|(recency, index)| (*recency, *index));
         let found = oldest.into_iter().find(|(_, index)| self.accounts[*index].in_flight == 0);
@@ -253,7 +254,7 @@ impl DeviceAccounts {
         Some(index)
     }
 
-    /// How many messages of one topic are remembered: the more devices, the fewer.
+    /// Number of messages of one topic that are remembered: fewer with more devices.
     fn history_window(&self) -> usize {
         let share = self.limits.messages_max / self.with_messages.len().max(1);
         share.max(WINDOW_MIN).min(self.limits.window)
@@ -267,7 +268,7 @@ impl DeviceAccounts {
         self.with_messages.insert(account.recency, index);
     }
 
-    /// Forgets the messages of devices that were heard least recently, while there are many.
+    /// Forgets the messages of the least recently heard devices, while there are too many.
     fn forget_messages(&mut self) {
         while self.remembered > 2 * self.limits.messages_max && self.with_messages.len() > 1 {
             let Some((_, index)) = self.with_messages.pop_first() else { return };
@@ -334,7 +335,7 @@ mod tests {
     use super::*;
     use crate::message_decoder::MessageDecoder;
 
-    /// A numbered message of a device.
+    /// Receives a numbered message of a device.
     fn receive_numbered(
         accounts: &mut DeviceAccounts,
         device: u64,
@@ -349,9 +350,9 @@ mod tests {
             is_redelivery: false,
             received_ms: 1_700_000_000_000 + number as i64,
         };
-        let intake = decoder.decode_message(&message);
-        let (account, _) = accounts.count_received(&intake, &message);
-        (account, intake.reading_count())
+        let decoded = decoder.decode_message(&message);
+        let (account, _) = accounts.count_received(&decoded, &message);
+        (account, decoded.reading_count())
     }
 
     proptest! {
@@ -375,7 +376,7 @@ mod tests {
                 prop_assert!(accounts.by_device.len() <= limits.devices_max);
                 prop_assert!(accounts.accounts.len() <= limits.devices_max + 1);
                 prop_assert!(accounts.remembered <= 2 * limits.messages_max + limits.window);
-                let remembered = accounts.accounts.iter().map(|own| own.sequence.remembered_count());
+                let remembered = accounts.accounts.iter().map(|account| account.sequence.remembered_count());
                 prop_assert_eq!(accounts.remembered, remembered.sum::<usize>());
                 prop_assert_eq!(accounts.by_recency.len(), accounts.by_device.len());
             }
@@ -404,7 +405,7 @@ mod tests {
             lines.map(|line| LedgerLine { clock_offset_ms: None, ..line }).collect()
         };
         assert_eq!(known(&restored), known(&accounts));
-        // The least recently heard goes first, as before.
+        // The least recently heard account is evicted first, as before.
         for accounts in [&mut accounts, &mut restored] {
             let (account, _) = receive_numbered(accounts, 9, 0);
             accounts

@@ -15,9 +15,9 @@ use crate::{
     log_records::{self, DeadLetterRecord},
 };
 
-/// The file, in the folder of the log or of the spool.
+/// The file name, in the folder of the log or of the spool.
 const FILE: &str = "ledger.json";
-/// Records that are counted from the log after a crash at most: those of some seconds.
+/// Largest number of records that are counted from the log after a crash: those of some seconds.
 const RECOUNTED_MAX: usize = 1_000_000;
 
 /// The counts on disk.
@@ -28,7 +28,7 @@ struct LedgerCheckpoint {
     messages: u64,
     lost_sessions: u64,
     evicted_devices: u64,
-    /// The next record of each topic of the embedded log that is not counted.
+    /// The next uncounted record of each topic of the embedded log.
     counted_offsets: Vec<(String, i64)>,
     kafka: KafkaComparison,
     accounts: Vec<AccountRecord>,
@@ -36,17 +36,17 @@ struct LedgerCheckpoint {
 
 const VERSION: u32 = 1;
 
-/// Keeps a ledger beside the log.
+/// Stores a ledger beside the log.
 #[derive(Debug)]
 pub(crate) struct LedgerFile {
     path: Option<PathBuf>,
-    /// What was written last.
+    /// The text that was written last.
     written: String,
     is_failing: bool,
 }
 
 impl LedgerFile {
-    /// Takes over the counts of an earlier process, if there are some; without a folder they
+    /// Restores the counts of an earlier process, if there are any. Without a folder the counts
     /// are those of this process alone.
     pub(crate) fn open(dir: Option<&Path>, ledger: &Ledger) -> Self {
         let path = dir.map(|dir| dir.join(FILE));
@@ -94,7 +94,7 @@ impl LedgerFile {
         match write() {
             Ok(()) => (self.written, self.is_failing) = (text, false),
             Err(error) if !std::mem::replace(&mut self.is_failing, true) => {
-                warn!(path = %path.display(), %error, "the ledger is not kept for now");
+                warn!(path = %path.display(), %error, "cannot store the ledger for now");
             }
             Err(_) => {}
         }
@@ -125,21 +125,26 @@ impl Ledger {
         state.kafka = checkpoint.kafka;
         state.accounts.restore_accounts(checkpoint.accounts, checkpoint.evicted_devices);
         for topic in [topic::READINGS, topic::DEAD_LETTERS] {
-            let known = checkpoint.counted_offsets.iter().find(|(own, _)| own == topic);
+            let known = checkpoint.counted_offsets.iter().find(|(known, _)| known == topic);
             state.counted_offsets.extend(known.map(|(_, offset)| (topic, *offset)));
         }
     }
 
-    /// Counts what the embedded log has and this ledger does not: what was written after the
-    /// counts were kept last, before a crash. A log of before this ledger is not counted.
+    /// Counts the records of the embedded log that this ledger does not contain. They were
+    /// written before a crash and after the counts were last stored. A log that is older than
+    /// this ledger is not counted.
     ///
     /// # Errors
-    /// Where the log cannot be read.
+    /// Returns an error if the log cannot be read.
     pub(crate) async fn recount_from_log(&self, log: &EventLog) -> Result<(), LogError> {
         for topic in [topic::READINGS, topic::DEAD_LETTERS] {
-            let end = log.offset_bounds(topic)?.get(&0).map_or(0, |there| there.end);
-            let known =
-                self.lock_state().counted_offsets.iter().find(|(own, _)| *own == topic).copied();
+            let end = log.offset_bounds(topic)?.get(&0).map_or(0, |available| available.end);
+            let known = self
+                .lock_state()
+                .counted_offsets
+                .iter()
+                .find(|(known, _)| *known == topic)
+                .copied();
             let Some((_, from)) = known.filter(|(_, from)| *from < end) else {
                 self.lock_state().set_counted(topic, end);
                 continue;
@@ -148,7 +153,7 @@ impl Ledger {
                 let log = log.clone();
                 let from = PartitionOffsets::from([(0, from)]);
                 match run_blocking(move || log.open_reader(topic, &from)).await {
-                    // Retention was faster.
+                    // Retention has removed these records.
                     Err(LogError::OutOfRange { .. }) => {
                         self.lock_state().set_counted(topic, end);
                         continue;
@@ -168,7 +173,7 @@ impl Ledger {
             info!(
                 topic,
                 records = next - from,
-                "counted from the log: the last process was killed"
+                "counted records from the log, because the last process was killed"
             );
             self.lock_state().set_counted(topic, end);
         }

@@ -6,19 +6,19 @@ use tracing::error;
 
 use super::Ledger;
 
-/// What Kafka has acknowledged, by topic and partition, and whether it still has it. Kafka may
-/// lose acknowledged records when a replica that was behind becomes the leader, or when a topic
-/// is deleted; nobody else would notice.
+/// The offsets that Kafka has acknowledged and still has, by topic and partition. Kafka may lose
+/// acknowledged records when a replica that was behind becomes the leader, or when a topic is
+/// deleted. Nothing else would detect that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KafkaComparison {
-    /// For each topic and partition the offset after the newest record that was acknowledged.
+    /// For each topic and partition, the offset after the newest acknowledged record.
     pub acknowledged: BTreeMap<String, BTreeMap<i32, i64>>,
-    /// For each topic and partition the offset after the newest record that Kafka had when it
-    /// was last asked.
+    /// For each topic and partition, the offset after the newest record in Kafka at the last
+    /// comparison.
     pub present: BTreeMap<String, BTreeMap<i32, i64>>,
-    /// Records that were acknowledged and that Kafka no longer had when it was asked.
+    /// Number of acknowledged records that Kafka no longer had.
     pub missing_records: u64,
-    /// What the log said last of what was acknowledged.
+    /// The last acknowledged offsets that the log reported.
     #[serde(skip)]
     noted: BTreeMap<String, BTreeMap<i32, i64>>,
 }
@@ -28,22 +28,22 @@ impl KafkaComparison {
         self.acknowledged.is_empty()
     }
 
-    /// Notes what was acknowledged last. What was noted before in just these words says nothing
-    /// new: Kafka may have lost it meanwhile.
+    /// Notes the acknowledged offsets. Unchanged offsets are ignored, because Kafka may have lost
+    /// the records meanwhile.
     fn note_acknowledged(&mut self, topic: &str, next: &BTreeMap<i32, i64>) {
         if self.noted.get(topic) == Some(next) {
             return;
         }
         let noted = self.noted.insert(topic.to_owned(), next.clone()).unwrap_or_default();
-        let own = self.acknowledged.entry(topic.to_owned()).or_default();
+        let offsets = self.acknowledged.entry(topic.to_owned()).or_default();
         for (&partition, &next) in next {
             if noted.get(&partition) != Some(&next) {
-                own.insert(partition, next);
+                offsets.insert(partition, next);
             }
         }
     }
 
-    /// Compares with what Kafka has; records that are missing are counted once.
+    /// Compares with the offsets in Kafka. Missing records are counted once.
     fn note_present(&mut self, topic: &str, present: BTreeMap<i32, i64>) {
         for (partition, acknowledged) in self.acknowledged.get_mut(topic).into_iter().flatten() {
             let end = present.get(partition).copied().unwrap_or(0);
@@ -67,19 +67,19 @@ impl KafkaComparison {
 }
 
 impl Ledger {
-    /// Asks Kafka what it has of what it acknowledged. Blocks for a moment.
+    /// Compares the acknowledged offsets with Kafka's. Blocks for a moment.
     ///
     /// # Errors
-    /// Where Kafka is not there.
+    /// Returns an error if Kafka is not reachable.
     pub(crate) fn compare_with_kafka(&self, log: &EventLog, topic: &str) -> Result<(), LogError> {
-        // Asked before Kafka is, which may have more by then and not less.
+        // Read before Kafka's offsets, which may only be larger by then.
         let acknowledged = log.acknowledged_offsets(topic);
         self.lock_state().kafka.note_acknowledged(topic, &acknowledged);
         if self.lock_state().kafka.acknowledged.get(topic).is_none_or(BTreeMap::is_empty) {
             return Ok(());
         }
         let bounds = log.offset_bounds(topic)?;
-        let present = bounds.into_iter().map(|(partition, there)| (partition, there.end));
+        let present = bounds.into_iter().map(|(partition, available)| (partition, available.end));
         self.lock_state().kafka.note_present(topic, present.collect());
         Ok(())
     }
@@ -99,17 +99,17 @@ mod tests {
         kafka.note_acknowledged("t", &ends(&[(0, 10), (1, 5)]));
         kafka.note_present("t", ends(&[(0, 10), (1, 7)]));
         check(&kafka, 0);
-        // An unclean leader.
+        // An unclean leader election.
         kafka.note_present("t", ends(&[(0, 8), (1, 7)]));
         kafka.note_present("t", ends(&[(0, 8), (1, 7)]));
         check(&kafka, 2);
         kafka.note_acknowledged("t", &ends(&[(0, 12), (1, 7)]));
         kafka.note_present("t", ends(&[(0, 12), (1, 7)]));
         check(&kafka, 2);
-        // The topic was deleted, and is made again with fewer partitions.
+        // The topic was deleted and created again with fewer partitions.
         kafka.note_present("t", ends(&[(0, 0)]));
         check(&kafka, 2 + 12 + 7);
-        // The log repeats itself, and then says what is new.
+        // The log repeats the old offsets, and then reports new ones.
         kafka.note_acknowledged("t", &ends(&[(0, 12), (1, 7)]));
         kafka.note_present("t", ends(&[(0, 0)]));
         check(&kafka, 2 + 12 + 7);

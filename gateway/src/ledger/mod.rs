@@ -1,14 +1,14 @@
 //! The proof that nothing is lost: for each device, in readings,
 //! received = logged + dead-lettered + duplicates + dropped + in flight.
 //!
-//! It counts since the folder of the log was first used: [`checkpoint`] keeps the counts beside
-//! the log, and after a crash what the log has beyond them is counted from the log itself. What
-//! was in flight when a process ended was not acknowledged, so it comes again.
+//! It counts since the folder of the log was first used. [`checkpoint`] stores the counts beside
+//! the log, and after a crash the remaining records are counted from the log itself. Readings
+//! that were in flight when a process ended were not acknowledged, so they are delivered again.
 //!
 //! # Layout
-//! - `accounts`: one line for each device, of those that were heard last
+//! - `accounts`: one line for each recently heard device
 //! - `checkpoint`: the counts on disk
-//! - `kafka`: whether Kafka still has what it acknowledged
+//! - `kafka_comparison`: whether Kafka still has what it acknowledged
 
 mod accounts;
 mod checkpoint;
@@ -30,43 +30,42 @@ pub(crate) use accounts::{AccountId, AccountLimits};
 pub(crate) use checkpoint::LedgerFile;
 pub use kafka_comparison::KafkaComparison;
 
-/// What became of readings.
+/// The account of readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerCounts {
-    /// Readings that came.
+    /// Readings received.
     pub received: u64,
-    /// Durable in the log.
+    /// Readings that are durable in the log.
     pub logged: u64,
-    /// Durable among the dead letters.
+    /// Readings that are durable among the dead letters.
     pub dead_lettered: u64,
-    /// Sent again by the device, and durable already.
+    /// Readings that the device sent again and that were already durable.
     pub duplicates: u64,
-    /// Messages of QoS 0 that were read and could not be kept: nobody has them any more.
+    /// Messages of QoS 0 that were read and could not be stored. They are lost.
     #[serde(default)]
     pub dropped: u64,
-    /// On the way to the log, not acknowledged yet.
+    /// Readings on the way to the log that are not acknowledged yet.
     pub in_flight: u64,
-    /// What is in none of these: 0, or readings were lost.
+    /// Readings in none of these states: 0, or readings were lost.
     pub unaccounted: i64,
-    /// Numbers missing in the devices' own counting: lost before they came.
+    /// Missing sequence numbers of the devices: readings that were lost before they arrived.
     pub sequence_gaps: u64,
-    /// Times that devices began to count anew.
+    /// Number of times that devices began a new run.
     pub resets: u64,
 }
 
 /// One line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerLine {
-    /// Site and zone; none for messages whose topic names no device.
+    /// Site and zone; `None` for messages whose topic names no device.
     pub zone: Option<ZoneId>,
     /// The device.
     pub device: Option<SmolStr>,
-    /// What became of its readings.
+    /// The account of its readings.
     #[serde(flatten)]
     pub counts: LedgerCounts,
-    /// By how much its clock is behind, milliseconds, the shortest way of a
-    /// message included; negative where it is ahead. None for a device that
-    /// sends no times.
+    /// By how much the device's clock is behind, milliseconds, including the shortest delay of a
+    /// message; negative if it is ahead. `None` for a device that sends no times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_offset_ms: Option<i64>,
 }
@@ -74,30 +73,30 @@ pub struct LedgerLine {
 /// The whole ledger at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerSnapshot {
-    /// Since when it counts, UTC milliseconds.
+    /// Start of the counts, UTC milliseconds.
     pub since_ms: i64,
-    /// Messages that came, by MQTT or HTTP.
+    /// Messages received, by MQTT or HTTP.
     pub messages: u64,
-    /// Times that a broker had lost this client's session, and with it perhaps
-    /// messages.
+    /// Number of times that a broker had lost this client's session, and perhaps messages with
+    /// it.
     pub lost_sessions: u64,
-    /// What conventions remember between messages.
+    /// The state that conventions remember between messages.
     #[serde(default)]
     pub entities: EntityCounts,
-    /// All devices together.
+    /// The sums over all devices.
     pub totals: LedgerCounts,
-    /// Devices that have no line any more, because others were heard since: their counts are in
-    /// the line without a name.
+    /// Number of devices without a line, because others were heard more recently. Their counts
+    /// are in the line without a name.
     #[serde(default)]
     pub evicted_devices: u64,
-    /// What Kafka has acknowledged and what it has.
+    /// The offsets that Kafka has acknowledged and has.
     #[serde(default, skip_serializing_if = "KafkaComparison::is_empty")]
     pub kafka: KafkaComparison,
-    /// Each device, in the order of zones and names.
+    /// The line of each device, in the order of zones and names.
     pub devices: Vec<LedgerLine>,
 }
 
-/// What a message's readings become once it is settled.
+/// The final states of a message's readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReadingTally {
     pub(crate) logged: u64,
@@ -114,7 +113,7 @@ impl ReadingTally {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     state: Mutex<LedgerState>,
-    /// Messages received and not settled.
+    /// Number of received messages that are not settled.
     in_flight: watch::Sender<u64>,
 }
 
@@ -124,16 +123,16 @@ struct LedgerState {
     messages: u64,
     lost_sessions: u64,
     accounts: DeviceAccounts,
-    /// The next record of each topic of the embedded log that is not counted.
+    /// The next uncounted record of each topic of the embedded log.
     counted_offsets: Vec<(&'static str, i64)>,
     kafka: KafkaComparison,
 }
 
 impl LedgerState {
-    /// All of a topic of the embedded log below `offset` is counted.
+    /// Notes that all of a topic of the embedded log below `offset` is counted.
     fn set_counted(&mut self, topic: &'static str, offset: i64) {
-        match self.counted_offsets.iter_mut().find(|(own, _)| *own == topic) {
-            Some((_, own)) => *own = offset,
+        match self.counted_offsets.iter_mut().find(|(known, _)| *known == topic) {
+            Some((_, counted)) => *counted = offset,
             None => self.counted_offsets.push((topic, offset)),
         }
     }
@@ -152,26 +151,27 @@ impl Ledger {
         Self { state: Mutex::new(state), in_flight: watch::Sender::new(0) }
     }
 
-    /// A message was taken from the network. Every call is followed by one of
+    /// Counts a message from the network. Every call is followed by one of
     /// [`Ledger::count_received`] and one of [`Ledger::settle_message`], or by
     /// [`Ledger::end_message`].
     pub(crate) fn begin_message(&self) {
         self.in_flight.send_modify(|count| *count += 1);
     }
 
-    /// A message was decoded. Says what its number tells, where it has one.
+    /// Counts a decoded message. Returns the result of checking its sequence number, if it has
+    /// one.
     pub(crate) fn count_received(
         &self,
-        intake: &DecodedMessage,
+        decoded: &DecodedMessage,
         message: &InboundMessage,
     ) -> (AccountId, Option<SequenceCheck>) {
         let mut state = self.lock_state();
         state.messages += 1;
-        state.accounts.count_received(intake, message)
+        state.accounts.count_received(decoded, message)
     }
 
-    /// A message is durable, or a duplicate of one that is; `written` are the topics and offsets
-    /// of its records in the embedded log, which are counted with it.
+    /// Settles a message that is durable, or a duplicate of one that is. `written` are the topics
+    /// and offsets of its records in the embedded log, which are counted with it.
     pub(crate) fn settle_message(
         &self,
         account: AccountId,
@@ -187,32 +187,32 @@ impl Ledger {
         self.end_message();
     }
 
-    /// Readings that were counted as logged are dead letters: Kafka refuses them.
+    /// Moves readings from logged to dead-lettered, because Kafka refuses them.
     pub(crate) fn move_refused_readings(&self, zone: &ZoneId, device: &SmolStr, readings: u64) {
         self.lock_state().accounts.move_to_dead_letters(zone, device, readings);
     }
 
-    /// A message that was looked at and not taken.
+    /// Ends a message that was not accepted.
     pub(crate) fn end_message(&self) {
         self.in_flight.send_modify(|count| *count -= 1);
     }
 
-    /// A message of QoS 0 was read and could not be kept. It was not decoded, so it counts as one
-    /// reading.
+    /// Counts a message of QoS 0 that was read and could not be stored. It was not decoded, so it
+    /// counts as one reading.
     pub(crate) fn count_dropped(&self, message: &InboundMessage) {
         let mut state = self.lock_state();
         state.messages += 1;
         state.accounts.drop_reading(DeviceAddress::parse(&message.topic).ok().as_ref());
     }
 
-    /// A broker had lost this client's session.
+    /// Counts a session that the broker had lost.
     pub(crate) fn count_lost_session(&self) {
         self.lock_state().lost_sessions += 1;
     }
 
     /// Waits until no message is in flight.
     pub(crate) async fn wait_until_drained(&self) {
-        // Fails only when the sender, which is in `self`, is gone.
+        // This fails only if the sender, which is in `self`, is gone.
         let _ = self.in_flight.subscribe().wait_for(|count| *count == 0).await;
     }
 
@@ -226,7 +226,7 @@ impl Ledger {
             since_ms: state.since_ms,
             messages: state.messages,
             lost_sessions: state.lost_sessions,
-            // Who has the decoder fills it in.
+            // The owner of the decoder fills it in.
             entities: EntityCounts::default(),
             totals,
             evicted_devices: state.accounts.evicted_count(),
@@ -274,13 +274,13 @@ mod tests {
         let decoder =
             MessageDecoder::new(MetricTable::default(), payload::PayloadLimits::default());
         let message = test_message(topic, payload);
-        let intake = decoder.decode_message(&message);
+        let decoded = decoder.decode_message(&message);
         ledger.begin_message();
-        let (account, check) = ledger.count_received(&intake, &message);
+        let (account, check) = ledger.count_received(&decoded, &message);
         let tally = if check.is_some_and(SequenceCheck::is_copy) {
-            ReadingTally { duplicates: intake.reading_count(), ..ReadingTally::default() }
+            ReadingTally { duplicates: decoded.reading_count(), ..ReadingTally::default() }
         } else {
-            let (logged, dead_lettered) = (intake.logged_count(), intake.dead_lettered);
+            let (logged, dead_lettered) = (decoded.logged_count(), decoded.dead_lettered);
             ReadingTally { logged, dead_lettered, duplicates: 0 }
         };
         if is_durable {
@@ -288,7 +288,7 @@ mod tests {
         }
     }
 
-    /// Received, logged, dead-lettered, duplicates, in flight.
+    /// Checks received, logged, dead-lettered, duplicates and in flight.
     fn check_counts(counts: &LedgerCounts, expect: [u64; 5]) {
         let LedgerCounts { received, logged, dead_lettered, duplicates, in_flight, .. } = *counts;
         assert_eq!([received, logged, dead_lettered, duplicates, in_flight], expect);
@@ -337,12 +337,12 @@ mod tests {
         }
         assert_eq!(lines(), [line("", 1), line("probe-0", 2), line("probe-2", 1)]);
         assert_eq!(ledger.snapshot().evicted_devices, 1);
-        // Junk comes and goes; who is still there has a line again.
+        // A device that still sends has a line again when the others are gone.
         (100..200).for_each(|device| hear(device, true));
         hear(0, true);
         assert_eq!(lines(), [line("", 103), line("probe-0", 1), line("probe-199", 1)]);
         check_counts(&ledger.snapshot().totals, [105, 105, 0, 0, 0]);
-        // A device with messages in flight keeps its line; a further one has none.
+        // A device with messages in flight keeps its line, and a further one has none.
         let ledger = Ledger::new(AccountLimits { devices_max: 2, ..AccountLimits::default() });
         for device in 0..3 {
             let topic = format!("sensors/farm/bay-1/probe-{device}");
@@ -364,7 +364,7 @@ mod tests {
         );
         ledger.move_refused_readings(&"farm/bay-1".parse().unwrap(), &"probe".into(), 2);
         check_counts(&ledger.snapshot().totals, [2, 0, 2, 0, 0]);
-        // One that this ledger does not know counts as a whole.
+        // A device that this ledger does not know counts as a whole.
         ledger.move_refused_readings(&"farm/bay-1".parse().unwrap(), &"other".into(), 1);
         check_counts(&ledger.snapshot().totals, [3, 0, 3, 0, 0]);
     }

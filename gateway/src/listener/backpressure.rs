@@ -1,4 +1,4 @@
-//! Stops reading from a connection whose messages are not answered.
+//! Stops reading from a connection whose messages are unanswered.
 
 use std::{marker::PhantomData, rc::Rc};
 
@@ -10,17 +10,17 @@ use ntex_mqtt::Control;
 
 use super::client_session::{ClientSession, ConnectionAborted, yield_to_queue};
 
-/// Where a protocol version keeps the session of a connection.
+/// A connection's state that holds its session, in either protocol version.
 pub(super) trait HasSession {
-    /// The session.
+    /// Returns the session.
     fn session(&self) -> &Rc<ClientSession>;
 }
 
-/// Puts [`PausingService`] before the packets' handlers.
+/// Adds [`PausingService`] in front of the packet handlers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PublishBackpressure;
 
-/// Is ready when the session may take a message more.
+/// Is ready when the session may accept another message.
 #[derive(Debug)]
 pub(super) struct PausingService<S> {
     session: Rc<ClientSession>,
@@ -45,8 +45,8 @@ impl<S: Service<R>, R> Service<R> for PausingService<S> {
     }
 
     async fn call(&self, request: R, ctx: ServiceCtx<'_, Self>) -> Result<S::Response, S::Error> {
-        // `ready` has seen to it that the service is. Waiting for that again would let a message be
-        // thrown away whose connection ends meanwhile.
+        // `ready` has ensured that the service is ready. Waiting again would discard a message
+        // whose connection ends meanwhile.
         ctx.call_nowait(&self.service, request).await
     }
 
@@ -54,19 +54,19 @@ impl<S: Service<R>, R> Service<R> for PausingService<S> {
     forward_shutdown!(service);
 }
 
-/// Answers what ntex-mqtt has to say of a connection itself.
+/// Answers the control messages of ntex-mqtt.
 ///
-/// Before the end of a connection it lets the parts of messages that have come reach their
-/// handlers: ntex-mqtt 8.2.1 hands each part to a task of its own, and once it knows that the
-/// client is gone, throws away the parts of the message that is not whole yet.
+/// Before the end of a connection it lets the received parts of messages reach their handlers.
+/// ntex-mqtt 8.2.1 gives each part to a separate task. Once it knows that the client is gone, it
+/// discards the parts of an incomplete message.
 #[derive(Debug)]
 pub(super) struct ConnectionControl<Packet> {
     session: Rc<ClientSession>,
     packet: PhantomData<Packet>,
 }
 
-/// Makes [`ConnectionControl`] for a connection.
-#[allow(clippy::unused_async)] // a factory of ntex is async
+/// Creates [`ConnectionControl`] for a connection.
+#[allow(clippy::unused_async)] // factories of ntex are async
 pub(super) async fn connection_control<St: HasSession, Packet>(
     shared: St,
 ) -> Result<ConnectionControl<Packet>, ConnectionAborted> {

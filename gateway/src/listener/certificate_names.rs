@@ -1,9 +1,9 @@
-//! The names that a client's certificate gives it.
+//! The names in a client's certificate.
 
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-/// The subject's common name, then the DNS names and addresses of mail of the alternative
-/// names, of a certificate that TLS has verified. They are compared to the users' names.
+/// Returns the subject's common name, then the DNS names and mail addresses of the alternative
+/// names, of a certificate that TLS has verified. They are compared with the users' names.
 pub(super) fn certificate_names(der: &[u8]) -> Vec<String> {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
     let common = certificate.subject().iter_common_name();

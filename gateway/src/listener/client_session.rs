@@ -1,4 +1,4 @@
-//! One connection after its CONNECT: who it is, its will, its subscriptions, its messages.
+//! One connection after its CONNECT: its identity, will, subscriptions and messages.
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,14 +30,14 @@ use crate::{
     message::{InboundMessage, now_ms},
 };
 
-/// A client has this long to read why its connection is closed.
+/// Time for a client to read why its connection is closed.
 pub(super) const GOODBYE_TIME_MAX: Duration = Duration::from_millis(300);
-/// A subscriber whose connection takes no more bytes is looked at again after this.
+/// Wait before another check of a subscriber whose connection accepts no more bytes.
 const WRITE_WAIT: Duration = Duration::from_millis(20);
-/// Topic aliases of a connection (MQTT 5, 3.3.2.3.4) that this side remembers.
+/// Number of topic aliases per connection (MQTT 5, 3.3.2.3.4).
 const ALIASES_MAX: usize = 32;
 
-/// Why a connection is closed by this side.
+/// The error when this side closes a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionAborted;
 
@@ -47,32 +47,32 @@ impl From<()> for ConnectionAborted {
     }
 }
 
-/// Why a CONNECT is refused.
+/// The reasons to refuse a CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectRefusal {
     BadCredentials,
-    /// It may not publish its will.
+    /// The client may not publish its will.
     NotAuthorized,
-    /// It has tried too often.
+    /// The client has tried too often.
     TooManyAttempts,
-    /// Too many are connected, or being let in.
+    /// Too many clients are connected, or being authenticated.
     Busy,
 }
 
-/// What a CONNECT says.
+/// The content of a CONNECT.
 #[derive(Debug)]
 pub(super) struct ConnectRequest<'a> {
     pub(super) client: &'a str,
     pub(super) user: Option<&'a str>,
     pub(super) password: Option<&'a [u8]>,
     pub(super) will: Option<LastWill>,
-    /// The session that it may have had is to end.
+    /// Whether an existing session is to end.
     pub(super) is_clean: bool,
-    /// How long its session is to outlive its connection, seconds.
+    /// How long the session is to outlive its connection, seconds.
     pub(super) expiry_s: u32,
 }
 
-/// What a client wants to be said when it vanishes.
+/// The message that is published when the client disappears.
 #[derive(Debug)]
 pub(super) struct LastWill {
     pub(super) topic: SmolStr,
@@ -80,59 +80,60 @@ pub(super) struct LastWill {
     pub(super) retain: bool,
 }
 
-/// What a PUBLISH says of itself.
+/// The flags of a PUBLISH.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PublishFlags {
     pub(super) retain: bool,
-    /// MQTT's DUP.
+    /// MQTT's DUP flag.
     pub(super) is_redelivery: bool,
 }
 
-/// What became of a PUBLISH.
+/// The outcome of a PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PublishOutcome {
     /// It may be acknowledged.
     Accepted,
-    /// Its user may not publish it; nothing was taken.
+    /// The user may not publish to the topic; nothing was accepted.
     NotAuthorized,
-    /// The gateway ends; nothing was taken, so nothing is answered and the client sends it again.
+    /// The gateway shuts down. The message is neither accepted nor answered, so the client sends
+    /// it again.
     ShuttingDown,
 }
 
-/// What became of a SUBSCRIBE's filter.
+/// The outcome of a filter in a SUBSCRIBE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SubscribeOutcome {
     Accepted,
-    /// The user may not read all that the filter covers.
+    /// The user may not subscribe to all that the filter covers.
     NotAuthorized,
-    /// Too many filters, or one too long.
+    /// Too many filters, or a filter that is too long.
     TooMany,
     /// A shared subscription.
     NotSupported,
 }
 
-/// Why this side closes a connection that was let in.
+/// The reasons to close an admitted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
     /// The client is back on another connection, or this one has ended.
     TakenOver,
-    /// The gateway ends.
+    /// The gateway shuts down.
     ShuttingDown,
-    /// The user is another by now, or gone.
+    /// The user was changed or removed.
     RightsChanged,
 }
 
-/// A name for a client without one, no other client's.
+/// Returns a unique client identifier for a client without one.
 pub(super) fn assign_client_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("microclimate-{:x}-{number}", now_ms())
 }
 
-/// The right to hand in the next message of a connection.
+/// The right to submit the next message of a connection.
 pub(super) type PublishOrderGuard<'a> = MutexGuard<'a, ()>;
 
-/// Messages of a connection that are not answered yet.
+/// The unanswered messages of a connection.
 #[derive(Debug)]
 struct UnansweredMessages {
     count: Cell<usize>,
@@ -142,7 +143,7 @@ struct UnansweredMessages {
     one_less: Notify,
 }
 
-/// One connection.
+/// One connection of a client.
 #[derive(Debug)]
 pub(super) struct ClientSession {
     client: SmolStr,
@@ -153,20 +154,20 @@ pub(super) struct ClientSession {
     frontend: Arc<ListenerContext>,
     will: RefCell<Option<LastWill>>,
     subscription: DownlinkSubscription,
-    /// Taken by the task that sends.
+    /// The queue of outgoing messages, until the sending task takes it.
     outgoing: RefCell<Option<mpsc::Receiver<OutgoingMessage>>>,
-    /// Fair: messages keep the order in which they began to come.
+    /// Keeps messages in the order in which they began to arrive; the lock is fair.
     publish_order_lock: Mutex<()>,
     unanswered: UnansweredMessages,
-    /// The session outlives the connection.
+    /// Whether the session outlives the connection.
     is_stored: Cell<bool>,
     filter_bytes: Cell<usize>,
-    /// Lengths of the topics that stand for aliases.
+    /// Lengths of the topics of the aliases.
     aliases: RefCell<[usize; ALIASES_MAX]>,
 }
 
 impl ClientSession {
-    /// A session for a client with the right credentials, and whether it had one before.
+    /// Opens a session for a client with valid credentials. Returns whether it had one before.
     pub(super) async fn open_session(
         frontend: &Arc<ListenerContext>,
         context: ConnectionContext,
@@ -211,11 +212,12 @@ impl ClientSession {
         let connections = frontend.connections.fetch_add(1, Ordering::Relaxed) + 1;
         debug!(client, connections, "connected");
         let (subscription, outgoing) = frontend.downlink.add_subscriber();
-        // The connection before of this client is closed before the session is taken on.
+        // The client's previous connection is closed before the session is taken over.
         let guard = frontend.clients.take_slot(identity.name(), client);
         let is_stored = expiry_s > 0 && frontend.sessions.may_store(client);
-        let expiry_s = if is_stored { expiry_s } else { 0 };
-        let earlier = frontend.sessions.connect_client(identity.name(), client, is_clean, expiry_s);
+        let stored_expiry_s = if is_stored { expiry_s } else { 0 };
+        let earlier =
+            frontend.sessions.connect_client(identity.name(), client, is_clean, stored_expiry_s);
         let session = Self {
             client: client.into(),
             guard,
@@ -234,7 +236,7 @@ impl ClientSession {
         };
         let is_present = earlier.is_some();
         for (filter, at_least_once) in earlier.into_iter().flat_map(|one| one.filters) {
-            // The user's rights may be others by now.
+            // The user's rights may have changed.
             session.add_filter(&filter, at_least_once);
         }
         if is_present {
@@ -243,12 +245,12 @@ impl ClientSession {
         Ok((session, is_present))
     }
 
-    /// Waits until the connection may read on: so many messages, and so many bytes of them, may
-    /// be unanswered, and while the log is behind, one. (The limit that ntex-mqtt 8.2.1 has for
-    /// that lets one PUBLISH after the other pass.)
+    /// Waits until the connection may read further. A limited number of messages and bytes may be
+    /// unanswered, and only one message while the log is behind. (The limit of ntex-mqtt 8.2.1
+    /// lets one PUBLISH after the other pass.)
     ///
-    /// Does not wait once the client has gone: nothing more comes than what is read already (at
-    /// most one read buffer), and ntex-mqtt would throw that away.
+    /// Does not wait once the client has disconnected: at most one read buffer remains, and
+    /// ntex-mqtt would discard it.
     pub(super) async fn wait_until_may_read(&self) {
         let UnansweredMessages { count, bytes, count_max, bytes_max, one_less } = &self.unanswered;
         let has_enough = || {
@@ -263,11 +265,11 @@ impl ClientSession {
         }
     }
 
-    /// Waits until the messages before have been handed in. A PUBLISH may come in
-    /// parts, and meanwhile the ones after it, whole: they must not overtake.
+    /// Waits until the earlier messages have been submitted. A PUBLISH may arrive in parts, while
+    /// later ones arrive whole: they must not overtake it.
     ///
-    /// Refuses one whose topic is longer than the whole packet says: in
-    /// ntex-mqtt 8.2.1 the payload's length then wraps, to 4 GB.
+    /// Refuses a PUBLISH whose topic is longer than its packet: in ntex-mqtt 8.2.1 the payload's
+    /// length then wraps, to 4 GB.
     pub(super) async fn acquire_publish_order(
         &self,
         payload_bytes: usize,
@@ -281,8 +283,8 @@ impl ClientSession {
         Ok(self.publish_order_lock.lock().await)
     }
 
-    /// A PUBLISH that has come whole; returns when it may be acknowledged, or that it may not be
-    /// said.
+    /// Handles a complete PUBLISH. Returns when it may be acknowledged, or that the user may not
+    /// publish it.
     pub(super) async fn handle_publish(
         &self,
         order: PublishOrderGuard<'_>,
@@ -306,15 +308,16 @@ impl ClientSession {
         if self.frontend.is_draining.load(Ordering::Acquire) {
             return Ok(PublishOutcome::ShuttingDown);
         }
-        // Not while its payload came: for that, the connection must be read.
+        // The message counts only from here on: while its payload arrives, the connection must be
+        // read.
         let _unanswered = UnansweredGuard::new(self, topic.len() + payload.len());
         let is_sensor = is_filter_match(SENSOR_FILTER, &topic);
-        // What nobody reads is not kept for it.
+        // The payload is copied only if there are subscribers.
         let copy = (is_sensor && downlink.has_subscribers()).then(|| payload.clone());
         let message = InboundMessage {
             topic: topic.clone(),
             payload,
-            // From its sender it is new, whatever a broker is to keep.
+            // From its sender it is new, even if a broker is to retain it.
             is_retained: false,
             is_redelivery,
             received_ms: now_ms(),
@@ -332,7 +335,8 @@ impl ClientSession {
         Ok(PublishOutcome::Accepted)
     }
 
-    /// A message stood for its topic by this alias; the topic is kept for the next ones.
+    /// Counts a message whose topic is given by this alias; the topic is stored for the next
+    /// ones.
     pub(super) fn count_alias(&self, alias: u16, topic_bytes: usize) {
         let mut aliases = self.aliases.borrow_mut();
         let Some(known) = aliases.get_mut(usize::from(alias).wrapping_sub(1)) else { return };
@@ -347,14 +351,14 @@ impl ClientSession {
         self.context.connection.is_closed()
     }
 
-    /// A packet other than a PUBLISH was complete.
+    /// Counts a complete packet that is not a PUBLISH.
     pub(super) fn count_packet(&self) {
         let ConnectionContext { table, connection, .. } = &self.context;
         table.count_packet(connection, connection.measure_unfinished());
     }
 
-    /// Adds the filter that stands at `index` in its SUBSCRIBE. Those of one packet beyond what
-    /// a subscriber may have are not looked at.
+    /// Adds the filter at position `index` of its SUBSCRIBE. Filters of one packet beyond a
+    /// subscriber's limit are not checked.
     pub(super) fn subscribe_filter(
         &self,
         index: usize,
@@ -373,8 +377,8 @@ impl ClientSession {
         self.subscription.unsubscribe(filter);
     }
 
-    /// Counts the bytes of the filters as they are now, and remembers them where the session
-    /// outlives the connection.
+    /// Counts the bytes of the current filters, and stores the filters if the session outlives
+    /// the connection.
     pub(super) fn update_subscriptions(&self) {
         let filters = self.subscription.filters();
         let bytes = filters.iter().map(|(filter, _)| filter.len()).sum();
@@ -402,7 +406,7 @@ impl ClientSession {
         }
     }
 
-    /// What is to be sent to the client; once, and only where it may be something.
+    /// Takes the queue of outgoing messages, once there may be any. Returns it only once.
     pub(super) fn take_outgoing(&self) -> Option<mpsc::Receiver<OutgoingMessage>> {
         if self.subscription.filters().is_empty() {
             None
@@ -411,7 +415,7 @@ impl ClientSession {
         }
     }
 
-    /// Waits for a reason to close this connection; holds nothing of the session.
+    /// Waits for a reason to close this connection. The future holds nothing of the session.
     pub(super) fn wait_for_close(&self) -> impl Future<Output = CloseReason> + 'static {
         let taken_over = self.guard.taken_over.clone();
         let frontend = self.frontend.clone();
@@ -420,24 +424,25 @@ impl ClientSession {
         async move { wait_for_close_reason(&frontend, rules, &identity, taken_over).await }
     }
 
-    /// The client said goodbye: its will is not wanted.
+    /// Discards the will, because the client has disconnected in order.
     pub(super) fn discard_will(&self) {
         self.will.take();
     }
 
-    /// The session ends with this connection, or has another expiry than CONNECT said.
+    /// Ends the session with this connection, or after another expiry than CONNECT stated.
     pub(super) fn end_session(&self) {
         if self.is_stored.replace(false) && !self.is_taken_over() {
             self.frontend.sessions.end_session(self.identity.name(), &self.client);
         }
     }
 
-    /// The client is back on another connection, whose session it is by now.
+    /// Whether the client is back on another connection, which has taken over the session.
     fn is_taken_over(&self) -> bool {
         self.guard.taken_over.is_cancelled()
     }
 
-    /// The connection's message is not this user's to say, and its client cannot be told.
+    /// Closes the connection because the user may not publish a message and the protocol has no
+    /// way to report it.
     pub(super) fn cut_for_rights(&self) {
         let ConnectionContext { table, connection, .. } = &self.context;
         table.cut_connection(connection, CutReason::NotAuthorized);
@@ -460,15 +465,15 @@ async fn wait_for_close_reason(
                     frontend.counts.count_cut(CutReason::RightsChanged);
                     return CloseReason::RightsChanged;
                 }
-                // The gateway is gone, and so is this connection.
+                // The gateway has ended, and with it this connection.
                 Err(_) => return CloseReason::ShuttingDown,
             },
         }
     }
 }
 
-/// Whether these rights cover a message. Keeping a message for later subscribers is a right of
-/// its own, on topics that are passed on; on any other the flag means nothing.
+/// Whether these rights cover a message. Retaining a message for later subscribers is a separate
+/// right, on topics that are forwarded. On other topics the flag has no effect.
 fn may_publish_message(
     frontend: &ListenerContext,
     rights: &TopicRights,
@@ -481,19 +486,19 @@ fn may_publish_message(
 
 /// Runs a PUBLISH's handler in a task of its own, and waits for it.
 ///
-/// ntex-mqtt drops a connection's handlers when the client says goodbye or is gone. What came at
-/// QoS 0 before that would be lost, and counted nowhere.
+/// ntex-mqtt drops a connection's handlers when the client disconnects. Messages of QoS 0 that
+/// arrived before would be lost and not counted.
 pub(super) async fn outlive_connection<T: 'static>(
     handler: impl Future<Output = Result<T, ConnectionAborted>> + 'static,
 ) -> Result<T, ConnectionAborted> {
     ntex::rt::spawn(handler).await.map_err(|_| ConnectionAborted)?
 }
 
-/// Waits until a connection takes bytes again. Returns whether it still can.
+/// Waits until a connection accepts bytes again. Returns whether it still can.
 pub(super) async fn wait_until_writable(io: &IoRef) -> bool {
     let mut waited = 0;
     while io.is_wr_backpressure() && !io.is_closed() {
-        // A client that reads is soon there; one that does not is not asked all the time.
+        // A client that reads is ready soon. One that does not is checked less often.
         if waited < 3 {
             tokio::task::yield_now().await;
         } else {
@@ -516,8 +521,8 @@ impl ListenerContext {
         }
     }
 
-    /// Publishes a will as any other message: to subscribers where its topic is theirs, else it
-    /// is decoded, counted and logged.
+    /// Publishes a will like any other message: to subscribers if its topic is forwarded, and
+    /// otherwise it is decoded, counted and logged.
     fn publish_will(&self, client: &str, will: LastWill, may_retain: bool) {
         let LastWill { topic, payload, retain } = will;
         if self.is_forwarded(&topic) {
@@ -525,7 +530,7 @@ impl ListenerContext {
             return;
         }
         if self.is_draining.load(Ordering::Acquire) {
-            // A listener that ends has not seen its clients vanish.
+            // The listener shuts down. Its clients have not disappeared.
             return;
         }
         let message = InboundMessage {
@@ -535,7 +540,7 @@ impl ListenerContext {
             is_redelivery: false,
             received_ms: now_ms(),
         };
-        // Nobody waits for an acknowledgement; the ledger counts it all the same.
+        // Nobody waits for an acknowledgement, but the ledger counts the message.
         if let Err(error) = self.ingest_queue.submit_message(message) {
             self.warn_of_lost_will(client, &topic, error);
         }
@@ -547,11 +552,11 @@ impl ListenerContext {
 impl Drop for ClientSession {
     fn drop(&mut self) {
         self.frontend.connections.fetch_sub(1, Ordering::Relaxed);
-        // One that is back on another connection has not vanished.
+        // A client that is back on another connection has not disappeared.
         let is_back = self.is_taken_over();
         self.frontend.clients.release_slot(&self.guard);
         if is_back {
-            debug!(client = %self.client, "connected again; the connection before is closed");
+            debug!(client = %self.client, "connected again; the previous connection is closed");
             return;
         }
         if self.is_stored.get() {
@@ -559,18 +564,18 @@ impl Drop for ClientSession {
         }
         if let Some(will) = self.will.take() {
             if !self.frontend.rules.borrow().is_still_valid(&self.identity) {
-                debug!(client = %self.client, "its user is another or gone; no will is published");
+                debug!(client = %self.client, "its user was changed or removed; no will is published");
                 self.frontend.counts.denied_publishes.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            debug!(client = %self.client, topic = %will.topic, "vanished; its will is published");
+            debug!(client = %self.client, topic = %will.topic, "disappeared; its will is published");
             let may_retain = self.rights.may_retain(&will.topic);
             self.frontend.publish_will(&self.client, will, may_retain);
         }
     }
 }
 
-/// A message that this side has yet to answer.
+/// A message that is not answered yet.
 #[derive(Debug)]
 struct UnansweredGuard<'a> {
     session: &'a ClientSession,
@@ -600,12 +605,11 @@ impl Drop for UnansweredGuard<'_> {
     }
 }
 
-/// Goes to the end of this thread's queue of tasks, once.
+/// Moves to the end of this thread's task queue, once.
 ///
-/// ntex polls a connection's oldest request in place and the later ones as
-/// tasks. If it finished here at once, the connection could read the next
-/// message and hand it in before those tasks ran for the first time: out of
-/// order. Behind them in the queue, it cannot.
+/// ntex polls a connection's oldest request in place and the later ones as tasks. If it finished
+/// here at once, the connection could read and submit the next message before those tasks ran for
+/// the first time: out of order. Behind them in the queue, it cannot.
 pub(super) async fn yield_to_queue() {
     let mut is_first = true;
     poll_fn(|cx| {

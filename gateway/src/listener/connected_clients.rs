@@ -6,12 +6,12 @@ use std::{
 use telemetry::SmolStr;
 use tokio_util::sync::CancellationToken;
 
-/// A user's name, and the client identifier of one of its connections. Two users may use the
-/// same identifier: neither can throw the other out, or take its session.
+/// A user's name, and the client identifier of one of its connections. Two users may use the same
+/// identifier: neither can disconnect the other or take its session.
 pub(super) type ClientKey = (SmolStr, SmolStr);
 
-/// Who is connected: a client that comes back takes its own slot, and the
-/// connection that it had before is closed (MQTT 5, 3.1.4-3; 3.1.1, 3.1.4-2).
+/// The connected clients. A client that comes back takes over its slot, and its previous
+/// connection is closed (MQTT 5, 3.1.4-3; 3.1.1, 3.1.4-2).
 #[derive(Debug, Default)]
 pub(super) struct ConnectedClients(Mutex<HashMap<ClientKey, ClientSlot>>);
 
@@ -21,7 +21,7 @@ struct ClientSlot {
     taken_over: CancellationToken,
 }
 
-/// A client's hold on its slot; cancelled when another connection takes it.
+/// A client's hold on its slot. It is cancelled when another connection takes the slot.
 #[derive(Debug)]
 pub(super) struct ClientGuard {
     key: ClientKey,
@@ -30,7 +30,7 @@ pub(super) struct ClientGuard {
 }
 
 impl ConnectedClients {
-    /// Takes the client's slot. One without a name has a slot of its own.
+    /// Takes the client's slot. A client without a name gets a slot of its own.
     pub(super) fn take_slot(&self, user: &str, client: &str) -> ClientGuard {
         let (key, taken_over) = ((user.into(), client.into()), CancellationToken::new());
         if client.is_empty() {
@@ -44,13 +44,13 @@ impl ConnectedClients {
         ClientGuard { key, number, taken_over }
     }
 
-    /// Gives a slot back, unless another connection has it by now.
+    /// Releases a slot, unless another connection has it by now.
     pub(super) fn release_slot(&self, guard: &ClientGuard) {
         let mut slots = self.lock_slots();
         if slots.get(&guard.key).is_some_and(|slot| slot.number == guard.number) {
             slots.remove(&guard.key);
         }
-        // Who waits for a taker need not any more.
+        // Nobody needs to wait for a takeover any more.
         guard.taken_over.cancel();
     }
 
@@ -69,7 +69,7 @@ mod tests {
         let first = clients.take_slot("", "probe");
         let (second, other) = (clients.take_slot("", "probe"), clients.take_slot("", "other"));
         assert!(first.taken_over.is_cancelled() && !second.taken_over.is_cancelled());
-        // The first one's late goodbye does not free the second one's slot.
+        // The late end of the first connection does not free the second one's slot.
         clients.release_slot(&first);
         let third = clients.take_slot("", "probe");
         assert!(second.taken_over.is_cancelled() && !third.taken_over.is_cancelled());

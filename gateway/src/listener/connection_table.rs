@@ -1,9 +1,9 @@
-//! Connections from `accept` to their end: how many, from where, how far they have come,
-//! and how much each holds.
+//! Connections from `accept` to their end: their number, addresses, progress, and the bytes that
+//! each holds.
 //!
-//! A connection is *half-open* until its CONNECT has come. Half-open ones are cut after
-//! some seconds, and the oldest make room when there are too many, at all or of one
-//! address: an honest client is half-open for one round trip.
+//! A connection is *half-open* until its CONNECT has arrived. Half-open connections are cut after
+//! some seconds. If there are too many, in all or from one address, the oldest make room: an
+//! honest client is half-open for only one round trip.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,23 +21,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::listener_counts::{CutReason, ListenerCounts};
 
-/// Half-open connections of one address; the oldest goes when there is one more.
+/// Largest number of half-open connections of one address. Beyond it the oldest is cut.
 const HALF_OPEN_OF_ONE_MAX: usize = 128;
-/// A half-open connection makes room for another only when it is so old.
+/// Smallest age at which a half-open connection makes room for another.
 const HALF_OPEN_TIME_MIN: Duration = Duration::from_secs(1);
-/// Connections beyond the limit that are told so.
+/// Number of connections beyond the limit that get a refusal.
 const REFUSALS_MAX: usize = 32;
-/// How often connections with half a packet are looked at.
+/// Interval at which connections with incomplete packets are checked.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// A packet under way must bring at least so many bytes in that time.
+/// Number of bytes that an incomplete packet must gain in that interval.
 const SWEEP_BYTES_MIN: u64 = 512;
 
-/// All connections of one listener; they live on its one thread.
+/// All connections of one listener, on its only thread.
 #[derive(Debug)]
 pub(super) struct ConnectionTable {
-    /// Connections at once.
+    /// Largest number of simultaneous connections.
     all_max: usize,
-    /// Bytes that all of them may hold.
+    /// Number of bytes that all connections together may hold.
     held_bytes_max: usize,
     counts: Arc<ListenerCounts>,
     state: RefCell<ConnectionTableState>,
@@ -45,7 +45,7 @@ pub(super) struct ConnectionTable {
 
 #[derive(Debug, Default)]
 struct ConnectionTableState {
-    /// By number, so the oldest first.
+    /// The connections by number, so the oldest first.
     connections: BTreeMap<u64, Rc<ListenerConnection>>,
     next: u64,
     refusals: usize,
@@ -57,28 +57,29 @@ struct ConnectionTableState {
 pub(super) struct ListenerConnection {
     number: u64,
     pub(super) address: IpAddr,
-    /// There is no place for it: it is to be told so.
+    /// Whether there is no slot for it, so that it only gets a refusal.
     pub(super) is_refused: bool,
     since: Instant,
     is_half_open: Cell<bool>,
-    /// Cancelled where this side has decided to close it.
+    /// Cancelled when this side has decided to close it.
     pub(super) cut: CancellationToken,
     cut_reason: Cell<Option<CutReason>>,
-    /// Bytes that came and are part of no packet yet.
+    /// Received bytes that are not part of a complete packet.
     unfinished_bytes: Cell<usize>,
-    /// Bytes of names, wills and the like, for as long as it is connected.
+    /// Bytes of names, wills and the like, which last as long as the connection.
     lasting_bytes: Cell<usize>,
-    /// Bytes and packets that came so far.
+    /// Number of received bytes and packets.
     received: Cell<(u64, u64)>,
-    /// The same at the sweep before, where a part of a packet was there then.
+    /// The same numbers at the previous sweep, if a packet was incomplete then.
     stalling_since: Cell<Option<(u64, u64)>>,
-    /// Once bytes have come: where they are. Taken out at the end, for it leads back here.
+    /// The connection's buffers, once bytes have arrived. Removed at the end, because it refers
+    /// back to this value.
     io: RefCell<Option<IoRef>>,
-    /// Messages that this side has not answered yet; meanwhile it may not read on.
+    /// Number of unanswered messages. Meanwhile the connection may not be read.
     pub(super) unanswered: Cell<usize>,
 }
 
-/// A connection in the table; dropping it takes it out.
+/// A connection in the table. Dropping it removes the connection.
 #[derive(Debug)]
 pub(super) struct ConnectionGuard {
     table: Rc<ConnectionTable>,
@@ -94,8 +95,8 @@ impl ConnectionTable {
         Rc::new(Self { all_max, held_bytes_max, counts, state: RefCell::default() })
     }
 
-    /// Takes a new connection in, perhaps in place of a half-open one; none where it is to be
-    /// closed without a word.
+    /// Admits a new connection, perhaps in place of a half-open one; `None` if it is to be closed
+    /// at once.
     pub(super) fn admit_connection(
         self: &Rc<Self>,
         address: IpAddr,
@@ -118,7 +119,7 @@ impl ConnectionTable {
         {
             self.cut_connection(oldest, CutReason::HalfOpen);
         }
-        // Those that are cut already are as good as gone.
+        // Connections that are already cut no longer count.
         let is_there = |connection: &&Rc<ListenerConnection>| {
             !connection.is_refused && !connection.cut.is_cancelled()
         };
@@ -158,19 +159,19 @@ impl ConnectionTable {
         Some(ConnectionGuard { table: self.clone(), connection })
     }
 
-    /// Whether nobody is connected.
+    /// Whether there are no connections.
     pub(super) fn is_empty(&self) -> bool {
         self.state.borrow().connections.is_empty()
     }
 
-    /// Whether a message on any connection is not answered yet.
+    /// Whether any connection has an unanswered message.
     pub(super) fn has_unanswered(&self) -> bool {
         let state = self.state.borrow();
         state.connections.values().any(|connection| connection.unanswered.get() > 0)
     }
 
-    /// Cuts connections that began a packet and bring no more of it. One whose messages this
-    /// side has yet to answer may be waiting for that, and is left.
+    /// Cuts connections that began a packet and do not continue it. A connection with unanswered
+    /// messages may be waiting for the answers and is not cut.
     pub(super) fn cut_stalled(&self) {
         let all: Vec<_> = self.state.borrow().connections.values().cloned().collect();
         for connection in &all {
@@ -193,7 +194,8 @@ impl ConnectionTable {
         }
     }
 
-    /// Bytes have come on a connection; `unfinished` of all that came are part of no packet.
+    /// Counts received bytes of a connection. `unfinished` of all its bytes are not part of a
+    /// complete packet.
     pub(super) fn count_received(
         &self,
         connection: &Rc<ListenerConnection>,
@@ -205,20 +207,20 @@ impl ConnectionTable {
         self.set_held_bytes(connection, &connection.unfinished_bytes, unfinished);
     }
 
-    /// A packet was complete; `left` bytes have come after it.
+    /// Counts a complete packet, after which `left` bytes have arrived.
     pub(super) fn count_packet(&self, connection: &Rc<ListenerConnection>, left: usize) {
         let (bytes, packets) = connection.received.get();
         connection.received.set((bytes, packets + 1));
         self.set_held_bytes(connection, &connection.unfinished_bytes, left);
     }
 
-    /// A connection holds these bytes more for as long as it lasts.
+    /// Adds bytes that a connection holds as long as it lasts.
     pub(super) fn hold_bytes(&self, connection: &Rc<ListenerConnection>, bytes: usize) {
         let bytes = connection.lasting_bytes.get() + bytes;
         self.set_held_bytes(connection, &connection.lasting_bytes, bytes);
     }
 
-    /// Some of the bytes that a connection holds are others by now.
+    /// Replaces some of the bytes that a connection holds.
     pub(super) fn replace_held_bytes(
         &self,
         connection: &Rc<ListenerConnection>,
@@ -248,16 +250,17 @@ impl ConnectionTable {
         if new <= old || state.held_bytes <= self.held_bytes_max {
             return;
         }
-        // What is cut already is about to be given back, and packets may be complete by now.
-        let mut kept: usize = 0;
+        // The bytes of connections that are already cut will be released, and packets may be
+        // complete by now.
+        let mut remaining: usize = 0;
         let mut largest: Option<&Rc<ListenerConnection>> = None;
         for other in state.connections.values().filter(|other| !other.cut.is_cancelled()) {
-            kept += other.held_bytes();
+            remaining += other.held_bytes();
             if largest.is_none_or(|largest| largest.held_bytes() < other.held_bytes()) {
                 largest = Some(other);
             }
         }
-        if kept > self.held_bytes_max
+        if remaining > self.held_bytes_max
             && let Some(largest) = largest
         {
             self.cut_connection(largest, CutReason::HeldTooMuch);
@@ -267,12 +270,12 @@ impl ConnectionTable {
 }
 
 impl ListenerConnection {
-    /// Remembers where its bytes are.
+    /// Stores the connection's buffers.
     pub(super) fn note_io(&self, io: &IoRef) {
         self.io.borrow_mut().get_or_insert_with(|| io.clone());
     }
 
-    /// Bytes that have come and are part of no packet yet.
+    /// Returns the number of received bytes that are not part of a complete packet.
     pub(super) fn measure_unfinished(&self) -> usize {
         let io = self.io.borrow();
         let measured = io.as_ref().and_then(|io| {
@@ -281,28 +284,28 @@ impl ListenerConnection {
         measured.unwrap_or_else(|| self.unfinished_bytes.get())
     }
 
-    /// Whether its client is gone.
+    /// Whether its client has disconnected.
     pub(super) fn is_closed(&self) -> bool {
         self.io.borrow().as_ref().is_some_and(IoRef::is_closed)
     }
 
-    /// Waits until its client is gone.
+    /// Waits until its client has disconnected.
     pub(super) async fn closed(&self) {
         let closed = self.io.borrow().as_ref().map(IoRef::on_disconnect);
         match closed {
             Some(closed) => closed.await,
-            // No bytes have come, so none can be waited with.
+            // No bytes have arrived, so the end cannot be awaited.
             None => pending().await,
         }
     }
 
-    /// Gives back what has come of a packet, at once: the connection's own end may be some
-    /// thousand others' reads away.
+    /// Releases the received bytes of an incomplete packet at once, because the connection itself
+    /// may end only after thousands of reads of others.
     fn discard_unfinished(&self) {
         if let Some(io) = &*self.io.borrow() {
             let _ = io.with_buf(|buffers| {
-                buffers.with_read_buffers(|came, packets| {
-                    *came = None;
+                buffers.with_read_buffers(|received, packets| {
+                    *received = None;
                     *packets = BytesMut::new();
                 });
             });
@@ -313,17 +316,17 @@ impl ListenerConnection {
         self.unfinished_bytes.get() + self.lasting_bytes.get()
     }
 
-    /// Its CONNECT has come.
+    /// Notes that its CONNECT has arrived.
     pub(super) fn mark_connected(&self) {
         self.is_half_open.set(false);
     }
 
-    /// Whether its CONNECT has not come yet.
+    /// Whether its CONNECT has not arrived yet.
     pub(super) fn is_half_open(&self) -> bool {
         self.is_half_open.get()
     }
 
-    /// Why this side closes it, where it does.
+    /// Returns why this side closes it, if it does.
     pub(super) fn cut_reason(&self) -> Option<CutReason> {
         self.cut_reason.get()
     }
@@ -414,7 +417,7 @@ mod tests {
         assert!(!large.connection.cut.is_cancelled());
         table.count_received(&new.connection, 1, 201);
         assert_eq!(large.connection.cut_reason(), Some(CutReason::HeldTooMuch));
-        // It is about to go, so nobody else must.
+        // Its connection is about to end, so no other must be cut.
         table.count_received(&new.connection, 99, 300);
         assert!(!small.connection.cut.is_cancelled() && !new.connection.cut.is_cancelled());
         drop(large);
@@ -439,7 +442,7 @@ mod tests {
         check(&|table, connection| table.count_received(connection, 1, 101), true);
         check(&|table, connection| table.count_received(connection, 600, 700), false);
         check(&|table, connection| table.count_packet(connection, 0), false);
-        // One packet after the other, and always a part of the next: it goes on.
+        // One packet follows the other, always with a part of the next: it makes progress.
         check(
             &|table, connection| {
                 table.count_packet(connection, 0);

@@ -1,20 +1,20 @@
-//! What the listener refused, cut and evicted, for `/metrics`.
+//! Counts of refused, cut and evicted connections and sessions, for `/metrics`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why a connection was not let in, or was closed by this side.
+/// The reasons to refuse a connection, or to close it from this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CutReason {
-    /// `mqtt.connections_max`, or the limit of open files; the client was told.
+    /// `mqtt.connections_max`, or the limit of open files. The client got a refusal.
     TooMany,
-    /// The same, and too many were being told: closed without a word.
+    /// The same, but too many were getting a refusal: closed at once.
     TooManyToTell,
-    /// Nothing, or half a CONNECT or handshake, within some seconds; or too many of these
+    /// Nothing, or an incomplete CONNECT or handshake, within some seconds; or too many of these
     /// from one address.
     HalfOpen,
-    /// Half a packet, and then no progress.
+    /// An incomplete packet, and then no progress.
     Stalled,
-    /// It held most when `limits.connections_bytes_max` was reached.
+    /// It held the most bytes when `limits.connections_bytes_max` was reached.
     HeldTooMuch,
     /// Wrong user, password or certificate.
     BadCredentials,
@@ -24,7 +24,7 @@ pub(crate) enum CutReason {
     Busy,
     /// A message or will on a topic that the user may not publish to.
     NotAuthorized,
-    /// The users file was read again, and the user is another or gone.
+    /// The users file was read again, and the user was changed or removed.
     RightsChanged,
 }
 
@@ -45,13 +45,14 @@ const CUT_REASON_NAMES: [(CutReason, &str); 10] = [
 #[derive(Debug, Default)]
 pub(crate) struct ListenerCounts {
     cut: [AtomicU64; CUT_REASON_NAMES.len()],
-    /// Messages that were not taken because their user may not publish to the topic.
+    /// Number of messages that were refused because their user may not publish to the topic.
     pub(crate) denied_publishes: AtomicU64,
-    /// Subscriptions that were refused because the user may not read the topics.
+    /// Number of subscriptions that were refused because the user may not subscribe to the
+    /// topics.
     pub(crate) denied_subscriptions: AtomicU64,
-    /// Bytes that connections hold: packets in part, names, wills.
+    /// Bytes that connections hold: incomplete packets, names, wills.
     pub(crate) held_bytes: AtomicU64,
-    /// Sessions that are remembered, and those forgotten for want of room.
+    /// Number of stored sessions; then those that were evicted for lack of room.
     pub(crate) sessions: AtomicU64,
     pub(crate) sessions_evicted: AtomicU64,
 }
@@ -63,7 +64,7 @@ impl ListenerCounts {
         }
     }
 
-    /// Connections that were refused or cut, by reason.
+    /// Returns the number of connections that were refused or cut, by reason.
     pub(crate) fn cut_counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         CUT_REASON_NAMES
             .iter()

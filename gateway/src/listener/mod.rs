@@ -1,17 +1,18 @@
-//! The embedded MQTT listener: MQTT 3.1.1 and 5 on one port, on a thread of its
-//! own. A PUBLISH is answered when its record is durable.
+//! The embedded MQTT listener: MQTT 3.1.1 and 5 on one port, on a dedicated thread. A PUBLISH is
+//! answered when its record is durable.
 //!
 //! # Layout
 //! In the order in which a connection meets them:
-//! - `connections`: how many, from where, and how much each holds
-//! - `unfinished`: tells that table what comes on each
-//! - `certificate_names`: who a client is by its certificate
-//! - `clients`: who is connected
+//! - `connection_table`: the number of connections, their addresses, and the bytes that each
+//!   holds
+//! - `unfinished_packets`: reports received bytes to that table
+//! - `certificate_names`: a client's names in its certificate
+//! - `connected_clients`: the slot of each connected client
 //! - `stored_sessions`: sessions that outlive connections and restarts
-//! - `session`: one connection: its will, its subscriptions, its messages
-//! - `backpressure`: stops reading where messages are not answered
-//! - `v3`, `v5`: the two protocol versions in the words of `session`
-//! - `counts`: what was refused, cut and evicted
+//! - `client_session`: one connection: its will, its subscriptions, its messages
+//! - `backpressure`: stops reading while messages are unanswered
+//! - `v3`, `v5`: the two protocol versions in terms of `client_session`
+//! - `listener_counts`: counts of refused, cut and evicted connections
 
 mod backpressure;
 mod certificate_names;
@@ -69,31 +70,31 @@ use crate::{
     settings::GatewaySettings,
 };
 
-/// A client has this long to say who it is, TLS and CONNECT together; so have protocol
-/// libraries that count for themselves.
+/// Time for a client to complete TLS and CONNECT together, and for protocol libraries with a
+/// timer of their own.
 const CONNECT_TIME_MAX: Seconds = Seconds(10);
-/// A client for which there is no place has this long to say in which version to tell it.
+/// Time for a client without a slot to send the protocol version for its refusal.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(3);
-/// At the end everything is answered already; only the last bytes are to be
-/// sent. Clients that stay connected are not waited for.
+/// Time to send the last bytes at shutdown, when everything is already answered. Clients that
+/// stay connected are not waited for.
 const CLOSE_TIME_MAX: Duration = Duration::from_millis(500);
-/// Wait after `accept` failed, for want of descriptors or memory.
+/// Wait after `accept` failed for lack of descriptors or memory.
 const ACCEPT_WAIT: Millis = Millis(200);
-/// Messages to one subscriber that it has not acknowledged.
+/// Largest number of unacknowledged messages to one subscriber.
 const SEND_MAX: u16 = 64;
-/// Bytes to one client that its connection has not taken; more are not added.
+/// Largest number of bytes to one client that its connection has not accepted. No more are added.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
-/// Characters of a client's name, user or topic in the log.
+/// Number of characters of a client's name, user or topic in the log.
 const LOGGED_CHARS_MAX: usize = 64;
-/// The log says at most this often that the same happens again and again.
+/// Shortest interval between log lines about the same repeated event.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// What every connection needs.
+/// The context that all connections share.
 #[derive(Debug)]
 pub(crate) struct ListenerContext {
     pub(crate) ingest_queue: IngestQueue,
     pub(crate) downlink: Downlink,
-    /// From here on nothing is handed in; what came before is answered.
+    /// Whether no more messages are submitted. Earlier ones are still answered.
     pub(crate) is_draining: AtomicBool,
     pub(crate) connections: Arc<AtomicUsize>,
     settings: watch::Receiver<Arc<GatewaySettings>>,
@@ -104,13 +105,13 @@ pub(crate) struct ListenerContext {
     sessions: StoredSessions,
     /// Cancelled when every connection is to be closed.
     closing: CancellationToken,
-    /// Connections at once.
+    /// Largest number of simultaneous connections.
     capacity: usize,
     warned: LastWarnings,
 }
 
-/// When the log said last that something happened that clients can make happen as often as
-/// they like; one of each kind.
+/// The times of the last log lines about events that clients can repeat at will, one for each
+/// kind.
 #[derive(Debug, Default)]
 struct LastWarnings {
     limit: LastWarning,
@@ -125,7 +126,7 @@ struct LastWarnings {
 
 type LastWarning = Mutex<Option<Instant>>;
 
-/// What a frontend is made of.
+/// The parts of a [`ListenerContext`].
 #[derive(Debug)]
 pub(crate) struct ListenerContextParts {
     pub(crate) ingest_queue: IngestQueue,
@@ -140,7 +141,7 @@ pub(crate) struct ListenerContextParts {
 impl ListenerContext {
     pub(crate) fn new(parts: ListenerContextParts) -> Arc<Self> {
         let ListenerContextParts {
-            ingest_queue: inlet,
+            ingest_queue,
             downlink,
             connections,
             settings,
@@ -156,7 +157,7 @@ impl ListenerContext {
             (sessions, connection_limit(&settings, descriptors::current_limit()))
         };
         Arc::new(Self {
-            ingest_queue: inlet,
+            ingest_queue,
             downlink,
             is_draining: AtomicBool::new(false),
             connections,
@@ -172,7 +173,7 @@ impl ListenerContext {
         })
     }
 
-    /// Whether messages on this topic are passed on to subscribers, not logged.
+    /// Whether messages on this topic are forwarded to subscribers and not logged.
     fn is_forwarded(&self, topic: &str) -> bool {
         self.settings.borrow().mqtt.forward.iter().any(|filter| is_filter_match(filter, topic))
     }
@@ -188,7 +189,10 @@ impl ListenerContext {
     fn warn_of_denied(&self, client: &str, user: &str, topic: &str, retain: bool) {
         if is_warning_due(&self.warned.denied) {
             let [client, user, topic] = [client, user, topic].map(shorten_for_log);
-            warn!(client, user, topic, retain, "message refused: not its user's to publish");
+            warn!(
+                client,
+                user, topic, retain, "message refused: the user may not publish to the topic"
+            );
         }
     }
 
@@ -209,7 +213,7 @@ impl ListenerContext {
         if is_warning_due(&self.warned.will) {
             let (client, user, topic) =
                 (shorten_for_log(client), user.map(shorten_for_log), shorten_for_log(topic));
-            warn!(client, user, topic, "connection refused: its user may not publish its will");
+            warn!(client, user, topic, "connection refused: the user may not publish its will");
         }
     }
 
@@ -223,7 +227,10 @@ impl ListenerContext {
     fn warn_of_denied_filter(&self, client: &str, user: &str, filter: &str) {
         if is_warning_due(&self.warned.denied_filter) {
             let [client, user, filter] = [client, user, filter].map(shorten_for_log);
-            warn!(client, user, filter, "subscription refused: not its user's to read");
+            warn!(
+                client,
+                user, filter, "subscription refused: the user may not subscribe to the topics"
+            );
         }
     }
 
@@ -242,12 +249,12 @@ impl ListenerContext {
     }
 }
 
-/// A name or topic for the log: a client chooses it, and it may have 65,535 bytes.
+/// Shortens a name or topic for the log. Clients choose it, and it may have 65,535 bytes.
 fn shorten_for_log(name: &str) -> &str {
     name.char_indices().nth(LOGGED_CHARS_MAX).map_or(name, |(end, _)| &name[..end])
 }
 
-/// Whether it is time for another line of the log.
+/// Whether another log line is due.
 fn is_warning_due(last: &Mutex<Option<Instant>>) -> bool {
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
     let is_due = last.is_none_or(|last| last.elapsed() > WARN_EVERY);
@@ -257,7 +264,7 @@ fn is_warning_due(last: &Mutex<Option<Instant>>) -> bool {
     is_due
 }
 
-/// Connections at once, as configured and as the system allows.
+/// Returns the largest number of connections, as configured and as the system allows.
 fn connection_limit(settings: &GatewaySettings, open_files_max: u64) -> usize {
     let wanted = settings.mqtt.connections_max;
     let capacity = descriptors::clients_max(wanted, settings.rest.connections_max, open_files_max);
@@ -290,7 +297,7 @@ pub(crate) async fn serve_listener(
             accept_connections(socket, tls, frontend, shutdown).await;
             Ok::<(), std::io::Error>(())
         });
-        // The receiver is gone only when nobody waits for the end any more.
+        // The receiver is dropped only when nobody waits for the end any more.
         let _ = ended.send(result);
     };
     let failed = |source| GatewayError::Listener { source };
@@ -301,16 +308,16 @@ pub(crate) async fn serve_listener(
     }
 }
 
-/// How ntex is to treat a connection.
+/// Returns ntex's settings of a connection.
 fn connection_config(settings: &GatewaySettings) -> SharedCfg {
     let mqtt = &settings.mqtt;
     let protocol = MqttServiceConfig::new()
-        // MQTT 3.1.1 has no way to say that QoS 2 is not taken; MQTT 5 is told so.
+        // MQTT 3.1.1 cannot report that QoS 2 is not supported; MQTT 5 can.
         .set_max_qos(QoS::ExactlyOnce)
-        // What a client sent before it said goodbye is taken; at QoS 1 it sends it again.
+        // QoS 0 messages before a DISCONNECT are accepted. At QoS 1 the client sends them again.
         .set_handle_qos_after_disconnect(Some(QoS::AtMostOnce))
         .set_max_size(mqtt.packet_bytes_max)
-        // Payloads come whole, not in parts.
+        // Payloads are delivered whole, not in parts.
         .set_min_chunk_size(mqtt.packet_bytes_max)
         .set_max_payload_buffer_size(mqtt.packet_bytes_max as usize)
         .set_max_receive(mqtt.receive_maximum)
@@ -407,13 +414,13 @@ async fn accept_connections(
                 () = is_late => {}
             }
             if let Some(reason) = connection.cut_reason() {
-                debug!(%peer, ?reason, "connection closed by this side");
+                debug!(%peer, ?reason, "connection closed by the gateway");
             }
         });
     }
     drop(socket);
     sweeping.cancel();
-    // What is durable by now is still to be answered.
+    // Durable messages are still to be answered.
     let began = Instant::now();
     while table.has_unanswered() && began.elapsed() < CLOSE_TIME_MAX {
         sleep(Millis(1)).await;
@@ -425,7 +432,7 @@ async fn accept_connections(
     }
 }
 
-/// One connection, from the handshake of TLS to its end.
+/// Serves one connection, from the TLS handshake to its end.
 async fn serve_connection<S>(
     stream: tokio::net::TcpStream,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -454,12 +461,12 @@ async fn serve_connection<S>(
                     let names = names.as_ref().map(|PeerCert(der)| certificate_names(der));
                     IoBoxed::from(io.add_filter(context(names.unwrap_or_default())))
                 }
-                Err(error) => return debug!(%error, "no TLS handshake"),
+                Err(error) => return debug!(%error, "TLS handshake failed"),
             }
         }
-        (Err(error), _) => return debug!(%error, "a socket is of no use"),
+        (Err(error), _) => return debug!(%error, "cannot use a socket"),
     };
-    // Its errors are in the log where they are ours to explain.
+    // Errors on our side have been logged.
     let _ = protocols.call_static(io).await;
 }
 

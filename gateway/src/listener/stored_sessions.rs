@@ -1,13 +1,13 @@
-//! The sessions that outlive connections and restarts: which clients have one, and what
-//! they subscribed to.
+//! The sessions that outlive connections and restarts: which clients have one, and their
+//! subscriptions.
 //!
-//! What a device has sent and not seen acknowledged is kept by the device. Some clients
-//! (espMqttClient, rumqttc) keep it only if the server still knows the session, and throw it
-//! away at `session_present = 0`: so that is said only where it is true.
+//! Devices store their unacknowledged messages. Some clients (espMqttClient, rumqttc) store them
+//! only if the server still knows the session, and discard them at `session_present = 0`. So that
+//! flag must be correct.
 //!
-//! A journal of JSON lines, each the newest state of one session, or its end. It is written
-//! at once and synced by the system: a crash of the gateway loses nothing, and after a loss
-//! of power a session may be unknown, which its client is told.
+//! The sessions are stored in a journal of JSON lines, each with the newest state of one session,
+//! or its end. Lines are written at once and synced by the system. A crash of the gateway loses
+//! nothing. After a power cut a session may be unknown, and its client learns that.
 
 use std::{
     collections::HashMap,
@@ -24,29 +24,29 @@ use tracing::warn;
 
 use super::{connected_clients::ClientKey, listener_counts::ListenerCounts};
 
-/// The journal's name in the folder of the log.
+/// File name of the journal, in the folder of the log.
 const FILE_NAME: &str = "mqtt-sessions";
-/// Bytes of all sessions, as they are in the journal.
+/// Largest size of all sessions in the journal, bytes.
 const SESSIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The journal is written anew when it is so much longer than what it says.
+/// The journal is rewritten when it is this much longer than its content, bytes.
 const JOURNAL_SLACK_BYTES: u64 = 1024 * 1024;
 
-/// After a failure of the disk, the journal is written again at the first change so much later.
+/// Wait before the journal is written again after a disk failure.
 const JOURNAL_RETRY: Duration = Duration::from_mins(1);
-/// A client with a longer name has no session that outlives its connection.
+/// Longest client identifier of a session that outlives its connection, bytes.
 const CLIENT_BYTES_MAX: usize = 256;
 
 /// The expiry interval of a session that never expires (MQTT 5, 3.1.2.11.2).
 pub(super) const NEVER_EXPIRES: u32 = u32::MAX;
 
-/// A session as it is remembered.
+/// A stored session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredSession {
     user: SmolStr,
     client: SmolStr,
-    /// For how long after its connection, seconds.
+    /// How long it outlives its connection, seconds.
     expiry_s: u32,
-    /// Filters, and whether at least once.
+    /// The filters, and whether each is at least once.
     pub(super) filters: Vec<(SmolStr, bool)>,
 }
 
@@ -58,7 +58,7 @@ enum SessionJournalLine {
     Stored(StoredSession),
 }
 
-/// All remembered sessions.
+/// All stored sessions.
 #[derive(Debug)]
 pub(super) struct StoredSessions {
     sessions_max: usize,
@@ -70,9 +70,10 @@ pub(super) struct StoredSessions {
 struct StoredSessionsState {
     sessions: HashMap<ClientKey, RememberedSession>,
     bytes: usize,
-    /// None where there is no folder, or the disk refuses: then in memory only.
+    /// The journal; `None` if there is no folder or the disk refuses it. Sessions are then only
+    /// in memory.
     journal: Option<SessionJournal>,
-    /// Where the journal is to be, and since when the disk has refused it.
+    /// The path of a journal that the disk refused, and since when.
     refused: Option<(PathBuf, Instant)>,
 }
 
@@ -80,7 +81,7 @@ struct StoredSessionsState {
 struct RememberedSession {
     session: StoredSession,
     bytes: usize,
-    /// The end of the last connection; none while it is connected. After a restart, that.
+    /// The end of the last connection, or the restart; `None` while the client is connected.
     since: Option<Instant>,
 }
 
@@ -92,7 +93,7 @@ struct SessionJournal {
 }
 
 impl StoredSessions {
-    /// Reads the sessions that are remembered in `dir`; none for memory only.
+    /// Loads the sessions that are stored in `dir`; `None` for memory only.
     pub(super) fn open(
         dir: Option<&Path>,
         sessions_max: usize,
@@ -104,7 +105,9 @@ impl StoredSessions {
             match fs::read_to_string(&path) {
                 Ok(text) => state.replay_journal(&text),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => warn!(path = %path.display(), %error, "sessions are not known"),
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "cannot read the stored sessions");
+                }
             }
             state.compact_journal(&path);
         }
@@ -113,7 +116,7 @@ impl StoredSessions {
         stored
     }
 
-    /// Whether sessions are remembered at all.
+    /// Whether sessions are stored at all.
     fn is_enabled(&self) -> bool {
         self.sessions_max > 0
     }
@@ -123,9 +126,9 @@ impl StoredSessions {
         self.is_enabled() && client.len() <= CLIENT_BYTES_MAX
     }
 
-    /// A client connects. Returns the session that it had, where it wants that one
-    /// (`is_clean` is false) and it has not expired. From now on it has one where `expiry_s`
-    /// is above 0.
+    /// Notes a connection. Returns the client's earlier session if the client wants it
+    /// (`is_clean` is false) and it has not expired. From now on the client has a session if
+    /// `expiry_s` is above 0.
     pub(super) fn connect_client(
         &self,
         user: &SmolStr,
@@ -136,10 +139,10 @@ impl StoredSessions {
         let key = (user.clone(), SmolStr::from(client));
         let mut state = self.lock_state();
         let earlier = state.sessions.get(&key);
-        let earlier = earlier.filter(|one| !is_clean && !one.has_expired());
-        let earlier = earlier.map(|one| one.session.clone());
+        let resumed = earlier.filter(|one| !is_clean && !one.has_expired());
+        let earlier = resumed.map(|one| one.session.clone());
         if expiry_s == 0 || !self.is_enabled() {
-            // It lives on until the end of this connection, which the client need not ask for.
+            // The session lives until the end of this connection in any case.
             state.forget_session(&key);
         } else {
             let filters = earlier.as_ref().map(|one| one.filters.clone()).unwrap_or_default();
@@ -152,7 +155,7 @@ impl StoredSessions {
         earlier
     }
 
-    /// A connected client has other subscriptions now.
+    /// Stores the new subscriptions of a connected client.
     pub(super) fn store_filters(
         &self,
         user: &SmolStr,
@@ -168,7 +171,7 @@ impl StoredSessions {
         }
     }
 
-    /// The client's connection has ended; its session lives on.
+    /// Notes that the client's connection has ended; its session lives on.
     pub(super) fn mark_disconnected(&self, user: &SmolStr, client: &str) {
         let key = (user.clone(), SmolStr::from(client));
         if let Some(one) = self.lock_state().sessions.get_mut(&key) {
@@ -176,14 +179,14 @@ impl StoredSessions {
         }
     }
 
-    /// The client's session has ended.
+    /// Ends the client's session.
     pub(super) fn end_session(&self, user: &SmolStr, client: &str) {
         let mut state = self.lock_state();
         state.forget_session(&(user.clone(), client.into()));
         self.counts.sessions.store(state.sessions.len() as u64, Ordering::Relaxed);
     }
 
-    /// Forgets those that have expired, and then those that were away longest, until there is
+    /// Removes expired sessions, and then those whose clients were away longest, until there is
     /// room.
     fn make_room(&self, state: &mut StoredSessionsState) {
         let is_over = |state: &StoredSessionsState| {
@@ -195,7 +198,7 @@ impl StoredSessions {
             expired.iter().for_each(|key| state.forget_session(key));
         }
         while is_over(state) {
-            // Who is connected goes last.
+            // Sessions of connected clients are removed last.
             let oldest =
                 state.sessions.iter().min_by_key(|(_, one)| (one.since.is_none(), one.since));
             let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { return };
@@ -218,7 +221,7 @@ impl RememberedSession {
 }
 
 impl StoredSessionsState {
-    /// What a journal says. A line that a crash cut off says nothing.
+    /// Applies a journal. A line that a crash cut off is ignored.
     fn replay_journal(&mut self, text: &str) {
         for line in text.lines() {
             match serde_json::from_str(line) {
@@ -232,7 +235,7 @@ impl StoredSessionsState {
                 Ok(SessionJournalLine::Ended { user, client, .. }) => {
                     self.forget_session(&(user, client));
                 }
-                Err(error) => warn!(%error, "a line of the sessions' journal says nothing"),
+                Err(error) => warn!(%error, "ignoring an invalid line of the session journal"),
             }
         }
     }
@@ -266,7 +269,7 @@ impl StoredSessionsState {
             if let Some((path, _)) =
                 self.refused.take_if(|(_, since)| since.elapsed() > JOURNAL_RETRY)
             {
-                // Writes this line too.
+                // This writes the new line too.
                 self.compact_journal(&path);
             }
             return;
@@ -283,7 +286,7 @@ impl StoredSessionsState {
         }
     }
 
-    /// Writes the journal anew, with what holds now.
+    /// Rewrites the journal with the current sessions.
     fn compact_journal(&mut self, path: &Path) {
         let new = path.with_extension("new");
         let lines =
@@ -300,14 +303,15 @@ impl StoredSessionsState {
         };
     }
 
-    /// The disk refuses the journal. What is in it is soon not true any more: a session that has
-    /// ended would be back after a restart. So it is removed, and written again later.
+    /// Abandons the journal because the disk refuses it. Its content would soon be outdated: a
+    /// session that has ended would be back after a restart. So the file is removed, and written
+    /// again later.
     fn abandon_journal(&mut self, path: PathBuf, error: &io::Error) {
         warn!(path = %path.display(), %error, "sessions will be unknown after a restart; will retry");
         self.journal = None;
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(path = %path.display(), %error, "outdated sessions cannot be removed");
+                warn!(path = %path.display(), %error, "cannot remove outdated sessions");
             }
             _ => {}
         }
@@ -338,7 +342,7 @@ mod tests {
         assert!(!connect("a", false, 60));
         assert!(connect("a", false, 60));
         assert!(!connect("a", true, 60), "clean start");
-        assert!(connect("a", false, 0), "the earlier one, for the last time");
+        assert!(connect("a", false, 0), "the earlier session, for the last time");
         assert!(!connect("a", false, 60));
         assert!(sessions.connect_client(&"other".into(), "a", false, 60).is_none());
         sessions.end_session(&test_user(), "a");
@@ -359,8 +363,8 @@ mod tests {
         let mut file = OpenOptions::new().append(true).open(dir.path().join(FILE_NAME)).unwrap();
         file.write_all(b"{\"user\":\"\",\"cli").unwrap();
         let sessions = open_sessions(dir.path(), 10);
-        let kept = sessions.connect_client(&test_user(), "kept", false, 60).unwrap();
-        assert_eq!(kept.filters, filters);
+        let session = sessions.connect_client(&test_user(), "kept", false, 60).unwrap();
+        assert_eq!(session.filters, filters);
         assert!(sessions.connect_client(&test_user(), "ended", false, 60).is_none());
     }
 
@@ -390,7 +394,7 @@ mod tests {
         assert!(
             open_sessions(dir.path(), 10).connect_client(&test_user(), "ended", false, 0).is_none()
         );
-        // The disk is fine again.
+        // The disk works again.
         sessions.lock_state().refused.as_mut().unwrap().1 -= 2 * JOURNAL_RETRY;
         sessions.connect_client(&test_user(), "kept", true, 60);
         drop(sessions);

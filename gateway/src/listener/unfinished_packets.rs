@@ -1,5 +1,5 @@
-//! Tells the table of connections what has come on each, and carries a connection's entry to
-//! its handlers. Bytes pass through it unchanged.
+//! Reports the received bytes of each connection to the connection table, and passes the
+//! connection's entry to its handlers. Bytes pass through unchanged.
 
 use std::{
     any::{Any, TypeId},
@@ -11,16 +11,16 @@ use ntex::io::{FilterBuf, FilterLayer};
 
 use super::connection_table::{ConnectionTable, ListenerConnection};
 
-/// A connection as its handlers meet it.
+/// A connection as its handlers see it.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionContext {
     pub(super) table: Rc<ConnectionTable>,
     pub(super) connection: Rc<ListenerConnection>,
-    /// Names in the certificate that the client has shown.
+    /// The names in the client's certificate.
     pub(super) certificate_names: Rc<[String]>,
 }
 
-/// The layer between the bytes (decrypted, where they were not plain) and the packets.
+/// The layer between the (decrypted) bytes and the packets.
 pub(super) struct UnfinishedPackets(pub(super) ConnectionContext);
 
 impl fmt::Debug for UnfinishedPackets {
@@ -35,13 +35,13 @@ impl FilterLayer for UnfinishedPackets {
     }
 
     fn process_read_buf(&self, buffers: &FilterBuf<'_>) -> io::Result<()> {
-        let (new, unfinished) = buffers.with_read_buffers(|came, packets| {
-            let new = came.as_ref().map_or(0, |came| came.len());
-            match came {
-                Some(came) if packets.is_empty() => std::mem::swap(came, packets),
-                Some(came) => {
-                    packets.extend_from_slice(came);
-                    came.clear();
+        let (new, unfinished) = buffers.with_read_buffers(|received, packets| {
+            let new = received.as_ref().map_or(0, |received| received.len());
+            match received {
+                Some(received) if packets.is_empty() => std::mem::swap(received, packets),
+                Some(received) => {
+                    packets.extend_from_slice(received);
+                    received.clear();
                 }
                 None => {}
             }
@@ -50,7 +50,7 @@ impl FilterLayer for UnfinishedPackets {
         self.0.connection.note_io(buffers.io());
         self.0.table.count_received(&self.0.connection, new, unfinished);
         if self.0.connection.cut.is_cancelled() {
-            return Err(io::Error::other("this connection holds too much"));
+            return Err(io::Error::other("this connection holds too many bytes"));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! MQTT 3.1.1 in the words of `session`.
+//! MQTT 3.1.1 in terms of [`client_session`](super::client_session).
 
 use std::{future::pending, rc::Rc, sync::Arc};
 
@@ -30,7 +30,7 @@ use super::{
     unfinished_packets::ConnectionContext,
 };
 
-/// A session, and where its bytes go.
+/// A session, and the sink for its bytes.
 #[derive(Clone, Debug)]
 pub(super) struct V3Session {
     session: Rc<ClientSession>,
@@ -45,8 +45,8 @@ impl HasSession for V3SessionHandle {
     }
 }
 
-/// Takes a session's SUBSCRIBE, DISCONNECT and the like.
-#[allow(clippy::unused_async)] // a factory of ntex is async
+/// Handles a session's SUBSCRIBE, DISCONNECT and the like.
+#[allow(clippy::unused_async)] // factories of ntex are async
 pub(super) async fn protocol_service(
     session: V3SessionHandle,
 ) -> Result<
@@ -57,8 +57,8 @@ pub(super) async fn protocol_service(
     Ok(fn_service(async move |message| Ok(handle_protocol(&session, message).await)))
 }
 
-/// Takes a session's PUBLISH packets.
-#[allow(clippy::unused_async)] // a factory of ntex is async
+/// Handles a session's PUBLISH packets.
+#[allow(clippy::unused_async)] // factories of ntex are async
 pub(super) async fn publish_service(
     session: V3SessionHandle,
 ) -> Result<impl Service<Publish, Response = (), Error = ConnectionAborted>, ConnectionAborted> {
@@ -97,7 +97,7 @@ pub(super) async fn open_session(
             let (closing, sink) = (session.wait_for_close(), handshake.sink());
             ntex::rt::spawn(async move {
                 closing.await;
-                // What is answered already goes out first.
+                // Answers that are already queued are sent first.
                 sink.close();
                 sleep(GOODBYE_TIME_MAX).await;
                 sink.force_close();
@@ -119,7 +119,8 @@ async fn handle_publish(
     let session = &shared.session;
     let order =
         session.acquire_publish_order(message.payload_size(), message.packet_size()).await?;
-    // A copy, for the bytes themselves are a part of a read buffer, which they would hold.
+    // The payload is copied, because the bytes are a part of a read buffer that they would keep
+    // alive.
     let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| ConnectionAborted)?);
     if payload.len() != message.payload_size() {
         // The connection ended within the message.
@@ -128,14 +129,14 @@ async fn handle_publish(
     let flags = PublishFlags { retain: message.retain(), is_redelivery: message.dup() };
     let (topic, qos) = (SmolStr::from(message.publish_topic()), message.qos());
     if qos == QoS::ExactlyOnce {
-        // An exchange of QoS 2 that a broken connection interrupts is not remembered.
+        // An interrupted QoS 2 exchange is not stored.
         session.end_session();
     }
-    // Its bytes are not needed any more.
+    // The message's bytes are not needed any more.
     drop(message);
     let outcome = session.handle_publish(order, topic, payload, flags).await?;
     if outcome == PublishOutcome::NotAuthorized && qos != QoS::AtMostOnce {
-        // 3.1.1 has no negative acknowledgement, and a positive one would be untrue (3.3.5-2).
+        // 3.1.1 has no negative acknowledgement, and a positive one would be wrong (3.3.5-2).
         session.cut_for_rights();
         return Err(ConnectionAborted);
     }
@@ -155,7 +156,7 @@ async fn handle_protocol(shared: &V3SessionHandle, message: ProtocolMessage) -> 
                 }
             }
             session.update_subscriptions();
-            // One who sends one SUBSCRIBE after the other waits behind everybody else.
+            // A client that sends one SUBSCRIBE after the other waits behind all others.
             yield_to_queue().await;
             send_outgoing(shared);
             subscribe.ack()
@@ -173,7 +174,7 @@ async fn handle_protocol(shared: &V3SessionHandle, message: ProtocolMessage) -> 
     }
 }
 
-/// Begins to send what the client has subscribed to, where that has not begun.
+/// Begins to send messages to the client once it has a subscription.
 fn send_outgoing(shared: &V3SessionHandle) {
     let Some(mut outgoing) = shared.session.take_outgoing() else { return };
     let (sink, io) = (shared.sink().clone(), shared.io.clone());
@@ -183,7 +184,7 @@ fn send_outgoing(shared: &V3SessionHandle) {
                 return;
             }
             send_message(&sink, &message).await;
-            // Until its bytes are on their way, it counts as waiting.
+            // Until its bytes are being sent, the message counts as waiting.
             let is_open = wait_until_writable(&io).await;
             drop(message);
             if !is_open {
@@ -193,7 +194,7 @@ fn send_outgoing(shared: &V3SessionHandle) {
     });
 }
 
-/// What does not reach a client that is gone is not kept for it.
+/// Sends a message. Messages for a disconnected client are not stored.
 async fn send_message(sink: &MqttSink, message: &crate::downlink::OutgoingMessage) {
     let mut packet = sink.publish(message.topic.as_str());
     if message.retain {

@@ -1,4 +1,4 @@
-//! MQTT 5 in the words of `session`.
+//! MQTT 5 in terms of [`client_session`](super::client_session).
 
 use std::{future::pending, rc::Rc, sync::Arc};
 
@@ -33,7 +33,7 @@ use super::{
     unfinished_packets::ConnectionContext,
 };
 
-/// A session, and where its bytes go.
+/// A session, and the sink for its bytes.
 #[derive(Clone, Debug)]
 pub(super) struct V5Session {
     session: Rc<ClientSession>,
@@ -51,14 +51,14 @@ impl HasSession for V5SessionHandle {
 impl TryFrom<ConnectionAborted> for PublishAck {
     type Error = ConnectionAborted;
 
-    /// No acknowledgement, not even a negative one: the client keeps the message.
+    /// Sends no acknowledgement, not even a negative one, so that the client keeps the message.
     fn try_from(refused: ConnectionAborted) -> Result<Self, ConnectionAborted> {
         Err(refused)
     }
 }
 
-/// Takes a session's SUBSCRIBE, DISCONNECT and the like.
-#[allow(clippy::unused_async)] // a factory of ntex is async
+/// Handles a session's SUBSCRIBE, DISCONNECT and the like.
+#[allow(clippy::unused_async)] // factories of ntex are async
 pub(super) async fn protocol_service(
     session: V5SessionHandle,
 ) -> Result<
@@ -69,8 +69,8 @@ pub(super) async fn protocol_service(
     Ok(fn_service(async move |message| Ok(handle_protocol(&session, message).await)))
 }
 
-/// Takes a session's PUBLISH packets.
-#[allow(clippy::unused_async)] // a factory of ntex is async
+/// Handles a session's PUBLISH packets.
+#[allow(clippy::unused_async)] // factories of ntex are async
 pub(super) async fn publish_service(
     session: V5SessionHandle,
 ) -> Result<
@@ -100,7 +100,8 @@ pub(super) async fn open_session(
         payload: Bytes::copy_from_slice(&will.message),
         retain: will.retain,
     });
-    // MQTT 5, 3.1.3-6: one without a name is given one, and told it.
+    // MQTT 5, 3.1.3-6: the server assigns a client identifier to a client without one, and
+    // reports it.
     let assigned = connect.client_id.is_empty().then(assign_client_id);
     let has_sessions =
         frontend.sessions.may_store(assigned.as_deref().unwrap_or(&connect.client_id));
@@ -128,7 +129,7 @@ pub(super) async fn open_session(
             handshake.ack(V5Session { session: Rc::new(session), io }).with(|ack| {
                 ack.session_present = is_present;
                 if !has_sessions {
-                    // MQTT 5, 3.2.2.3.2: none outlives its connection.
+                    // MQTT 5, 3.2.2.3.2: the session does not outlive its connection.
                     ack.session_expiry_interval_secs = Some(0);
                 }
                 ack.max_qos = QoS::AtLeastOnce;
@@ -153,7 +154,8 @@ async fn handle_publish(
     let session = &shared.session;
     let order =
         session.acquire_publish_order(message.payload_size(), message.packet_size()).await?;
-    // A copy, for the bytes themselves are a part of a read buffer, which they would hold.
+    // The payload is copied, because the bytes are a part of a read buffer that they would keep
+    // alive.
     let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| ConnectionAborted)?);
     if payload.len() != message.payload_size() {
         // The connection ended within the message.
@@ -164,7 +166,7 @@ async fn handle_publish(
     if let Some(alias) = message.packet().properties.topic_alias {
         session.count_alias(alias.get(), topic.len());
     }
-    // Its bytes are not needed any more.
+    // The message's bytes are not needed any more.
     let ack = message.ack();
     Ok((session.handle_publish(order, topic, payload, flags).await?, ack))
 }
@@ -189,7 +191,7 @@ async fn handle_protocol(shared: &V5SessionHandle, message: ProtocolMessage) -> 
                 }
             }
             session.update_subscriptions();
-            // One who sends one SUBSCRIBE after the other waits behind everybody else.
+            // A client that sends one SUBSCRIBE after the other waits behind all others.
             yield_to_queue().await;
             send_outgoing(shared);
             subscribe.ack()
@@ -216,7 +218,7 @@ async fn handle_protocol(shared: &V5SessionHandle, message: ProtocolMessage) -> 
     }
 }
 
-/// Begins to send what the client has subscribed to, where that has not begun.
+/// Begins to send messages to the client once it has a subscription.
 fn send_outgoing(shared: &V5SessionHandle) {
     let Some(mut outgoing) = shared.session.take_outgoing() else { return };
     let (sink, io) = (shared.sink().clone(), shared.io.clone());
@@ -226,7 +228,7 @@ fn send_outgoing(shared: &V5SessionHandle) {
                 return;
             }
             send_message(&sink, &message).await;
-            // Until its bytes are on their way, it counts as waiting.
+            // Until its bytes are being sent, the message counts as waiting.
             let is_open = wait_until_writable(&io).await;
             drop(message);
             if !is_open {
@@ -236,7 +238,7 @@ fn send_outgoing(shared: &V5SessionHandle) {
     });
 }
 
-/// What does not reach a client that is gone is not kept for it.
+/// Sends a message. Messages for a disconnected client are not stored.
 async fn send_message(sink: &MqttSink, message: &crate::downlink::OutgoingMessage) {
     let packet = sink.publish(message.topic.as_str()).retain(message.retain);
     let payload = util::Bytes::copy_from_slice(&message.payload);

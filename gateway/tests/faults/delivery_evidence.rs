@@ -1,4 +1,4 @@
-//! Compares what was acknowledged with what is in the log.
+//! Compares the acknowledged messages with the log.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,25 +13,25 @@ use super::{
     result_table::ResultRow,
 };
 
-/// What the log has of one site.
+/// The messages of one site in the log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogContents {
-    /// In the order of the log, by device.
+    /// The logged numbers by device, in the order of the log.
     pub(crate) logged: BTreeMap<String, Vec<u64>>,
     pub(crate) reports: Vec<SensorReport>,
     /// Topic, payload and reason.
     pub(crate) letters: Vec<(String, Vec<u8>, String)>,
 }
 
-/// Everything of `site` in the log.
+/// Reads everything of `site` in the log.
 ///
 /// # Errors
-/// Where the log cannot be read, or has a report that is none.
+/// Returns an error if the log cannot be read or has an invalid report.
 pub(crate) async fn read_site(settings: &EventLogConfig, site: &str) -> Result<LogContents> {
     let (log, mut found) = (EventLog::open(settings)?, LogContents::default());
     for entry in read_topic(&log, topic::READINGS).await? {
         let zone = entry.record.key.split_once('/');
-        if zone.is_none_or(|(own, _)| own != site) {
+        if zone.is_none_or(|(zone_site, _)| zone_site != site) {
             continue;
         }
         let report = SensorReport::from_json(&entry.record.payload)?;
@@ -53,8 +53,8 @@ pub(crate) async fn read_site(settings: &EventLogConfig, site: &str) -> Result<L
     Ok(found)
 }
 
-/// Everything that is in a topic now. Others may be writing to it: each
-/// partition is read to its own end.
+/// Reads all current records of a topic. Others may be writing to it, so each partition is read
+/// to its present end.
 async fn read_topic(log: &EventLog, topic: &'static str) -> Result<Vec<StoredRecord>> {
     let opened = run_blocking({
         let log = log.clone();
@@ -81,17 +81,17 @@ async fn read_topic(log: &EventLog, topic: &'static str) -> Result<Vec<StoredRec
     Ok(entries)
 }
 
-/// What is owed and what is there.
+/// The acknowledged messages and the logged ones.
 #[derive(Debug)]
 pub(crate) struct DeliveryEvidence {
-    /// Acknowledged messages.
+    /// The acknowledged messages.
     pub(crate) owed: Vec<MessageKey>,
     pub(crate) found: LogContents,
     pub(crate) is_ordered: bool,
 }
 
 impl DeliveryEvidence {
-    /// The counts; what must not be goes to `problems`.
+    /// Returns the counts. Violations are added to `problems`.
     pub(crate) fn result_row(&self, problems: &mut Vec<String>) -> ResultRow {
         let Self { owed, found, is_ordered } = self;
         let (mut distinct, mut duplicates) = (HashSet::new(), 0);

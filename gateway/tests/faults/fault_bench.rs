@@ -1,4 +1,4 @@
-//! What scenarios share: two Kafkas, a folder, the table of results.
+//! The resources that scenarios share: two Kafkas, a folder, the table of results.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -19,8 +19,7 @@ pub(crate) struct FaultBench {
     rows: Mutex<Vec<ResultRow>>,
 }
 
-/// A Kafka that scenarios disturb, one at a time, behind a proxy; each leaves
-/// it as it was.
+/// A Kafka behind a proxy that scenarios disturb, one at a time. Each restores it.
 pub(crate) struct DisturbedKafka {
     pub(crate) kafka: KafkaProcess,
     pub(crate) line: FaultProxy,
@@ -36,7 +35,7 @@ impl FaultBench {
         })
     }
 
-    /// The Kafka that stays up; started when it is first asked for.
+    /// Returns the Kafka that stays up. It is started at first use.
     pub(crate) async fn start_steady(&self) -> Result<EventLogConfig> {
         let dir = self.dir.path().join("steady");
         let start = async || {
@@ -50,7 +49,7 @@ impl FaultBench {
         }
     }
 
-    /// The Kafka that may be disturbed, for one scenario alone.
+    /// Returns the Kafka that may be disturbed, for one scenario alone.
     pub(crate) async fn lock_disturbed(&self) -> Result<MutexGuard<'_, DisturbedKafka>> {
         let dir = self.dir.path().join("frail");
         let start = async || {
@@ -80,7 +79,7 @@ impl FaultBench {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends what runs, and removes what it wrote: a static is never dropped.
+    /// Ends the running programs and removes their files, because a static is never dropped.
     pub(crate) fn kill_all(&self) {
         if let Some(Ok(kafka)) = self.steady.get() {
             kafka.kill();
@@ -88,13 +87,13 @@ impl FaultBench {
         if let Some(Ok(frail)) = self.frail.get() {
             frail.blocking_lock().kafka.kill();
         }
-        // What is left there is in the system's folder for what is temporary.
+        // The rest is in the system's folder for temporary files.
         let _ = std::fs::remove_dir_all(self.dir.path());
     }
 }
 
 impl DisturbedKafka {
-    /// Undoes what a scenario that failed half-way left.
+    /// Undoes the fault of a scenario that failed halfway.
     fn restore(&self) -> Result<()> {
         self.line.restore_line();
         self.kafka.thaw();
@@ -109,7 +108,7 @@ impl DisturbedKafka {
 /// Why there is no Kafka, for every scenario that needs one.
 struct KafkaUnavailable {
     what: String,
-    /// A tool is missing; else it is broken.
+    /// Whether a tool is missing. Otherwise Kafka is broken.
     is_missing: bool,
 }
 
@@ -127,7 +126,7 @@ impl KafkaUnavailable {
     }
 }
 
-/// Runs what blocks beside the tasks that must not.
+/// Runs blocking work outside of the async tasks.
 pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {

@@ -1,5 +1,4 @@
-//! A TCP proxy that misbehaves on demand: cuts, half-open connections, delay,
-//! a slow line.
+//! A TCP proxy with faults on demand: cuts, half-open connections, delay, limited bandwidth.
 
 use std::{
     sync::{
@@ -21,29 +20,30 @@ use tokio::{
 
 use super::packet_tap::{ConnectionSide, PacketTap, TappedConnection};
 
-/// Chunks on their way in one direction; with [`CHUNK_BYTES`] a bound on memory.
+/// Largest number of chunks in flight in one direction. With [`CHUNK_BYTES`] it bounds the
+/// memory.
 const CHUNKS_MAX: usize = 64;
 const CHUNK_BYTES: usize = 16 * 1024;
-/// A slow line hands on this often.
+/// Interval at which a throttled connection forwards bytes.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// How the line behaves. Connections are numbered in the order they came.
+/// The behaviour of the proxy. Connections are numbered in the order in which they were accepted.
 #[derive(Clone, Copy, Debug, Default)]
 struct ProxyBehavior {
     /// Connections below this number are closed.
     cut_below: u64,
-    /// Connections below this number stay open and carry nothing more, ever.
+    /// Connections below this number stay open and never carry anything again.
     dead_below: u64,
-    /// New connections are closed at once.
+    /// Whether new connections are closed at once.
     refuses: bool,
-    /// New connections are dead.
+    /// Whether new connections carry nothing.
     swallows: bool,
-    /// One way.
+    /// Delay in one direction.
     delay: Duration,
     bytes_per_s: Option<u64>,
 }
 
-/// A proxy on a port of its own. Clones are the same one.
+/// A proxy on its own port. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultProxy {
     pub(crate) port: u16,
@@ -84,7 +84,7 @@ impl FaultProxy {
         }
         let wire = tap.map(PacketTap::tap_connection);
         tokio::spawn(async move {
-            // An upstream that is away closes the connection.
+            // If the upstream is away, the connection is closed.
             let Ok(far) = TcpStream::connect(("127.0.0.1", upstream)).await else { return };
             let _ = (near.set_nodelay(true), far.set_nodelay(true));
             let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
@@ -100,17 +100,17 @@ impl FaultProxy {
                 pump_bytes(number, ConnectionSide::Server, far_in, near_out, line.clone(), wire);
             let cut = async {
                 let mut line = line.clone();
-                // Fails only when the proxy is gone, which is a cut too.
+                // This fails only if the proxy is gone, which is a cut too.
                 let _ = line.wait_for(|line| number < line.cut_below).await;
             };
-            // One direction may end before the other: who has nothing more to say may
-            // still listen.
+            // One direction may end before the other: a side that has finished sending may still
+            // receive.
             let both = async { tokio::join!(up, down) };
             tokio::select! { _ = both => {} () = cut => {} }
         });
     }
 
-    /// New connections go there.
+    /// Sends new connections to this port.
     pub(crate) fn set_upstream(&self, upstream: u16) {
         self.upstream.store(upstream, Ordering::SeqCst);
     }
@@ -119,7 +119,7 @@ impl FaultProxy {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Closes every connection; new ones are welcome.
+    /// Closes every connection. New ones are accepted.
     pub(crate) fn cut_connections(&self) {
         self.line.send_modify(|line| line.cut_below = self.next_number());
     }
@@ -129,22 +129,22 @@ impl FaultProxy {
         self.line.send_modify(|line| (line.cut_below, line.refuses) = (self.next_number(), true));
     }
 
-    /// Connections stay open and carry nothing, in either direction.
+    /// Keeps connections open without carrying anything in either direction.
     pub(crate) fn hold_half_open(&self) {
         self.line.send_modify(|line| (line.dead_below, line.swallows) = (self.next_number(), true));
     }
 
-    /// Every byte takes `one_way` longer.
+    /// Delays every byte by `one_way`.
     pub(crate) fn delay_bytes(&self, one_way: Duration) {
         self.line.send_modify(|line| line.delay = one_way);
     }
 
-    /// At most so many bytes a second, in each direction of each connection.
+    /// Limits each direction of each connection to this many bytes per second.
     pub(crate) fn throttle_bytes(&self, bytes_per_s: u64) {
         self.line.send_modify(|line| line.bytes_per_s = Some(bytes_per_s));
     }
 
-    /// New connections are as they should be; dead ones stay dead.
+    /// Restores new connections. Dead ones stay dead.
     pub(crate) fn restore_line(&self) {
         self.line.send_modify(|line| {
             *line = ProxyBehavior {
@@ -156,7 +156,7 @@ impl FaultProxy {
     }
 }
 
-/// One direction of one connection, until it ends.
+/// Forwards one direction of one connection, until it ends.
 async fn pump_bytes(
     number: u64,
     side: ConnectionSide,
@@ -183,9 +183,9 @@ async fn pump_bytes(
         drop(queue);
     };
     let write = async {
-        while let Some((came, chunk)) = queued.recv().await {
+        while let Some((received_at, chunk)) = queued.recv().await {
             let delay = line.borrow().delay;
-            sleep_until(came + delay).await;
+            sleep_until(received_at + delay).await;
             if !is_dead() && pass_on(&mut to, &chunk, &line).await.is_err() {
                 break;
             }
@@ -194,12 +194,12 @@ async fn pump_bytes(
     };
     tokio::join!(read, write);
     if is_dead() {
-        // The other end is not told.
+        // The other end is not notified.
         std::future::pending::<()>().await;
     }
 }
 
-/// Writes at the line's speed, which may change meanwhile.
+/// Writes at the current bandwidth, which may change meanwhile.
 async fn pass_on(
     to: &mut OwnedWriteHalf,
     mut chunk: &[u8],

@@ -1,6 +1,6 @@
-//! Everything that a scenario needs, put together:
-//! devices → proxy → gateway → log, or
-//! devices → Mosquitto → proxy with a tap → gateway → log.
+//! The processes of a scenario together:
+//! - devices → proxy → gateway → log, or
+//! - devices → Mosquitto → proxy with a tap → gateway → log.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -23,38 +23,38 @@ use super::{
 /// How devices reach the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceRoute {
-    /// They connect to it.
+    /// They connect to it directly.
     Listener,
     /// Through a Mosquitto that keeps its sessions when it ends.
     Bridge,
-    /// Through one that loses them.
+    /// Through a Mosquitto that loses its sessions.
     ForgetfulBridge,
 }
 
-/// A gateway among everything around it.
+/// A gateway with everything around it.
 pub(crate) struct FaultScene<'a> {
     pub(crate) bench: &'a FaultBench,
     pub(crate) name: String,
-    /// Of this scenario's devices alone: Kafka is shared.
+    /// The site of this scenario's devices alone, because Kafka is shared.
     pub(crate) site: String,
     pub(crate) gateway: GatewayProcess,
-    /// Between the gateway and whoever sends to it.
+    /// The proxy between the gateway and its senders.
     pub(crate) line: FaultProxy,
     pub(crate) broker: Option<MosquittoProcess>,
     pub(crate) tap: Arc<PacketTap>,
     pub(crate) log: EventLogConfig,
-    /// Each device's messages are logged in its order; not where partitions are
-    /// added, nor where two gateways write.
+    /// Whether each device's messages must be logged in its order. They need not if partitions
+    /// are added or two gateways write.
     pub(crate) is_ordered: bool,
-    /// Everything that the gateway writes is in it.
+    /// The folder of everything that the gateway writes.
     pub(crate) dir: TempDir,
     via: DeviceRoute,
     began: Instant,
 }
 
 impl<'a> FaultScene<'a> {
-    /// Starts a gateway over `log`, with further settings, and waits until it
-    /// takes messages. `kill_at` is where its first process ends itself.
+    /// Starts a gateway over `log` with further settings, and waits until it accepts messages.
+    /// `kill_at` is the point where its first process ends itself.
     pub(crate) async fn open_scene(
         bench: &'a FaultBench,
         name: &str,
@@ -68,7 +68,7 @@ impl<'a> FaultScene<'a> {
         Self::open_in(bench, name, via, dir, log, set, kill_at).await
     }
 
-    /// The same in a folder that the caller made.
+    /// The same as [`Self::open_scene`], in a folder that the caller created.
     pub(crate) async fn open_in(
         bench: &'a FaultBench,
         name: &str,
@@ -125,30 +125,31 @@ impl<'a> FaultScene<'a> {
         Ok(scene)
     }
 
-    /// Waits until the broker has granted so many subscriptions in all.
+    /// Waits until the broker has granted this many subscriptions in all.
     pub(crate) async fn wait_until_subscribed(&self, times: usize) -> Result<()> {
         let is_so = async || self.tap.snapshot().subscriptions >= times;
         self.gateway.wait_until("subscribed", is_so).await
     }
 
-    /// The port that devices connect to.
+    /// Returns the port that devices connect to.
     pub(crate) fn port(&self) -> u16 {
         self.broker.as_ref().map_or(self.line.port, |broker| broker.port)
     }
 
-    /// Devices at work.
+    /// Starts the devices.
     pub(crate) fn start_fleet(&self, plan: &FleetPlan) -> DeviceFleet {
         DeviceFleet::start_fleet(self.port(), &self.site, plan)
     }
 
-    /// No new messages; when all are acknowledged, ends the gateway and judges.
+    /// Sends no new messages. When all are acknowledged, ends the gateway and checks the
+    /// delivery.
     pub(crate) async fn finish_fleet(self, fleet: DeviceFleet) -> Result<()> {
         let traffic = fleet.finish_fleet().await;
         self.check_delivery(traffic, "").await
     }
 
-    /// Ends the gateway, compares what was acknowledged with what is in the
-    /// log, and puts it into the table.
+    /// Ends the gateway, compares the acknowledged messages with the log, and adds the result to
+    /// the table.
     pub(crate) async fn check_delivery(mut self, traffic: FleetTraffic, note: &str) -> Result<()> {
         if self.broker.is_some() {
             self.wait_until_delivered(&traffic).await?;
@@ -194,8 +195,8 @@ impl<'a> FaultScene<'a> {
         Ok(())
     }
 
-    /// Waits until the broker has handed over, and the gateway acknowledged,
-    /// each device's last message.
+    /// Waits until the broker has delivered, and the gateway acknowledged, each device's last
+    /// message.
     pub(crate) async fn wait_until_delivered(&self, traffic: &FleetTraffic) -> Result<()> {
         let last = |(device, serials): (&String, &Vec<u64>)| {
             serials.iter().max().map(|&serial| (device.clone(), serial))
@@ -212,10 +213,10 @@ impl<'a> FaultScene<'a> {
     }
 }
 
-/// What the gateway may occupy, bytes: "What we hold ourselves to", design.
+/// Largest resident set of the gateway, bytes.
 const RSS_BYTES_MAX: u64 = 64 << 20;
 
-/// A site's name that no other scenario has.
+/// Returns the name of a site that no other scenario has.
 fn site_name(name: &str) -> String {
     let name: String = name.chars().filter(char::is_ascii_alphanumeric).take(40).collect();
     name.to_lowercase()

@@ -1,23 +1,22 @@
-//! What was sent, and what became of it in the sender's eyes.
+//! The messages that were sent, and their fate from the sender's view.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use telemetry::SensorReport;
 
-/// One message: its zone and device, as `zone/device`, and its own number
-/// among that device's messages, whatever boot and `seq` say. The number is in
-/// the payload as the metric [`SERIAL`].
+/// One message: its zone and device, as `zone/device`, and its own number among that device's
+/// messages, whatever boot and `seq` are. The number is in the payload as the metric [`SERIAL`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MessageKey {
     pub(crate) device: String,
     pub(crate) serial: u64,
 }
 
-/// The metric that carries the number.
+/// The metric with the number.
 pub(crate) const SERIAL: &str = "light";
 
-/// The message in an MQTT packet; `None` where it is not one of a sender.
+/// Returns the message in an MQTT packet; `None` if it is not one of a sender.
 pub(crate) fn key_of(topic: &str, payload: &[u8]) -> Option<MessageKey> {
     let mut levels = topic.split('/').skip(1);
     let (_site, zone, device) = (levels.next()?, levels.next()?, levels.next()?);
@@ -25,7 +24,7 @@ pub(crate) fn key_of(topic: &str, payload: &[u8]) -> Option<MessageKey> {
     Some(MessageKey { device: format!("{zone}/{device}"), serial: payload.get(SERIAL)?.as_u64()? })
 }
 
-/// The message in the log.
+/// Returns the message in the log.
 pub(crate) fn key_of_report(report: &SensorReport) -> Option<MessageKey> {
     let zone = report.zone.to_string();
     let (_site, zone) = zone.split_once('/')?;
@@ -33,18 +32,18 @@ pub(crate) fn key_of_report(report: &SensorReport) -> Option<MessageKey> {
     Some(MessageKey { device: format!("{zone}/{}", report.device), serial: reading.value as u64 })
 }
 
-/// What devices sent and got acknowledged.
+/// The sent and the acknowledged messages of devices.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FleetTraffic {
-    /// Messages, each counted once however often it was sent.
+    /// Number of messages. Each counts once, however often it was sent.
     pub(crate) sent: u64,
-    /// Times that a message was sent again.
+    /// Number of times that a message was sent again.
     pub(crate) repeats: u64,
-    /// Times that a device had to connect anew.
+    /// Number of times that a device had to reconnect.
     pub(crate) reconnections: u64,
-    /// Acknowledged messages in the order of their acknowledgements, by device.
+    /// Acknowledged messages by device, in the order of their acknowledgements.
     pub(crate) acknowledged: BTreeMap<String, Vec<u64>>,
-    /// What must not be: acknowledgements out of order or on another connection.
+    /// Violations: acknowledgements out of order or on another connection.
     pub(crate) violations: Vec<String>,
 }
 

@@ -1,5 +1,4 @@
-//! The gateway as a process of its own, started again whenever it ends, as a
-//! service manager would.
+//! The gateway as a separate process, restarted whenever it ends, as a service manager would.
 
 use std::{
     fs::{self, OpenOptions},
@@ -25,13 +24,13 @@ use tokio::time::sleep;
 
 use super::TEST_TIMEOUT;
 
-/// Between an end and the next start, as systemd's RestartSec.
+/// Time between an end and the next start, like systemd's RestartSec.
 const RESTART_AFTER: Duration = Duration::from_millis(200);
 
 /// Whether the gateway under test has a spool for when Kafka is away.
 pub(crate) static HAS_SPOOL: LazyLock<bool> = LazyLock::new(|| {
     let defaults = Command::new(env!("CARGO_BIN_EXE_gateway")).arg("defaults").output();
-    defaults.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("[log.spool]"))
+    defaults.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("[log.spool]"))
 });
 
 /// A supervised gateway.
@@ -40,58 +39,58 @@ pub(crate) struct GatewayProcess {
     pub(crate) mqtt: u16,
     rest: u16,
     args: Vec<String>,
-    said: PathBuf,
+    log_path: PathBuf,
     shared: Arc<ProcessState>,
     supervisor: Option<JoinHandle<Result<ExitStatus>>>,
 }
 
 #[derive(Debug, Default)]
 struct ProcessState {
-    /// 0 while none runs.
+    /// The process id; 0 while none runs.
     pid: AtomicI32,
-    /// Times that it ended, wanted or not.
+    /// Number of times that it ended, intended or not.
     ends: AtomicU64,
     is_stopping: AtomicBool,
     peak_rss_bytes: AtomicU64,
 }
 
 impl GatewayProcess {
-    /// Starts it with `dir`/gateway.toml, where that is, over it the given
-    /// settings (`key=value`) and, where given, an end at a named place of the first run: `place:n`.
+    /// Starts the gateway with `dir`/gateway.toml, if that exists, overridden by the given
+    /// settings (`key=value`). `kill_at` is the point where the first run ends itself: `point:n`.
     pub(crate) fn start_gateway(dir: &Path, set: &[String], kill_at: Option<&str>) -> Result<Self> {
         let (mqtt, rest) = (free_port()?, free_port()?);
-        let own =
+        let defaults =
             [format!("mqtt.listen=127.0.0.1:{mqtt}"), format!("rest.listen=127.0.0.1:{rest}")];
         let mut args = vec!["run".to_owned()];
         let config = dir.join("gateway.toml");
         if config.exists() {
             args.extend(["--config".to_owned(), config.display().to_string()]);
         }
-        for setting in own.iter().chain(set) {
+        for setting in defaults.iter().chain(set) {
             args.extend(["--set".to_owned(), setting.clone()]);
         }
         if *HAS_SPOOL {
             args.push("--set".to_owned());
             args.push(format!("log.spool.dir={}", dir.join("spool").display()));
         }
-        let (said, shared) = (dir.join("gateway.log"), Arc::default());
-        let mut gateway = Self { mqtt, rest, args, said, shared, supervisor: None };
+        let (log_path, shared) = (dir.join("gateway.log"), Arc::default());
+        let mut gateway = Self { mqtt, rest, args, log_path, shared, supervisor: None };
         gateway.supervise(kill_at.map(str::to_owned));
         Ok(gateway)
     }
 
-    /// Starts it again after [`Gateway::stop_gateway`], on the same ports.
+    /// Starts it again after [`GatewayProcess::stop_gateway`], on the same ports.
     pub(crate) fn start_again(&mut self) {
         self.shared.is_stopping.store(false, Ordering::SeqCst);
         self.supervise(None);
     }
 
     fn supervise(&mut self, mut kill_at: Option<String>) {
-        let Self { args, said, shared, .. } = self;
-        let (args, said, shared) = (args.clone(), said.clone(), shared.clone());
+        let Self { args, log_path, shared, .. } = self;
+        let (args, log_path, shared) = (args.clone(), log_path.clone(), shared.clone());
         self.supervisor = Some(thread::spawn(move || {
             loop {
-                let log = OpenOptions::new().create(true).append(true).open(&said)?;
+                let log = OpenOptions::new().create(true).append(true).open(&log_path)?;
                 let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
                 command.args(&args).stdout(log.try_clone()?).stderr(log);
                 if let Some(place) = kill_at.take() {
@@ -112,7 +111,7 @@ impl GatewayProcess {
         }));
     }
 
-    /// Waits until it takes messages.
+    /// Waits until it accepts messages.
     pub(crate) async fn wait_until_ready(&self) -> Result<()> {
         let url = self.rest_url("readyz");
         self.wait_until("ready", async || {
@@ -143,7 +142,7 @@ impl GatewayProcess {
         self.shared.ends.load(Ordering::SeqCst)
     }
 
-    /// What it answers as JSON; an error where it refuses.
+    /// Returns a JSON response; an error if the gateway refuses.
     pub(crate) async fn get_json(&self, path: &str) -> Result<serde_json::Value> {
         let answer = reqwest::get(self.rest_url(path.trim_start_matches('/'))).await?;
         let text = answer.error_for_status()?.text().await?;
@@ -155,8 +154,8 @@ impl GatewayProcess {
         serde_json::from_str(&text).with_context(|| format!("/ledger: {text}"))
     }
 
-    /// Records that wait in the spool for Kafka; as many as can be where it does
-    /// not say.
+    /// Returns the number of records in the spool that wait for Kafka, or the largest possible
+    /// number if it is unknown.
     pub(crate) async fn spooled_count(&self) -> u64 {
         let text = async || reqwest::get(self.rest_url("metrics")).await?.text().await;
         let Ok(text) = text().await else { return u64::MAX };
@@ -179,14 +178,14 @@ impl GatewayProcess {
         self.shared.pid.load(Ordering::SeqCst)
     }
 
-    /// The largest resident set of any of its processes, as far as it was seen
+    /// Returns the largest resident set of any of its processes, as far as it was measured
     /// (before a signal of this bench, and at the end).
     pub(crate) fn peak_rss_bytes(&self) -> u64 {
         self.note_peak();
         self.shared.peak_rss_bytes.load(Ordering::SeqCst)
     }
 
-    /// VmHWM of proc(5).
+    /// Reads VmHWM of proc(5).
     fn note_peak(&self) {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -194,7 +193,7 @@ impl GatewayProcess {
         self.shared.peak_rss_bytes.fetch_max(kib.unwrap_or_default() * 1024, Ordering::SeqCst);
     }
 
-    /// SIGTERM, and its end in the orderly way.
+    /// Sends SIGTERM and waits for the orderly end.
     pub(crate) async fn stop_gateway(&mut self) -> Result<()> {
         self.wait_until_ready().await?;
         self.shared.is_stopping.store(true, Ordering::SeqCst);
@@ -207,15 +206,15 @@ impl GatewayProcess {
         Ok(())
     }
 
-    /// What it said, all of it.
+    /// Returns the whole log text.
     pub(crate) fn log_text(&self) -> String {
-        fs::read_to_string(&self.said).unwrap_or_default()
+        fs::read_to_string(&self.log_path).unwrap_or_default()
     }
 
-    /// The end of what it said.
+    /// Returns the end of the log text.
     pub(crate) fn log_tail(&self) -> String {
-        let said = self.log_text();
-        let lines: Vec<&str> = said.lines().collect();
+        let log_text = self.log_text();
+        let lines: Vec<&str> = log_text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 

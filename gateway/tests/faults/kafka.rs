@@ -1,4 +1,4 @@
-//! A real Apache Kafka, by `scripts/kafka`.
+//! A real Apache Kafka, started by `scripts/kafka`.
 
 use std::{
     fs,
@@ -15,24 +15,24 @@ use nix::{
 
 use super::skip::MissingTool;
 
-/// What `scripts/kafka` says where Java or Maven is missing.
+/// Exit status of `scripts/kafka` if Java or Maven is missing.
 const EXIT_MISSING: i32 = 3;
 
-/// A running Kafka; dropping it kills it.
+/// A running Kafka. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct KafkaProcess {
     pub(crate) port: u16,
-    /// The port that it tells its clients to use.
+    /// The port that it advertises to its clients.
     advertised: u16,
     dir: PathBuf,
 }
 
 impl KafkaProcess {
-    /// Starts one with its data in `dir`, which tells clients to use port
-    /// `advertised` where that is given. Blocks for some seconds.
+    /// Starts Kafka with its data in `dir`. It advertises the port `advertised`, if given. Blocks
+    /// for some seconds.
     ///
     /// # Errors
-    /// [`MissingTool`] where Java or Maven is missing.
+    /// Returns [`MissingTool`] if Java or Maven is missing.
     pub(crate) fn start_kafka(dir: &Path, advertised: Option<u16>) -> Result<Self> {
         let port = two_free_ports();
         let advertised = advertised.unwrap_or(port);
@@ -41,15 +41,15 @@ impl KafkaProcess {
         Ok(kafka)
     }
 
-    /// As it is configured for clients.
+    /// Returns the address for clients.
     pub(crate) fn broker_address(&self) -> String {
         format!("127.0.0.1:{}", self.advertised)
     }
 
-    /// SIGKILL: no goodbye, no clean end of its log.
+    /// Sends SIGKILL, so that its log is not closed in order.
     pub(crate) fn kill(&self) {
         self.send_signal(Signal::SIGKILL);
-        // Else its port would still be taken when it is started again.
+        // Otherwise its port would still be in use when it is started again.
         while self.is_running() {
             std::thread::yield_now();
         }
@@ -64,7 +64,7 @@ impl KafkaProcess {
         self.run_script("start")
     }
 
-    /// SIGSTOP: connections stay, nothing is answered.
+    /// Sends SIGSTOP: connections stay, and nothing is answered.
     pub(crate) fn freeze(&self) {
         self.send_signal(Signal::SIGSTOP);
     }
@@ -79,16 +79,16 @@ impl KafkaProcess {
         command.arg(verb).arg(self.port.to_string()).arg(&self.dir);
         command.env("KAFKA_ADVERTISED_PORT", self.advertised.to_string());
         let output = command.output().with_context(|| format!("{}", script.display()))?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         match output.status.code() {
             Some(0) => Ok(()),
-            Some(EXIT_MISSING) => bail!(MissingTool(said)),
-            _ => bail!("{} {verb}: {said}", script.display()),
+            Some(EXIT_MISSING) => bail!(MissingTool(stderr)),
+            _ => bail!("{} {verb}: {stderr}", script.display()),
         }
     }
 
     fn send_signal(&self, signal: Signal) {
-        // One that is gone already needs no signal.
+        // A process that has already ended needs no signal.
         let _ = kill(self.pid(), signal);
     }
 
@@ -97,7 +97,7 @@ impl KafkaProcess {
         Pid::from_raw(text.trim().parse().expect("a process id"))
     }
 
-    /// Killed, and its end not yet asked for by the process above it.
+    /// Whether it was killed and its parent has not collected it yet.
     fn is_zombie(&self) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
         status.is_ok_and(|text| text.contains("State:\tZ"))
@@ -110,7 +110,7 @@ impl Drop for KafkaProcess {
     }
 }
 
-/// The script takes a port and the one after it.
+/// Returns a free port whose successor is free too, because the script uses both.
 fn two_free_ports() -> u16 {
     loop {
         let first = TcpListener::bind("127.0.0.1:0").expect("a free port");

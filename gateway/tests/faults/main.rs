@@ -1,5 +1,5 @@
-//! The fault bench: real processes, real faults, and one question: is anything
-//! that was acknowledged lost?
+//! The fault bench: real processes, real faults, and one question: is any acknowledged message
+//! lost?
 //!
 //! ```sh
 //! cargo test -p microclimate-gateway --test faults                  # all but the soak
@@ -7,19 +7,20 @@
 //! MICROCLIMATE_SOAK_S=3600 cargo test -p microclimate-gateway --test faults -- --ignored soak
 //! ```
 //!
-//! Needs Mosquitto, Java and Maven; what is missing is named and skipped, or a
-//! failure with `MICROCLIMATE_BROKERS=required`. The table of results is
-//! printed and written to `fault-bench.md` in the target folder.
+//! Needs Mosquitto, Java and Maven. A missing program is named and skipped, or a failure with
+//! `MICROCLIMATE_BROKERS=required`. The table of results is printed and written to
+//! `fault-bench.md` in the target folder.
 //!
-//! Faults last for a time (a frozen broker, a slow line), so unlike other tests
-//! this one sleeps; but only to let a fault last, never to let things settle.
+//! Faults last for a time (a frozen broker, a slow connection), so this test sleeps, unlike
+//! others. It sleeps only to let a fault last, never to let things settle.
 //!
 //! # Layout
-//! - `sender`, `mqtt`, `traffic`: devices; what they sent, and know to be taken
-//! - `proxy`, `tap`: a line that breaks, and one that is listened to
-//! - `process`, `mosquitto`, `kafka`: the programs
-//! - `scene`, `bench`: all of it put together; what scenarios share
-//! - `verdict`, `table`: is it in the log; the results
+//! - `sender`, `mqtt`, `fleet_traffic`: devices, and the messages that they sent and got
+//!   acknowledged
+//! - `fault_proxy`, `packet_tap`: a proxy with faults, and a tap on its connections
+//! - `gateway_process`, `mosquitto`, `kafka`: the programs
+//! - `fault_scene`, `fault_bench`: all of them together; the resources that scenarios share
+//! - `delivery_evidence`, `result_table`: the comparison with the log; the results
 //! - `scenarios`: the faults
 
 mod delivery_evidence;
@@ -46,7 +47,7 @@ use scenarios::FaultScenario;
 use skip::MissingTool;
 use tokio::runtime::Runtime;
 
-/// Longer than anything here takes; a test that waits so long has failed.
+/// Time-out that nothing correct reaches. A test that waits for it has failed.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(90);
 /// Scenarios wait more than they work, so there may be more than cores.
 const AT_ONCE: usize = 4;
@@ -54,7 +55,7 @@ const AT_ONCE: usize = 4;
 fn main() -> anyhow::Result<()> {
     let mut args = Arguments::from_args();
     args.test_threads.get_or_insert(AT_ONCE);
-    // Both live as long as the process: trials want them for ever.
+    // Both live as long as the process, because trials need `'static` references.
     let runtime: &Runtime = Box::leak(Box::new(Runtime::new()?));
     let bench: &FaultBench = Box::leak(Box::new(FaultBench::new()?));
     let trials = scenarios::all_scenarios()

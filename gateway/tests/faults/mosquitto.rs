@@ -1,4 +1,4 @@
-//! A real Mosquitto, from the system's package.
+//! A real Mosquitto from the system's package.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use nix::{
 
 use super::{TEST_TIMEOUT, skip::MissingTool};
 
-/// A running Mosquitto; dropping it kills it.
+/// A running Mosquitto. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct MosquittoProcess {
     pub(crate) port: u16,
@@ -26,11 +26,11 @@ pub(crate) struct MosquittoProcess {
 }
 
 impl MosquittoProcess {
-    /// Starts one. With `keeps` it writes its sessions to `dir` when it ends in
-    /// the orderly way; without, every end loses them.
+    /// Starts Mosquitto. With `keeps` it writes its sessions to `dir` when it ends in order.
+    /// Without it every end loses them.
     ///
     /// # Errors
-    /// [`MissingTool`] where Mosquitto is not installed.
+    /// Returns [`MissingTool`] if Mosquitto is not installed.
     pub(crate) fn start_mosquitto(dir: &Path, keeps: bool) -> Result<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
@@ -38,7 +38,8 @@ impl MosquittoProcess {
             bail!(MissingTool("the program `mosquitto` in PATH or /usr/sbin".to_owned()));
         };
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        // `user`: as root, Mosquitto would give up the right to its own folder.
+        // `user`: otherwise Mosquitto, started as root, would give up the right to its own
+        // folder.
         let config = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n\
              max_inflight_messages 100\nmax_queued_messages 0\n\
@@ -53,14 +54,14 @@ impl MosquittoProcess {
         Ok(broker)
     }
 
-    /// SIGKILL: what it had not written is gone.
+    /// Sends SIGKILL; unwritten state is lost.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// SIGTERM, and its end.
+    /// Sends SIGTERM and waits for the end.
     pub(crate) fn stop(&mut self) -> Result<()> {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
         self.child.wait()?;
@@ -84,7 +85,7 @@ impl MosquittoProcess {
 
 impl Drop for MosquittoProcess {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.kill();
     }
 }

@@ -1,5 +1,5 @@
-//! MQTT packets byte by byte: what the sender writes and what the tap reads.
-//! OASIS MQTT 3.1.1 and 5.0, section numbers as in both.
+//! MQTT packets byte by byte, as the sender writes and the tap reads them. OASIS MQTT 3.1.1 and
+//! 5.0, with section numbers of both.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -16,7 +16,7 @@ pub(crate) const PUBLISH: u8 = 3;
 pub(crate) const PUBACK: u8 = 4;
 pub(crate) const SUBACK: u8 = 9;
 
-/// A packet: type and flags, then what follows the length.
+/// A packet: type and flags, then the bytes after the length.
 #[derive(Clone, Debug)]
 pub(crate) struct RawPacket {
     pub(crate) first: u8,
@@ -28,12 +28,12 @@ impl RawPacket {
         self.first >> 4
     }
 
-    /// The packet identifier of a PUBACK; `None` where it is cut.
+    /// Returns the packet identifier of a PUBACK; `None` if it is incomplete.
     pub(crate) fn acknowledged_id(&self) -> Option<u16> {
         self.body.clone().try_get_u16().ok()
     }
 
-    /// A PUBLISH; `None` where it is cut.
+    /// Parses a PUBLISH; `None` if it is incomplete.
     pub(crate) fn parse_publish(&self, version: ProtocolLevel) -> Option<PublishPacket> {
         let mut body = self.body.clone();
         let len = usize::from(body.try_get_u16().ok()?);
@@ -48,7 +48,7 @@ impl RawPacket {
     }
 }
 
-/// What a PUBLISH says; without an identifier it is QoS 0.
+/// The content of a PUBLISH. Without an identifier it is QoS 0.
 #[derive(Clone, Debug)]
 pub(crate) struct PublishPacket {
     pub(crate) topic: String,
@@ -56,7 +56,7 @@ pub(crate) struct PublishPacket {
     pub(crate) payload: Bytes,
 }
 
-/// Cuts a stream of bytes into packets.
+/// Splits a stream of bytes into packets.
 #[derive(Debug, Default)]
 pub(crate) struct PacketFramer(BytesMut);
 
@@ -65,7 +65,7 @@ impl PacketFramer {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The next whole packet.
+    /// Returns the next complete packet.
     pub(crate) fn next(&mut self) -> Option<RawPacket> {
         let mut rest = &self.0[..];
         let first = rest.try_get_u8().ok()?;
@@ -79,7 +79,7 @@ impl PacketFramer {
     }
 }
 
-/// A variable byte integer, 1.5.5; `None` where it is not all there.
+/// Reads a variable byte integer, 1.5.5; `None` if it is incomplete.
 fn read_length(from: &mut impl Buf) -> Option<usize> {
     let mut value = 0;
     for shift in [0, 7, 14, 21] {
@@ -92,7 +92,7 @@ fn read_length(from: &mut impl Buf) -> Option<usize> {
     None
 }
 
-/// CONNECT of a device that keeps no session.
+/// Encodes CONNECT of a device that keeps no session.
 pub(crate) fn encode_connect(version: ProtocolLevel, client_id: &str, keep_alive_s: u8) -> Vec<u8> {
     let clean = 0b10;
     let mut body = [encode_text(b"MQTT"), vec![version as u8, clean, 0, keep_alive_s]].concat();
@@ -101,7 +101,7 @@ pub(crate) fn encode_connect(version: ProtocolLevel, client_id: &str, keep_alive
     encode_packet(0x10, &body)
 }
 
-/// PUBLISH with QoS 1.
+/// Encodes PUBLISH with QoS 1.
 pub(crate) fn encode_publish(
     version: ProtocolLevel,
     flags: u8,
@@ -120,13 +120,13 @@ pub(crate) fn encode_publish(
 pub(crate) const DUP: u8 = 0b1000;
 pub(crate) const RETAIN: u8 = 0b0001;
 
-/// PUBACK, for a subscriber that acknowledges at once.
+/// Encodes PUBACK, for a subscriber that acknowledges at once.
 #[allow(dead_code)] // the throughput example is one
 pub(crate) fn encode_puback(id: u16) -> Vec<u8> {
     encode_packet(0x40, &id.to_be_bytes())
 }
 
-/// SUBSCRIBE to one filter with QoS 1.
+/// Encodes SUBSCRIBE to one filter with QoS 1.
 #[allow(dead_code)] // the throughput example does
 pub(crate) fn encode_subscribe(version: ProtocolLevel, filter: &str) -> Vec<u8> {
     let mut body = vec![0, 1];

@@ -1,6 +1,5 @@
-//! Listens in between the gateway and its broker: which messages the broker
-//! handed over, and whether the gateway acknowledges them in order, on the
-//! connection that they came on.
+//! Listens between the gateway and its broker: which messages the broker delivered, and whether
+//! the gateway acknowledges them in order, on the connection on which they arrived.
 
 use std::{
     collections::VecDeque,
@@ -12,32 +11,32 @@ use super::{
     mqtt::{CONNACK, PUBACK, PUBLISH, PacketFramer, ProtocolLevel, SUBACK},
 };
 
-/// Who sent the bytes.
+/// The side that sent the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionSide {
     Client,
     Server,
 }
 
-/// What was heard on all connections of a proxy.
+/// The record of all connections of a proxy.
 #[derive(Debug, Default)]
 pub(crate) struct PacketTap(Mutex<TapRecord>);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TapRecord {
-    /// Messages of QoS 1 that the client acknowledged.
+    /// The QoS 1 messages that the client acknowledged.
     pub(crate) acknowledged: Vec<MessageKey>,
-    /// What must not be.
+    /// Violations of the protocol's rules.
     pub(crate) violations: Vec<String>,
-    /// Subscriptions that the broker granted.
+    /// Number of subscriptions that the broker granted.
     pub(crate) subscriptions: usize,
-    /// CONNACKs that said there was a session.
+    /// Number of CONNACKs that reported a session.
     pub(crate) resumed: usize,
     pub(crate) connections: usize,
 }
 
 impl PacketTap {
-    /// Listens to one more connection.
+    /// Listens to a further connection.
     pub(crate) fn tap_connection(self: &Arc<Self>) -> TappedConnection {
         TappedConnection(Arc::new((self.clone(), Mutex::default())))
     }
@@ -59,7 +58,7 @@ pub(crate) struct TappedConnection(Arc<(Arc<PacketTap>, Mutex<TapState>)>);
 struct TapState {
     client: PacketFramer,
     server: PacketFramer,
-    /// Messages of the broker without acknowledgement, in order.
+    /// The broker's unacknowledged messages, in order.
     open: VecDeque<(u16, Option<MessageKey>)>,
 }
 

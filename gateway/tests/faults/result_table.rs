@@ -7,18 +7,18 @@ use std::fmt::{self, Display};
 pub(crate) struct ResultRow {
     pub(crate) fault: String,
     pub(crate) sent: u64,
-    /// By the gateway (listener) or the broker (bridge), to the devices.
+    /// Messages acknowledged to the devices, by the gateway (listener) or the broker (bridge).
     pub(crate) acknowledged: u64,
-    /// Distinct messages among the readings of the log.
+    /// Distinct messages among the logged readings.
     pub(crate) logged: u64,
     pub(crate) dead_lettered: u64,
-    /// Messages that are in the log once more.
+    /// Messages that are in the log more than once.
     pub(crate) duplicates: u64,
-    /// Acknowledged and neither logged nor dead-lettered.
+    /// Acknowledged messages that are neither logged nor dead-lettered.
     pub(crate) lost: u64,
     pub(crate) seconds: f64,
     pub(crate) peak_rss_bytes: u64,
-    /// What was seen beside.
+    /// Further observations.
     pub(crate) note: String,
 }
 
@@ -39,7 +39,7 @@ impl Display for ResultRow {
     }
 }
 
-/// The whole table, in Markdown.
+/// Formats the whole table in Markdown.
 pub(crate) fn format_markdown(rows: &[ResultRow]) -> String {
     let mut rows = rows.to_vec();
     rows.sort_by(|a, b| a.fault.cmp(&b.fault));

@@ -1,6 +1,6 @@
-//! Devices as firmware makes them: they number their messages, keep each until
-//! it is acknowledged, connect again when the line is gone or silent, and then
-//! send again what was not acknowledged, in order.
+//! Devices as firmware makes them. They number their messages and keep each until it is
+//! acknowledged. They reconnect when the connection is lost or silent, and then send the
+//! unacknowledged messages again, in order.
 
 use std::{
     collections::VecDeque,
@@ -25,26 +25,26 @@ use super::{
     mqtt::{self, CONNACK, DUP, PUBACK, PacketFramer, ProtocolLevel, RawPacket},
 };
 
-/// Between attempts to connect.
+/// Wait between attempts to connect.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// What the devices of a fleet do.
+/// The behaviour of the devices of a fleet.
 #[derive(Clone, Debug)]
 pub(crate) struct FleetPlan {
-    /// Each with a connection of its own; half of them speak MQTT 3.1.1.
+    /// Number of devices, each with its own connection; half of them use MQTT 3.1.1.
     pub(crate) devices: u64,
     pub(crate) zones: u64,
-    /// Unacknowledged messages of a device.
+    /// Largest number of unacknowledged messages of a device.
     pub(crate) window: usize,
-    /// Between two messages of a device.
+    /// Time between two messages of a device.
     pub(crate) every: Duration,
-    /// A device connects anew when its oldest message waits so long.
+    /// A device reconnects when its oldest message has waited for this long.
     pub(crate) patience: Duration,
-    /// Messages of a device; without, until it is told to end.
+    /// Number of messages of a device; without it, until the fleet ends.
     pub(crate) messages: Option<u64>,
     /// The payload of a device's n-th message.
     pub(crate) payload: fn(u64) -> String,
-    /// Of each PUBLISH.
+    /// Flags of each PUBLISH.
     pub(crate) flags: u8,
 }
 
@@ -63,7 +63,7 @@ impl Default for FleetPlan {
     }
 }
 
-/// What a device says by default.
+/// Returns the default payload of a device.
 pub(crate) fn default_payload(serial: u64) -> String {
     format!(r#"{{"seq": {serial}, "boot": "b1", "temperature": 21.5, "{SERIAL}": {serial}}}"#)
 }
@@ -75,7 +75,7 @@ struct FleetState {
     is_over: watch::Sender<bool>,
 }
 
-/// Devices at work.
+/// Running devices.
 #[derive(Debug)]
 pub(crate) struct DeviceFleet {
     shared: Arc<FleetState>,
@@ -83,7 +83,7 @@ pub(crate) struct DeviceFleet {
 }
 
 impl DeviceFleet {
-    /// Devices of `site` that connect to `port`.
+    /// Starts devices of `site` that connect to `port`.
     pub(crate) fn start_fleet(port: u16, site: &str, plan: &FleetPlan) -> Self {
         let is_over = watch::Sender::new(false);
         let (sent, acknowledged) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -114,7 +114,7 @@ impl DeviceFleet {
         self.shared.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more messages are acknowledged.
+    /// Waits until this many more messages are acknowledged.
     pub(crate) async fn wait_for_more(&self, messages: u64) {
         let (wanted, began) = (self.acknowledged_count() + messages, Instant::now());
         while self.acknowledged_count() < wanted {
@@ -128,8 +128,7 @@ impl DeviceFleet {
         }
     }
 
-    /// No new messages but those of a limited plan; waits until all are
-    /// acknowledged.
+    /// Sends no new messages except those of a limited plan. Waits until all are acknowledged.
     pub(crate) async fn finish_fleet(mut self) -> FleetTraffic {
         self.shared.is_over.send_replace(true);
         let mut traffic = FleetTraffic::default();
@@ -146,7 +145,7 @@ impl DeviceFleet {
     }
 }
 
-/// A message without acknowledgement.
+/// An unacknowledged message.
 struct UnacknowledgedMessage {
     id: u16,
     serial: u64,
@@ -164,10 +163,10 @@ struct FleetDevice {
     shared: Arc<FleetState>,
     traffic: FleetTraffic,
     open: VecDeque<UnacknowledgedMessage>,
-    /// Of the next message.
+    /// The number of the next message.
     serial: u64,
-    /// Of the last packet. It goes on over connections, so that an
-    /// acknowledgement of an earlier one is seen for what it is.
+    /// The identifier of the last packet. It continues across connections, so that a late
+    /// acknowledgement for an earlier connection is recognised.
     id: u16,
     due: Instant,
 }
@@ -198,7 +197,7 @@ impl FleetDevice {
         }
     }
 
-    /// One connection.
+    /// Runs one connection.
     async fn run_connection(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
         let Self { version, client_id, .. } = self;
         stream.write_all(&mqtt::encode_connect(*version, client_id, 0)).await?;
@@ -231,7 +230,7 @@ impl FleetDevice {
                     len => framer.push(&chunk[..len]),
                 },
                 () = sleep_until(wake) => {}
-                // Its sender is in `self`.
+                // The sender is in `self`.
                 _ = is_over.changed() => {}
             }
             while let Some(packet) = framer.next() {
@@ -240,7 +239,7 @@ impl FleetDevice {
         }
     }
 
-    /// Sends again what was not acknowledged, with new identifiers.
+    /// Sends the unacknowledged messages again, with new identifiers.
     async fn resend_open(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
         for at in 0..self.open.len() {
             let id = self.next_id();
@@ -305,7 +304,7 @@ impl FleetDevice {
     }
 }
 
-/// The next packet of a connection.
+/// Returns the next packet of a connection.
 pub(crate) async fn next_packet(
     stream: &mut TcpStream,
     framer: &mut PacketFramer,
@@ -322,12 +321,12 @@ pub(crate) async fn next_packet(
     }
 }
 
-/// What came back.
+/// The answer to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryAnswer {
     Acknowledged,
     Closed,
-    /// Nothing for some seconds.
+    /// No answer for some seconds.
     Nothing,
 }
 
@@ -341,15 +340,15 @@ pub(crate) async fn deliver_message(
         .await
 }
 
-/// Sends bytes, whatever they are, over a connection of its own.
+/// Sends any bytes over a connection of its own.
 pub(crate) async fn deliver_bytes(port: u16, bytes: &[u8]) -> std::io::Result<DeliveryAnswer> {
-    /// For an answer that may never come.
+    /// Longest wait for an answer that may never arrive.
     const PATIENCE: Duration = Duration::from_secs(5);
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(&mqtt::encode_connect(ProtocolLevel::V3, "single", 0)).await?;
     let mut framer = PacketFramer::default();
     next_packet(&mut stream, &mut framer).await?;
-    // It may be closed before all is written.
+    // The connection may be closed before all is written.
     let _ = stream.write_all(bytes).await;
     match timeout(PATIENCE, next_packet(&mut stream, &mut framer)).await {
         Ok(Ok(packet)) if packet.kind() == PUBACK => Ok(DeliveryAnswer::Acknowledged),

@@ -1,6 +1,6 @@
-//! A scenario that cannot run here.
+//! The error of a scenario that cannot run here.
 
-/// What is missing. With `MICROCLIMATE_BROKERS=required` that is a failure.
+/// The missing program. With `MICROCLIMATE_BROKERS=required` that is a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("needs {0}")]
 pub(crate) struct MissingTool(pub(crate) String);

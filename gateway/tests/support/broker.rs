@@ -1,4 +1,4 @@
-//! A real Mosquitto, where there is one.
+//! A real Mosquitto, if one is installed.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use super::{
     within_timeout,
 };
 
-/// A Mosquitto with a store on disk; dropping it kills it.
+/// A Mosquitto with a store on disk. Dropping it kills it.
 pub(crate) struct MosquittoFixture {
     program: PathBuf,
     dir: PathBuf,
@@ -22,12 +22,12 @@ pub(crate) struct MosquittoFixture {
 }
 
 impl MosquittoFixture {
-    /// None where Mosquitto is not installed; in CI that is a failure.
+    /// Starts a broker; `None` if Mosquitto is not installed. In CI that is a failure.
     pub(crate) fn start(dir: &Path) -> Option<Self> {
         Self::start_with(dir, "")
     }
 
-    /// One with another listener beside, as `more` of its configuration says.
+    /// Starts a broker with a further listener, as `more` of its configuration states.
     pub(crate) fn start_with(dir: &Path, more: &str) -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
@@ -38,7 +38,8 @@ impl MosquittoFixture {
         };
         let port = free_port();
         let dir = dir.to_owned();
-        // `user`: as root, Mosquitto would give up the right to its own folder.
+        // `user`: otherwise Mosquitto, started as root, would give up the right to its own
+        // folder.
         let config = format!(
             "per_listener_settings true\nlistener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n\
              persistence_location {}/\nautosave_interval 1\nautosave_on_changes true\n\
@@ -56,7 +57,7 @@ impl MosquittoFixture {
     }
 
     pub(crate) fn kill(&mut self) {
-        // It may have ended by itself, and then there is nothing to do.
+        // The process may have ended by itself, and then there is nothing to do.
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
@@ -72,7 +73,7 @@ impl MosquittoFixture {
         WireDevice::connect(address, ProtocolVersion::V5).await
     }
 
-    /// A gateway that is connected to this broker.
+    /// Starts a gateway that is connected to this broker.
     pub(crate) async fn start_gateway(&self, dir: &Path, set: &[&str]) -> RunningGateway {
         let port = format!("mqtt.port={}", self.port);
         let gateway = start_gateway(dir, &[&["mqtt.mode=bridge", port.as_str()], set].concat());

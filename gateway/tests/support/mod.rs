@@ -1,4 +1,4 @@
-//! A gateway that runs in the test, over an embedded log whose disk obeys.
+//! A gateway that runs in the test, over an embedded log with injected faults.
 
 #![allow(dead_code)] // each test file uses its part of it
 
@@ -15,7 +15,7 @@ use microclimate_gateway::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Longer than anything here takes; a test that waits so long has failed.
+/// Time-out that nothing correct reaches. A test that waits for it has failed.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(crate) struct RunningGateway {
@@ -34,7 +34,7 @@ pub(crate) fn start_gateway(dir: &Path, set: &[&str]) -> RunningGateway {
     try_start_gateway(dir, set).unwrap()
 }
 
-/// Starts a gateway over the log in `dir`, where its files can be used.
+/// Starts a gateway over the log in `dir`, or returns why it cannot.
 pub(crate) fn try_start_gateway(dir: &Path, set: &[&str]) -> Result<RunningGateway, GatewayError> {
     let mut set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
     set.push(format!("log.dir={}", dir.display()));
@@ -66,13 +66,13 @@ impl RunningGateway {
         within_timeout(&mut self.task).await.unwrap()
     }
 
-    /// Ends it in the orderly way.
+    /// Ends the gateway in order.
     pub(crate) async fn stop_gateway(mut self) {
         self.shutdown.cancel();
         self.wait_until_ended().await.unwrap();
     }
 
-    /// Waits until the ledger is as wanted.
+    /// Waits until the ledger meets a condition.
     pub(crate) async fn wait_until(
         &self,
         what: &str,
@@ -91,7 +91,7 @@ impl RunningGateway {
         found.unwrap_or_else(|_| panic!("not {what}: {:?}", self.gateway.ledger_snapshot()))
     }
 
-    /// Readings that were received, logged, dead-lettered, duplicates; all
+    /// Checks the readings that were received, logged, dead-lettered and duplicates. All must be
     /// accounted for.
     pub(crate) fn check_totals(&self, expect: [u64; 4]) {
         let totals = self.gateway.ledger_snapshot().totals;
@@ -100,19 +100,19 @@ impl RunningGateway {
         assert_eq!((in_flight, totals.unaccounted), (0, 0), "{totals:?}");
     }
 
-    /// Everything in a topic of the log.
+    /// Reads all records of a topic of the log.
     pub(crate) async fn read_topic(&self, topic: &str) -> Vec<StoredRecord> {
         read_log(&self.log, topic).await
     }
 
-    /// GET, as JSON.
+    /// Sends GET and returns the JSON response.
     pub(crate) async fn get_json(&self, path: &str) -> serde_json::Value {
         let url = format!("http://{}{path}", self.rest);
         let text = reqwest::get(url).await.unwrap().text().await.unwrap();
         serde_json::from_str(&text).unwrap()
     }
 
-    /// POST of JSON, answered as JSON.
+    /// Sends POST with JSON and returns the JSON response.
     pub(crate) async fn post_json(&self, path: &str, body: &str) -> serde_json::Value {
         let url = format!("http://{}{path}", self.rest);
         let request = reqwest::Client::new().post(url).body(body.to_owned());
@@ -122,13 +122,13 @@ impl RunningGateway {
 }
 
 impl Drop for RunningGateway {
-    /// A held disk would hold the end of a failed test too.
+    /// A blocked disk would also block the end of a failed test.
     fn drop(&mut self) {
         self.faults.release_syncs();
     }
 }
 
-/// Everything in a topic of a log.
+/// Reads all records of a topic of a log.
 pub(crate) async fn read_log(log: &EventLog, topic: &str) -> Vec<StoredRecord> {
     let end: i64 = log.offset_bounds(topic).unwrap().values().map(|offsets| offsets.end).sum();
     let mut reader = log.open_reader(topic, &PartitionOffsets::new()).unwrap();
@@ -139,7 +139,7 @@ pub(crate) async fn read_log(log: &EventLog, topic: &str) -> Vec<StoredRecord> {
     entries
 }
 
-/// The result of something that takes no time worth speaking of.
+/// Returns the result of work that takes almost no time.
 pub(crate) async fn within_timeout<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(TEST_TIMEOUT, work).await.expect("an end")
 }

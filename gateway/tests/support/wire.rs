@@ -1,5 +1,5 @@
-//! A device on a plain socket: MQTT packets byte by byte, so that a test sees
-//! exactly which acknowledgement comes when.
+//! A device on a plain socket: MQTT packets byte by byte, so that a test sees exactly which
+//! acknowledgement arrives when.
 
 use std::{
     io::{self, ErrorKind},
@@ -19,25 +19,25 @@ pub(crate) enum ProtocolVersion {
     V5 = 5,
 }
 
-/// What CONNECT says.
+/// The content of CONNECT.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ConnectPacket<'a> {
-    /// The client identifier; none for one that no other connection has.
+    /// The client identifier; `None` for a unique one.
     pub(crate) client: Option<&'a str>,
     pub(crate) credentials: Option<(&'a str, &'a str)>,
     pub(crate) will: Option<(&'a str, &'a str)>,
-    /// Its will is to be kept.
+    /// Whether its will is to be retained.
     pub(crate) retains_will: bool,
-    /// It wants its session: 3.1.1 for ever, MQTT 5 for an hour.
+    /// Whether it wants to keep its session: 3.1.1 for ever, MQTT 5 for an hour.
     pub(crate) keeps_session: bool,
 }
 
-/// A packet of the server that a test waits for.
+/// A packet of the server that a test expects.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ServerPacket {
     /// CONNACK with its code.
     Connected(u8),
-    /// CONNACK that says that the session is still there.
+    /// CONNACK which states that the session is still there.
     Resumed,
     /// SUBACK with its code.
     Subscribed(u8),
@@ -59,7 +59,7 @@ pub(crate) struct WireDevice {
 }
 
 impl WireDevice {
-    /// Connects; returns what CONNACK says too.
+    /// Connects. Returns the server's answer too.
     pub(crate) async fn open_connection(
         address: SocketAddr,
         version: ProtocolVersion,
@@ -94,7 +94,7 @@ impl WireDevice {
         (device, answer)
     }
 
-    /// Subscribes to a filter with QoS 0; returns SUBACK's code.
+    /// Subscribes to a filter with QoS 0. Returns SUBACK's code.
     pub(crate) async fn subscribe(&mut self, filter: &str) -> u8 {
         let mut body = vec![0, 9];
         body.extend(self.empty_properties());
@@ -110,7 +110,7 @@ impl WireDevice {
         }
     }
 
-    /// Subscribes to many filters at once; returns SUBACK's codes.
+    /// Subscribes to many filters at once. Returns SUBACK's codes.
     pub(crate) async fn subscribe_all(&mut self, filters: &[&str]) -> Vec<u8> {
         let mut body = [&[0, 9], self.empty_properties()].concat();
         for filter in filters {
@@ -124,7 +124,7 @@ impl WireDevice {
         answer.split_off(2 + self.empty_properties().len())
     }
 
-    /// Sends QoS 0 messages and a goodbye in one go, and closes.
+    /// Sends QoS 0 messages and a DISCONNECT in one write, and closes.
     pub(crate) async fn send_all_and_leave(mut self, topic: &str, payloads: &[String]) {
         let message = |payload: &String| {
             encode_packet(
@@ -151,23 +151,23 @@ impl WireDevice {
         self.send_packet(0x30 | u8::from(retain), &body).await
     }
 
-    /// Says goodbye; the session stays as CONNECT said.
+    /// Disconnects in order; the session stays as CONNECT stated.
     pub(crate) async fn disconnect(mut self) {
         self.send_packet(0xE0, &[]).await.unwrap();
         assert_eq!(self.next_packet().await, ServerPacket::End);
     }
 
-    /// A QoS 1 message as it would be sent.
+    /// Returns the bytes of a QoS 1 message.
     pub(crate) fn packet_of(&self, id: u16, topic: &str, payload: &str) -> Vec<u8> {
         encode_packet(0x32, &self.publish_packet(id, topic, payload))
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub(crate) async fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
     }
 
-    /// Connects as a device that is welcome.
+    /// Connects as a device that must be accepted.
     pub(crate) async fn connect(address: SocketAddr, version: ProtocolVersion) -> Self {
         let (device, answer) =
             Self::open_connection(address, version, ConnectPacket::default()).await;
@@ -180,24 +180,24 @@ impl WireDevice {
         self.publish_as(0x32, id, topic, payload).await
     }
 
-    /// Sends a QoS 0 message: nobody answers.
+    /// Sends a QoS 0 message, which is not answered.
     pub(crate) async fn send_unacknowledged(&mut self, topic: &str, payload: &str) {
         let body = [&encode_text(topic), self.empty_properties(), payload.as_bytes()].concat();
         self.send_packet(0x30, &body).await.unwrap();
     }
 
-    /// Sends a QoS 1 message that a broker is to keep.
+    /// Sends a QoS 1 message that a broker is to retain.
     pub(crate) async fn retain(&mut self, id: u16, topic: &str, payload: &str) {
         self.publish_as(0x33, id, topic, payload).await.unwrap();
     }
 
-    /// Sends a QoS 1 message once more, flagged as such.
+    /// Sends a QoS 1 message again, flagged as such.
     pub(crate) async fn publish_again(&mut self, id: u16, topic: &str, payload: &str) {
         self.publish_as(0x3A, id, topic, payload).await.unwrap();
         assert_eq!(self.next_packet().await, ServerPacket::Acknowledged(id, 0));
     }
 
-    /// Sends a QoS 2 message and goes through its whole exchange.
+    /// Sends a QoS 2 message and completes its exchange.
     pub(crate) async fn deliver_exactly_once(&mut self, id: u16, topic: &str, payload: &str) {
         self.publish_as(0x34, id, topic, payload).await.unwrap();
         assert_eq!(self.next_packet().await, ServerPacket::Other(5), "PUBREC");
@@ -224,8 +224,8 @@ impl WireDevice {
         body
     }
 
-    /// Sends QoS 1 messages, identifiers from 1, all but the first bytes of them
-    /// only after `pause`.
+    /// Sends QoS 1 messages, with identifiers from 1. All but their first bytes are sent only
+    /// after `pause`.
     pub(crate) async fn publish_in_parts(
         &mut self,
         topic: &str,
@@ -245,19 +245,19 @@ impl WireDevice {
     /// Sends a message and waits for its acknowledgement.
     pub(crate) async fn deliver_message(&mut self, id: u16, topic: &str, payload: &str) {
         self.publish(id, topic, payload).await.unwrap();
-        // 16: taken, though nobody has subscribed (MQTT 5, 3.4.2.1).
+        // Code 16: accepted, though there are no subscribers (MQTT 5, 3.4.2.1).
         let answer = self.next_packet().await;
         let expect = [0, 16].map(|code| ServerPacket::Acknowledged(id, code));
         assert!(expect.contains(&answer), "{topic} {payload}: {answer:?}");
     }
 
-    /// Asks whether the server is there, and waits for the answer.
+    /// Sends a ping, and waits for the answer.
     pub(crate) async fn ping(&mut self) {
         self.send_packet(0xC0, &[]).await.unwrap();
         assert_eq!(self.next_packet().await, ServerPacket::Other(13));
     }
 
-    /// The next packet, whenever it comes.
+    /// Returns the next packet, whenever it arrives.
     pub(crate) async fn next_packet(&mut self) -> ServerPacket {
         let Ok(first) = self.stream.read_u8().await else { return ServerPacket::End };
         let Ok(len) = self.read_length().await else { return ServerPacket::End };
@@ -271,7 +271,7 @@ impl WireDevice {
             3 => {
                 let len = usize::from(u16::from_be_bytes([body[0], body[1]]));
                 let (topic, rest) = body[2..].split_at(len);
-                // QoS 0 only; MQTT 5 has properties here, of which the server sends none.
+                // QoS 0 only; MQTT 5 has properties here, which the server does not use.
                 let payload = if self.version == ProtocolVersion::V5 { &rest[1..] } else { rest };
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
                 ServerPacket::Message(text(topic), text(payload))
@@ -285,7 +285,7 @@ impl WireDevice {
         }
     }
 
-    /// The remaining length of a packet whose first byte was read.
+    /// Reads the remaining length of a packet whose first byte was read.
     async fn read_length(&mut self) -> io::Result<usize> {
         let (mut len, mut shift) = (0, 0);
         loop {
@@ -298,13 +298,13 @@ impl WireDevice {
         }
     }
 
-    /// Whether nothing has come.
+    /// Whether nothing has arrived.
     pub(crate) fn is_silent(&self) -> bool {
         let read = self.stream.try_read(&mut [0]);
         read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// MQTT 5 has properties; here there are none.
+    /// MQTT 5 has properties, which are empty here.
     fn empty_properties(&self) -> &'static [u8] {
         if self.version == ProtocolVersion::V5 { &[0] } else { &[] }
     }

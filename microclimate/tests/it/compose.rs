@@ -1,10 +1,10 @@
-//! docker-compose.yml against the real programs.
+//! Checks docker-compose.yml with the real programs.
 
 use std::{collections::BTreeMap, process::Command};
 
 use crate::support::{program_path, workspace_root};
 
-/// The commands and environments of our services, as the file has them.
+/// Reads the commands and environments of our services from the file.
 fn read_compose_services() -> BTreeMap<String, (Vec<String>, Vec<String>)> {
     let text = std::fs::read_to_string(workspace_root().join("docker-compose.yml")).unwrap();
     let (mut services, mut name): (BTreeMap<String, (Vec<String>, Vec<String>)>, _) =
@@ -43,12 +43,12 @@ fn programs_accept_its_commands_configurations_and_variables() {
         load.arg("--config").arg(&config).arg("defaults");
         load.envs(variables.iter().map(|name| (name, "a-token")));
         let loaded = load.output().unwrap();
-        let said = String::from_utf8_lossy(&loaded.stderr);
-        assert!(loaded.status.success(), "{name}: {said}");
+        let stderr = String::from_utf8_lossy(&loaded.stderr);
+        assert!(loaded.status.success(), "{name}: {stderr}");
 
-        // The check itself can fail: a key that there is not is refused.
+        // The check itself can fail: an unknown key is refused.
         let prefix = binary.replace('-', "_").to_uppercase();
         let refused = load.env(format!("{prefix}__NO__SUCH_KEY"), "1").output().unwrap();
-        assert!(!refused.status.success(), "{name} takes a variable that it does not have");
+        assert!(!refused.status.success(), "{name} accepts an unknown variable");
     }
 }

@@ -1,5 +1,5 @@
-//! Several feature stores share Kafka's partitions; one is added, one stopped,
-//! one killed, and what the zones' owners have is what a single one has.
+//! Several feature stores share Kafka's partitions. One is added, one is stopped, one is killed. In
+//! the end the owners of the zones have the same state as a single feature store.
 
 use std::{
     collections::BTreeMap,
@@ -32,21 +32,21 @@ async fn the_owners_of_a_group_have_what_a_single_one_has() {
     };
 
     history::append_records(&log, quarters[0]).await;
-    // One with a name of its own, to which it is kept; the others without.
+    // One has a group member name of its own, the others have none.
     let a = store("a", "stores", "");
     let b = store("b", "stores", "store-b");
     wait_until_shared(&[&a, &b]).await;
     history::append_records(&log, quarters[1]).await;
     let mut c = store("c", "stores", "");
     wait_until_shared(&[&a, &b, &c]).await;
-    // It gives its partitions back, and the others take them over at once …
+    // A stopped store gives its partitions back, and the others take them over at once.
     a.stop_store();
     wait_until_shared(&[&b, &c]).await;
     history::append_records(&log, quarters[2]).await;
-    // … while one that is gone without a word is missed first.
+    // A killed store's partitions are taken over after its session has timed out.
     c.running.kill();
     wait_until_shared(&[&b]).await;
-    // One that comes back goes on in its own file.
+    // A store that returns continues with its own file.
     let a = store("a", "stores", "");
     history::append_records(&log, quarters[3]).await;
     wait_until_shared(&[&a, &b]).await;
@@ -59,20 +59,20 @@ async fn the_owners_of_a_group_have_what_a_single_one_has() {
     })
     .await;
     let expect = latest_by_zone(&expect);
-    // Each zone is served by one of them, and as far as it can be.
+    // Wait until each zone is served by exactly one store, up to its latest reading.
     let start = Instant::now();
     let owners = loop {
-        let (of_a, of_b) =
+        let (zones_of_a, zones_of_b) =
             (latest_by_zone(&a.fetch_zones().await), latest_by_zone(&b.fetch_zones().await));
-        let mut all = of_a.clone();
-        all.extend(of_b.clone());
-        if all == expect && of_a.len() + of_b.len() == expect.len() {
-            break [(of_a, a), (of_b, b)];
+        let mut all = zones_of_a.clone();
+        all.extend(zones_of_b.clone());
+        if all == expect && zones_of_a.len() + zones_of_b.len() == expect.len() {
+            break [(zones_of_a, a), (zones_of_b, b)];
         }
         assert!(start.elapsed() < TEST_TIMEOUT, "{all:?} is not {expect:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    // The end of the data is seen ten seconds after it, by all of them.
+    // Each store sees the end of the data ten seconds after it.
     tokio::time::sleep(Duration::from_secs(15)).await;
     let single = single.stop_store();
     let expect: StoreState = read_zone_states(&single);
@@ -91,23 +91,23 @@ async fn the_owners_of_a_group_have_what_a_single_one_has() {
     assert_eq!(got.len(), expect.len());
 }
 
-/// What a file has of the zones that have readings.
+/// State of the zones that have readings in a file.
 fn read_zone_states(path: &Path) -> StoreState {
     let mut state = history::read_store_state(path);
     state.retain(|(zone, layer), _| *layer != "bronze" && zone.starts_with("farm/bay-"));
     state
 }
 
-/// Newest time by zone.
-fn latest_by_zone(zones: &Value) -> BTreeMap<String, Option<i64>> {
-    let zones = zones["zones"].as_array().unwrap();
+/// Latest reading time by zone, ms.
+fn latest_by_zone(answer: &Value) -> BTreeMap<String, Option<i64>> {
+    let zones = answer["zones"].as_array().unwrap();
     zones
         .iter()
         .map(|zone| (zone["zone"].as_str().unwrap().to_owned(), zone["latest_ms"].as_i64()))
         .collect()
 }
 
-/// Whether the newest reading that counts of each zone has arrived.
+/// Whether the latest reading that counts of each zone has arrived.
 fn single_is_done(zones: &Value, records: &[eventlog::Record]) -> bool {
     let newest = |zone: &str| {
         let of_zone = records.iter().filter(|record| record.key == zone);
@@ -117,8 +117,7 @@ fn single_is_done(zones: &Value, records: &[eventlog::Record]) -> bool {
     latest_by_zone(zones).iter().all(|(zone, latest)| *latest == newest(zone))
 }
 
-/// Waits until each zone is served by exactly one of the stores, and each has
-/// some.
+/// Waits until each zone is served by exactly one of the stores, and each store serves some.
 async fn wait_until_shared(stores: &[&StoreMember]) {
     let start = Instant::now();
     loop {
@@ -140,7 +139,7 @@ async fn wait_until_shared(stores: &[&StoreMember]) {
     }
 }
 
-/// A running feature store.
+/// Running feature store.
 struct StoreMember {
     running: ChildProcess,
     port: u16,
@@ -181,7 +180,7 @@ impl StoreMember {
         }
     }
 
-    /// SIGTERM; the file.
+    /// Stops the store with SIGTERM and returns its file.
     fn stop_store(mut self) -> PathBuf {
         let status = self.running.terminate();
         assert!(status.success(), "{status}");

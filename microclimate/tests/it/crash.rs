@@ -1,4 +1,5 @@
-//! `kill -9` at any point, and start again: the same state as without.
+//! Kills a feature store with `kill -9` at any point and starts it again: the state is the same as
+//! without the kills.
 
 use std::{
     fmt,
@@ -16,10 +17,10 @@ use crate::{
     support::{ChildProcess, ScriptedBroker, program_path},
 };
 
-/// How often each log's feature store is killed, unless the environment says.
+/// Number of kills for each log, unless the environment sets another.
 const CRASH_COUNT: usize = 12;
 const CRASH_COUNT_VARIABLE: &str = "MICROCLIMATE_CRASHES";
-/// Longest time for anything to happen.
+/// Longest time for a store to report anything.
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[test]
@@ -49,14 +50,14 @@ fn fill_log(settings: &eventlog::EventLogConfig) {
     });
 }
 
-/// One log, read by one feature store after the other.
+/// One log, which several feature stores read one after the other.
 struct CrashTest<'a> {
     dir: &'a Path,
     set: Vec<String>,
     log: &'static str,
 }
 
-/// Where a program was when it was killed.
+/// Point at which a program was killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum CrashPoint {
     Start,
@@ -64,7 +65,7 @@ enum CrashPoint {
     BetweenCommits,
 }
 
-/// What came of it.
+/// Result of a test.
 #[derive(Default)]
 struct CrashStatistics {
     log: &'static str,
@@ -75,7 +76,7 @@ struct CrashStatistics {
 
 impl fmt::Display for CrashStatistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |at: CrashPoint| self.at.iter().filter(|own| **own == at).count();
+        let count = |at: CrashPoint| self.at.iter().filter(|point| **point == at).count();
         write!(
             f,
             "| {} | {} | {} | {} | {} | {} | 0 | {:.0} s |",
@@ -90,12 +91,12 @@ impl fmt::Display for CrashStatistics {
     }
 }
 
-/// When to kill.
+/// Time at which to kill.
 #[derive(Clone, Copy)]
 enum KillTime {
-    /// So long after the start.
+    /// Time after the start.
     AfterStart(Duration),
-    /// So long after that many commits.
+    /// Time after a number of commits.
     AfterCommits(u64, Duration),
 }
 
@@ -108,19 +109,19 @@ impl CrashTest<'_> {
         assert!(self.start_store(&whole).run_until_killed(None).is_none(), "it is left alone");
         history::check_consistent(&whole);
         let expect = history::read_store_state(&whole);
-        let mut dice = HistoryRng(20_250_602);
+        let mut rng = HistoryRng(20_250_602);
         let mut outcome = CrashStatistics { log: self.log, ..CrashStatistics::default() };
         while outcome.at.len() < crashes {
             let path = self.dir.join(format!("round-{}.duckdb", outcome.rounds));
             loop {
                 let left = crashes - outcome.at.len();
-                let aim = (left > 0).then(|| choose_kill_time(&mut dice));
+                let aim = (left > 0).then(|| choose_kill_time(&mut rng));
                 let Some(at) = self.start_store(&path).run_until_killed(aim) else { break };
                 outcome.at.push(at);
                 println!("{}: kill {} {at:?}", self.log, outcome.at.len());
-                // Not always: to look replays the write-ahead log, which the
-                // next start is to do.
-                if dice.next_below(2) == 0 && path.exists() && at != CrashPoint::Start {
+                // Only sometimes: reading the file replays the write-ahead log, which the next
+                // start should do.
+                if rng.next_below(2) == 0 && path.exists() && at != CrashPoint::Start {
                     history::check_consistent(&path);
                 }
             }
@@ -140,14 +141,14 @@ impl CrashTest<'_> {
     fn start_store(&self, path: &Path) -> StoreProcess {
         let mut command = Command::new(program_path("feature-store"));
         command.arg("run").current_dir(self.dir).env("RUST_LOG", "warn,feature_store=debug");
-        let own = [
+        let store_settings = [
             format!("store.path={}", path.display()),
             "rest.listen=127.0.0.1:0".to_owned(),
             "commit.interval_ms=5".to_owned(),
             "commit.readings_max=2000".to_owned(),
             "engine.late_max_s=7200".to_owned(),
         ];
-        command.args(self.set.iter().chain(&own).flat_map(|set| ["--set", set]));
+        command.args(self.set.iter().chain(&store_settings).flat_map(|set| ["--set", set]));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -162,18 +163,18 @@ impl CrashTest<'_> {
     }
 }
 
-fn choose_kill_time(dice: &mut HistoryRng) -> KillTime {
-    if dice.next_below(2) == 0 {
-        KillTime::AfterStart(Duration::from_micros(dice.next_below(900_000)))
+fn choose_kill_time(rng: &mut HistoryRng) -> KillTime {
+    if rng.next_below(2) == 0 {
+        KillTime::AfterStart(Duration::from_micros(rng.next_below(900_000)))
     } else {
         KillTime::AfterCommits(
-            1 + dice.next_below(12),
-            Duration::from_micros(dice.next_below(30_000)),
+            1 + rng.next_below(12),
+            Duration::from_micros(rng.next_below(30_000)),
         )
     }
 }
 
-/// A feature store that tells what it does.
+/// Feature store whose log is watched.
 struct StoreProcess {
     path: PathBuf,
     running: ChildProcess,
@@ -181,10 +182,10 @@ struct StoreProcess {
 }
 
 impl StoreProcess {
-    /// Lives until it is killed, and tells where that was; or until it has
-    /// taken in the whole log and ended in peace.
+    /// Runs until the store is killed, and returns the point at which that happened. Returns `None`
+    /// if the store has ingested the whole log and ended normally.
     fn run_until_killed(mut self, aim: Option<KillTime>) -> Option<CrashPoint> {
-        let (mut at, mut commits, mut said) = (CrashPoint::Start, 0, String::new());
+        let (mut at, mut commits, mut last_line) = (CrashPoint::Start, 0, String::new());
         let start = Instant::now();
         let mut end = match aim {
             Some(KillTime::AfterStart(after)) => Some(start + after),
@@ -205,17 +206,17 @@ impl StoreProcess {
                             end = Some(Instant::now() + after);
                         }
                     }
-                    said = line;
+                    last_line = line;
                 }
                 Err(RecvTimeoutError::Timeout) if end.is_some() => {
                     self.running.kill();
                     return Some(at);
                 }
-                Err(error) => panic!("{}: {error}; last: {said}", self.path.display()),
+                Err(error) => panic!("{}: {error}; last: {last_line}", self.path.display()),
             }
         }
         let status = self.running.terminate();
-        assert!(status.success(), "{status}, last: {said}");
+        assert!(status.success(), "{status}, last: {last_line}");
         None
     }
 }

@@ -1,4 +1,4 @@
-//! `microclimate demo` as a user runs it.
+//! Runs `microclimate demo` as a user does.
 
 use std::{
     fmt::Write,
@@ -33,7 +33,7 @@ fn two_simulated_days_become_leaderboards_and_predictions() {
     let tasks = summary["tasks"].as_object().unwrap();
     assert_eq!(tasks.len(), 13);
     for (name, task) in tasks {
-        // Whether it was cold enough to heat is for the hour to say at which this runs.
+        // Whether the weather calls for heating depends on the hour at which the test runs.
         if let Some(why) = task["not_applicable"].as_str() {
             assert!(!["temperature-10m", "anomaly"].contains(&name.as_str()), "{name}: {why}");
             continue;
@@ -41,7 +41,7 @@ fn two_simulated_days_become_leaderboards_and_predictions() {
         assert!(task["leaderboard"].as_array().unwrap().len() >= 4, "{name}: {task}");
         assert!(task["prediction"]["value"].is_number(), "{name}: {task}");
     }
-    // Two days are too short for targets that need two days to be known.
+    // Two days are too short for targets that are known only after two days.
     let why = tasks["watering"]["not_applicable"].as_str().unwrap();
     assert!(why.contains("too short"), "{why}");
     for file in ["report.html", "report.md", "leaderboard.csv", "leaderboard.json"] {
@@ -85,10 +85,10 @@ fn invalid_arguments_are_refused_with_place_and_hint() {
     let dir = tempfile::tempdir().unwrap();
     let check = |args: &[&str], parts: &[&str]| {
         let ran = run_demo(&dir.path().join("data"), args);
-        let said = String::from_utf8_lossy(&ran.stderr);
+        let stderr = String::from_utf8_lossy(&ran.stderr);
         assert!(!ran.status.success(), "{args:?}");
         for part in parts {
-            assert!(said.contains(part), "{args:?}: {said}");
+            assert!(stderr.contains(part), "{args:?}: {stderr}");
         }
     };
     let config = dir.path().join("wrong.toml");

@@ -1,4 +1,4 @@
-//! The four services apart, over a real Mosquitto and a real Apache Kafka.
+//! The four services as separate programs, over a real Mosquitto and a real Apache Kafka.
 
 use std::process::Command;
 
@@ -27,29 +27,29 @@ async fn from_mosquitto_over_kafka_to_a_served_prediction() {
     let (gateway_port, store_port, trainer_port) = (free_port(), free_port(), free_port());
     let listen = |port: u16| format!("rest.listen=127.0.0.1:{port}");
     let mqtt = ["mqtt.mode=bridge".to_owned(), format!("mqtt.port={}", mosquitto.port)];
-    let of_gateway = [&mqtt[..], &log, &[listen(gateway_port)]].concat();
-    let _gateway = ChildProcess::start(&mut command("gateway", "run", &of_gateway));
+    let gateway_set = [&mqtt[..], &log, &[listen(gateway_port)]].concat();
+    let _gateway = ChildProcess::start(&mut command("gateway", "run", &gateway_set));
     let path = format!("store.path={}", dir.path().join("store.duckdb").display());
     let lateness = "engine.lateness_s=600".to_owned();
-    let of_store = [&log[..], &[listen(store_port), path, lateness]].concat();
-    let mut store = ChildProcess::start(&mut command("feature-store", "run", &of_store));
+    let store_set = [&log[..], &[listen(store_port), path, lateness]].concat();
+    let mut store = ChildProcess::start(&mut command("feature-store", "run", &store_set));
     let gateway_url = format!("http://127.0.0.1:{gateway_port}");
     let store_url = format!("http://127.0.0.1:{store_port}");
     wait_until_ready(&format!("{gateway_url}/readyz")).await;
 
-    // A day and a half of twelve devices, faults and all.
-    let of_sim = [
+    // A day and a half of twelve devices, with faults.
+    let simulator_set = [
         format!("broker.port={}", mosquitto.port),
         "simulate.live=false".to_owned(),
         "simulate.days=1.5".to_owned(),
         format!("simulate.labels={}", dir.path().join("labels.csv").display()),
     ];
-    let simulated = command("firmware-sim", "simulate", &of_sim).output().unwrap();
+    let simulated = command("firmware-sim", "simulate", &simulator_set).output().unwrap();
     assert!(simulated.status.success(), "{}", String::from_utf8_lossy(&simulated.stderr));
     let sent: Value = serde_json::from_slice(&simulated.stdout).unwrap();
     let published = sent["readings_published"].as_u64().unwrap();
     assert!(published > 40_000, "{sent}");
-    // Mosquitto acknowledges malformed messages too; they are its client's.
+    // Mosquitto acknowledges malformed messages too.
     assert_eq!(sent["readings_acknowledged"], sent["readings_published"], "{sent}");
 
     let ledger = wait_for_json(&format!("{gateway_url}/ledger"), "everything received", |ledger| {
@@ -61,10 +61,10 @@ async fn from_mosquitto_over_kafka_to_a_served_prediction() {
     assert_eq!(totals["received"], published, "{totals}");
     assert_eq!(totals["unaccounted"], 0, "{totals}");
 
-    // Killed in the middle of its work, it goes on where the last commit was.
+    // A store that is killed while it works continues after the last commit.
     store.kill();
     drop(store);
-    let mut store = ChildProcess::start(&mut command("feature-store", "run", &of_store));
+    let mut store = ChildProcess::start(&mut command("feature-store", "run", &store_set));
     let logged = totals["logged"].as_u64().unwrap();
     let counts = wait_for_json(&format!("{store_url}/v1/counts"), "everything stored", |counts| {
         counts["readings"].as_u64() >= Some(logged)
@@ -73,26 +73,30 @@ async fn from_mosquitto_over_kafka_to_a_served_prediction() {
     assert_eq!(counts["readings"], logged, "each once: {counts}");
     assert!(counts["rows"].as_u64() > Some(5_000), "{counts}");
 
-    let of_trainer = [format!("source.url={store_url}"), listen(trainer_port)];
-    let mut compare = command("trainer", "compare", &of_trainer);
+    let trainer_set = [format!("source.url={store_url}"), listen(trainer_port)];
+    let mut compare = command("trainer", "compare", &trainer_set);
     let compared = compare.args(["--task", "temperature-10m", "--json"]).output().unwrap();
     assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stderr));
     let comparison: Value = serde_json::from_slice(&compared.stdout).unwrap();
     let leaderboard = comparison["tasks"][0]["leaderboard"].as_array().unwrap();
     assert!(leaderboard.len() >= 5, "{comparison}");
 
-    let mut trainer = ChildProcess::start(&mut command("trainer", "serve", &of_trainer));
+    let mut trainer = ChildProcess::start(&mut command("trainer", "serve", &trainer_set));
     let url =
         format!("http://127.0.0.1:{trainer_port}/v1/predict/temperature-10m?zone=house/room-1");
-    let said = wait_for_json(&url, "a prediction", |said| said["value"].is_number()).await;
+    let prediction =
+        wait_for_json(&url, "a prediction", |prediction| prediction["value"].is_number()).await;
     let latest =
         format!("{store_url}/v1/features/latest?zones=house/room-1&names=temperature_last");
     let now = get_json(&latest).await.unwrap()["rows"][0]["features"]["temperature_last"]
         .as_f64()
         .unwrap();
-    let (value, interval) = (said["value"].as_f64().unwrap(), &said["interval"]);
+    let (value, interval) = (prediction["value"].as_f64().unwrap(), &prediction["interval"]);
     assert!((value - now).abs() < 3.0, "{value} in ten minutes, {now} now");
-    assert!(interval[0].as_f64() <= Some(value) && Some(value) <= interval[1].as_f64(), "{said}");
+    assert!(
+        interval[0].as_f64() <= Some(value) && Some(value) <= interval[1].as_f64(),
+        "{prediction}"
+    );
     let unknown = get_json(&url.replace("house/room-1", "house/attic")).await.unwrap_err();
     assert!(unknown.contains("404") && unknown.contains("house/attic"), "{unknown}");
 

@@ -1,5 +1,5 @@
-//! A few days of readings as they come in the field, and what a feature store
-//! has made of them.
+//! A few days of readings as they arrive in the field, and the state that a feature store makes of
+//! them.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -11,14 +11,14 @@ const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
 const START_MS: i64 = 1_748_822_400_000;
 
-/// How the history is laid out.
+/// Extent of the generated history.
 pub(crate) struct HistoryPlan {
     pub(crate) zones: u32,
     pub(crate) days: i64,
     pub(crate) seed: u64,
 }
 
-/// Small, fast and the same everywhere: xorshift64*.
+/// Random numbers that are the same on every machine: xorshift64*.
 pub(crate) struct HistoryRng(pub(crate) u64);
 
 impl HistoryRng {
@@ -34,11 +34,11 @@ impl HistoryRng {
     }
 }
 
-/// Log records, in the order in which they arrive: two devices a zone, a report
-/// every two minutes; some out of order, some twice, some hours late, some after
-/// all corrections, some wrong, some no reports at all.
+/// Generates log records in the order in which they arrive: two devices per zone, a report every
+/// two minutes. Some are out of order, some are duplicates, some are hours late, some are too late
+/// for corrections, some are wrong, and some are not reports.
 pub(crate) fn generate_records(plan: &HistoryPlan) -> Vec<Record> {
-    let mut dice = HistoryRng(plan.seed);
+    let mut rng = HistoryRng(plan.seed);
     let mut sent: Vec<(i64, Record)> = Vec::new();
     for zone in 0..plan.zones {
         for device in 0..2_u32 {
@@ -47,11 +47,11 @@ pub(crate) fn generate_records(plan: &HistoryPlan) -> Vec<Record> {
                 let event_ms = START_MS + tick * 2 * MINUTE_MS + i64::from(zone) * 1700;
                 // The second device of each third zone is offline for five hours a day.
                 let offline = zone % 3 == 0 && device == 1 && (300..450).contains(&(tick % 720));
-                let late_ms = match dice.next_below(400) {
-                    0..20 => dice.next_below(40 * 60_000) as i64,
+                let late_ms = match rng.next_below(400) {
+                    0..20 => rng.next_below(40 * 60_000) as i64,
                     20..22 => 3 * 60 * MINUTE_MS,
                     _ if offline => (450 - tick % 720) * 2 * MINUTE_MS,
-                    _ => dice.next_below(3000) as i64,
+                    _ => rng.next_below(3000) as i64,
                 };
                 let report = generate_report(
                     zone,
@@ -60,17 +60,17 @@ pub(crate) fn generate_records(plan: &HistoryPlan) -> Vec<Record> {
                     event_ms,
                     event_ms + late_ms,
                     offline,
-                    &mut dice,
+                    &mut rng,
                 );
                 let key = report.zone.to_string();
                 let mut record = Record::new(key, report.to_json(), report.arrival_ms);
-                if dice.once_in(50) {
+                if rng.once_in(50) {
                     sent.push((
-                        event_ms + late_ms + dice.next_below(600_000) as i64,
+                        event_ms + late_ms + rng.next_below(600_000) as i64,
                         record.clone(),
                     ));
                 }
-                match dice.next_below(300) {
+                match rng.next_below(300) {
                     0 => record.payload = record.payload.slice(..record.payload.len() / 2),
                     1 => "farm/elsewhere".clone_into(&mut record.key),
                     _ => {}
@@ -90,19 +90,19 @@ fn generate_report(
     event_ms: i64,
     arrival_ms: i64,
     offline: bool,
-    dice: &mut HistoryRng,
+    rng: &mut HistoryRng,
 ) -> SensorReport {
     let hours = tick as f64 / 30.0;
-    let noise = |dice: &mut HistoryRng| dice.next_below(100) as f64 / 100.0;
+    let noise = |rng: &mut HistoryRng| rng.next_below(100) as f64 / 100.0;
     let mut values = vec![
-        ("temperature", 20.0 + 4.0 * (hours / 3.8).sin() + noise(dice)),
-        ("humidity", 55.0 + 10.0 * (hours / 5.0).cos() + noise(dice)),
+        ("temperature", 20.0 + 4.0 * (hours / 3.8).sin() + noise(rng)),
+        ("humidity", 55.0 + 10.0 * (hours / 5.0).cos() + noise(rng)),
     ];
     match zone % 2 {
-        0 => values.push(("soil_moisture", 40.0 - (hours % 24.0) / 2.0 + noise(dice))),
-        _ => values.push(("co2", (420.0 + 80.0 * noise(dice)).round())),
+        0 => values.push(("soil_moisture", 40.0 - (hours % 24.0) / 2.0 + noise(rng))),
+        _ => values.push(("co2", (420.0 + 80.0 * noise(rng)).round())),
     }
-    match dice.next_below(250) {
+    match rng.next_below(250) {
         0 => values[0].1 = 579.0,
         1 => values[1].1 = f64::NAN,
         _ => {}
@@ -115,7 +115,7 @@ fn generate_report(
     SensorReport {
         zone: ZoneId::new("farm", format!("bay-{zone}")),
         device: device.into(),
-        // A new run each day.
+        // A new boot id each day.
         boot: Some(SmolStr::from(format!("run-{}", tick / 720))),
         seq: Some((tick % 720) as u64),
         arrival_ms,
@@ -124,7 +124,7 @@ fn generate_report(
     }
 }
 
-/// Appends records, and waits until they are durable.
+/// Appends records and waits until they are durable.
 pub(crate) async fn append_records(log: &EventLog, records: &[Record]) {
     let writer = log.open_writer(READINGS).unwrap();
     let mut receipts = Vec::new();
@@ -136,10 +136,10 @@ pub(crate) async fn append_records(log: &EventLog, records: &[Record]) {
     }
 }
 
-/// For each zone and layer: how many rows, and the sum of their hashes.
+/// Number of rows and sum of their hashes, for each zone and layer.
 pub(crate) type StoreState = BTreeMap<(String, &'static str), (u64, String)>;
 
-/// Everything that a file holds, so that any difference shows; by zone.
+/// Reads everything that a file holds, by zone, so that any difference shows.
 pub(crate) fn read_store_state(path: &Path) -> StoreState {
     let connection = Connection::open(path).unwrap();
     let mut state = StoreState::new();
@@ -165,7 +165,7 @@ pub(crate) fn read_store_state(path: &Path) -> StoreState {
     );
     add("dead letters", "key", "bronze.dead_letters", "\"offset\", item, arrival, reason");
     add("zones", "site || '/' || zone", "meta.zones", "newest, progress");
-    // By name: in which order the metrics of several partitions come is chance.
+    // Sorted by name, because the order in which metrics of several partitions arrive varies.
     let mut statement = connection
         .prepare(
             "SELECT '\"' || column_name || '\"' FROM duckdb_columns()
@@ -179,7 +179,7 @@ pub(crate) fn read_store_state(path: &Path) -> StoreState {
     state
 }
 
-/// What must hold in a file at any time, whenever its process was killed.
+/// Checks what must hold in a file at any time, whenever its process was killed.
 pub(crate) fn check_consistent(path: &Path) {
     let connection = Connection::open(path).unwrap();
     let check = |what: &str, sql: &str| {
@@ -187,14 +187,14 @@ pub(crate) fn check_consistent(path: &Path) {
         assert_eq!(wrong, 0, "{what}");
     };
     check(
-        "each record up to the position is there once",
+        "each record up to the position is stored once",
         "SELECT count(*) FROM meta.positions p FULL JOIN (
              SELECT partition, count(*) AS records, max(\"offset\") + 1 AS next FROM bronze.records GROUP BY ALL
          ) r USING (partition)
          WHERE p.next_offset IS DISTINCT FROM r.next OR p.next_offset IS DISTINCT FROM r.records",
     );
     check(
-        "counters are what is there",
+        "counters equal the stored rows",
         "SELECT count(*) FROM meta.counters c JOIN (
              SELECT 'readings_' || quality AS name, count(*) AS n FROM silver.readings GROUP BY ALL
              UNION ALL SELECT 'rows', count(*) FROM features.rows
@@ -203,7 +203,7 @@ pub(crate) fn check_consistent(path: &Path) {
          ) r USING (name) WHERE c.count <> r.n",
     );
     check(
-        "no row is there twice",
+        "no row is stored twice",
         "SELECT count(*) FROM (SELECT 1 FROM features.rows GROUP BY site, zone, time, revision HAVING count(*) > 1)",
     );
 }

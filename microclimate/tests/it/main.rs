@@ -1,10 +1,13 @@
-//! The programs as users run them. One binary, so that it links once.
+//! Runs the programs as users do. There is one test binary, so that it links once.
 
+mod browser;
 mod compose;
 mod consumer_group;
 mod crash;
 mod demo;
 mod end_to_end;
 mod history;
+mod page;
 mod support;
+mod trainer_and_store;
 mod up;

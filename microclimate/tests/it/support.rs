@@ -1,4 +1,4 @@
-//! Real programs, real brokers, real ports.
+//! Real programs, brokers and ports for tests.
 
 use std::{
     net::TcpListener,
@@ -9,12 +9,12 @@ use std::{
 
 use serde_json::Value;
 
-/// The workspace's folder.
+/// Folder of the workspace.
 pub(crate) fn workspace_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// A program of this workspace. Each has an integration test of its own, so
+/// Path of a program of this workspace. Each program has an integration test of its own, so
 /// `cargo test --workspace` builds them all.
 pub(crate) fn program_path(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_microclimate")).with_file_name(name);
@@ -22,7 +22,7 @@ pub(crate) fn program_path(name: &str) -> PathBuf {
     path
 }
 
-/// Two neighbouring free ports; the first.
+/// Finds two neighbouring free ports and returns the first.
 pub(crate) fn free_port() -> u16 {
     loop {
         let first = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -33,7 +33,7 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// A child that does not outlive the test.
+/// Child process that does not outlive the test.
 pub(crate) struct ChildProcess(pub(crate) Child);
 
 impl ChildProcess {
@@ -41,13 +41,13 @@ impl ChildProcess {
         Self(command.stdout(Stdio::null()).spawn().unwrap())
     }
 
-    /// SIGKILL.
+    /// Kills the process with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    /// SIGTERM, and the exit status.
+    /// Sends SIGTERM and returns the exit status.
     pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -62,7 +62,7 @@ impl Drop for ChildProcess {
     }
 }
 
-/// A broker that one of `scripts/` starts and stops.
+/// Broker that a program in `scripts/` starts and stops.
 pub(crate) struct ScriptedBroker {
     script: PathBuf,
     pub(crate) port: u16,
@@ -70,8 +70,8 @@ pub(crate) struct ScriptedBroker {
 }
 
 impl ScriptedBroker {
-    /// None, with the reason printed, where what it needs is missing; a
-    /// failure where the environment says that it must be there.
+    /// Starts the broker. Returns `None`, with the reason printed, where a tool that it needs is
+    /// missing; panics where the environment requires the broker.
     pub(crate) fn start(name: &str, needs: &[&str], dir: &Path) -> Option<Self> {
         let required = std::env::var_os("MICROCLIMATE_BROKERS").is_some_and(|v| v == "required");
         let has = |tool: &&&str| {
@@ -85,7 +85,7 @@ impl ScriptedBroker {
         }
         let (script, port) = (workspace_root().join("scripts").join(name), free_port());
         let broker = Self { script, port, dir: dir.join(name) };
-        // Not `output`: the broker would hold the pipe open.
+        // A file instead of a pipe: the broker would hold the pipe open.
         let log = dir.join(format!("{name}.start.log"));
         let to = std::fs::File::create(&log).unwrap();
         let started = broker
@@ -95,9 +95,9 @@ impl ScriptedBroker {
             .status()
             .unwrap();
         if !started.success() {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(!required, "{name} is required here, and does not start: {said}");
-            println!("skipped: {name} does not start here: {said}");
+            let log_text = std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(!required, "{name} is required here, and does not start: {log_text}");
+            println!("skipped: {name} does not start here: {log_text}");
             return None;
         }
         Some(broker)
@@ -116,7 +116,7 @@ impl Drop for ScriptedBroker {
     }
 }
 
-/// The JSON at a URL, once it is there and `accept` accepts it.
+/// Waits for the JSON at a URL until `accept` accepts it.
 pub(crate) async fn wait_for_json(url: &str, what: &str, accept: impl Fn(&Value) -> bool) -> Value {
     let start = Instant::now();
     let mut last = String::from("no answer");
@@ -128,7 +128,7 @@ pub(crate) async fn wait_for_json(url: &str, what: &str, accept: impl Fn(&Value)
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("{url}: {what} did not come true in 120 s; last: {}", &last[..last.len().min(2000)]);
+    panic!("{url}: {what} was not reached in 120 s; last: {}", &last[..last.len().min(2000)]);
 }
 
 pub(crate) async fn get_json(url: &str) -> Result<Value, String> {
@@ -141,7 +141,7 @@ pub(crate) async fn get_json(url: &str) -> Result<Value, String> {
     }
 }
 
-/// Waits until a URL answers that all is well.
+/// Waits until a URL answers with success.
 pub(crate) async fn wait_until_ready(url: &str) {
     for _ in 0..300 {
         if reqwest::get(url).await.is_ok_and(|answer| answer.status().is_success()) {

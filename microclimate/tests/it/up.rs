@@ -1,10 +1,10 @@
-//! The whole house in one process, as a supervisor and Prometheus see it.
+//! All services in one process, as a supervisor and Prometheus see them.
 
 use std::process::Command;
 
 use crate::support::{ChildProcess, free_port, program_path, wait_until_ready};
 
-/// A house that takes messages as `mqtt` says, and its URL.
+/// Starts the program with these MQTT settings and returns its URL.
 fn start_microclimate(dir: &std::path::Path, mqtt: &[String]) -> (ChildProcess, String) {
     let rest = format!("127.0.0.1:{}", free_port());
     let mut command = Command::new(program_path("microclimate"));
@@ -16,8 +16,8 @@ fn start_microclimate(dir: &std::path::Path, mqtt: &[String]) -> (ChildProcess, 
 #[tokio::test]
 async fn it_is_ready_only_while_it_accepts_messages() {
     let dir = tempfile::tempdir().unwrap();
-    let own = [format!("gateway.mqtt.listen=127.0.0.1:{}", free_port())];
-    let (_open, url) = start_microclimate(&dir.path().join("open"), &own);
+    let own_listener = [format!("gateway.mqtt.listen=127.0.0.1:{}", free_port())];
+    let (_open, url) = start_microclimate(&dir.path().join("open"), &own_listener);
     wait_until_ready(&format!("{url}/readyz")).await;
     let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap();
     assert_eq!(metrics.headers()["content-type"], "text/plain; version=0.0.4");
@@ -26,13 +26,13 @@ async fn it_is_ready_only_while_it_accepts_messages() {
         assert!(metrics.contains(&format!("# TYPE microclimate_{part}_")), "{metrics}");
     }
 
-    // Of a broker that is not there it takes nothing.
-    let none =
+    // With a broker that cannot be reached, it accepts no messages.
+    let missing_broker =
         ["gateway.mqtt.mode=bridge".to_owned(), format!("gateway.mqtt.port={}", free_port())];
-    let (_deaf, url) = start_microclimate(&dir.path().join("deaf"), &none);
+    let (_unready, url) = start_microclimate(&dir.path().join("unready"), &missing_broker);
     wait_until_ready(&format!("{url}/healthz")).await;
     let refused = reqwest::get(format!("{url}/readyz")).await.unwrap();
     assert_eq!(refused.status(), 503);
     let said = refused.text().await.unwrap();
-    assert!(said.contains("no messages are taken now"), "{said}");
+    assert!(said.contains("no messages are accepted now"), "{said}");
 }

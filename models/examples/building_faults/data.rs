@@ -1,4 +1,4 @@
-//! The building's recordings as series of minutes.
+//! Recordings of the building as series with a value per minute.
 
 use std::{
     fs, io,
@@ -8,9 +8,9 @@ use std::{
 
 use telemetry::MetricTable;
 
-/// A value older than this is no measurement of its minute.
+/// Age, s, from which a value no longer counts as the measurement of its minute.
 const AGE_S_MAX: i64 = 120;
-/// Names of files and of metrics.
+/// Names of files and names of metrics.
 pub(crate) const METRICS: [(&str, &str); 5] = [
     ("co2", "co2"),
     ("humidity", "humidity"),
@@ -19,16 +19,15 @@ pub(crate) const METRICS: [(&str, &str); 5] = [
     ("temperature", "temperature"),
 ];
 
-/// One metric of one room.
+/// Series of one metric in one room.
 pub(crate) struct BuildingSeries {
     pub(crate) room: String,
     pub(crate) metric: &'static str,
-    /// The newest reading of each minute, NaN where none is fresh; only
-    /// plausible ones.
+    /// Latest plausible reading of each minute, NaN where none is fresh.
     pub(crate) plausible: Vec<f64>,
-    /// Of all readings of a minute the one furthest from their median.
+    /// For each minute, the reading that is furthest from the median of its readings.
     pub(crate) raw: Vec<f64>,
-    /// Readings that are not plausible.
+    /// Number of readings that are not plausible.
     pub(crate) implausible: usize,
 }
 
@@ -38,7 +37,7 @@ impl BuildingSeries {
     }
 }
 
-/// All series, and the minute (of the epoch) in which they begin.
+/// All series, and the minute since 1970 at which they begin.
 pub(crate) struct BuildingRecording {
     pub(crate) series: Vec<BuildingSeries>,
     pub(crate) first_min: i64,
@@ -55,11 +54,11 @@ impl BuildingRecording {
         for room in &rooms {
             for (file, metric) in METRICS {
                 let text = fs::read_to_string(room.join(file).with_extension("csv"))?;
-                let of_line = |line: &str| -> Option<(i64, f64)> {
+                let parse_line = |line: &str| -> Option<(i64, f64)> {
                     let (at, value) = line.split_once(',')?;
                     Some((at.trim().parse().ok()?, value.trim().parse().ok()?))
                 };
-                let all: Vec<(i64, f64)> = text.lines().filter_map(of_line).collect();
+                let all: Vec<(i64, f64)> = text.lines().filter_map(parse_line).collect();
                 let room = room.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 readings.push((room, metric, all));
             }
@@ -89,14 +88,14 @@ impl BuildingRecording {
         Ok(Self { series, first_min })
     }
 
-    /// The number of the minute at which a day of August 2013 begins, UTC; 32
-    /// is the first of September.
+    /// Number of the minute at which a day of August 2013 begins, UTC; 32 is the first of
+    /// September.
     pub(crate) fn first_minute_of_day(&self, day: i64) -> usize {
-        // 2013-08-01 is day 15,918 of the epoch.
+        // 2013-08-01 is day 15,918 since 1970, counted from 1.
         (((15_917 + day) * 1440) - self.first_min).max(0) as usize
     }
 
-    /// As `29 Aug 14:05`.
+    /// Formats a minute, as in `29 Aug 14:05`.
     pub(crate) fn format_minute(&self, minute: usize) -> String {
         let all = self.first_min + minute as i64;
         let (day, rest) = (all.div_euclid(1440) - 15_917, all.rem_euclid(1440));
@@ -110,11 +109,11 @@ fn newest_per_minute(readings: &[(i64, f64)], minutes: Range<i64>) -> Vec<f64> {
     minutes
         .map(|minute| {
             let at = minute * 60;
-            while readings.get(next).is_some_and(|(own, _)| *own <= at) {
+            while readings.get(next).is_some_and(|(time, _)| *time <= at) {
                 next += 1;
             }
             match next.checked_sub(1).map(|last| readings[last]) {
-                Some((own, value)) if at - own <= AGE_S_MAX => value,
+                Some((time, value)) if at - time <= AGE_S_MAX => value,
                 _ => f64::NAN,
             }
         })
@@ -122,15 +121,15 @@ fn newest_per_minute(readings: &[(i64, f64)], minutes: Range<i64>) -> Vec<f64> {
 }
 
 fn furthest_per_minute(readings: &[(i64, f64)], minutes: Range<i64>) -> Vec<f64> {
-    let of_minute = |minute: i64| {
+    let furthest = |minute: i64| {
         let at = minute * 60;
-        let from = readings.partition_point(|(own, _)| *own <= at - 60);
-        let to = readings.partition_point(|(own, _)| *own <= at);
+        let from = readings.partition_point(|(time, _)| *time <= at - 60);
+        let to = readings.partition_point(|(time, _)| *time <= at);
         let mut values: Vec<f64> = readings[from..to].iter().map(|(_, value)| *value).collect();
         values.sort_unstable_by(f64::total_cmp);
         let (Some(first), Some(last)) = (values.first(), values.last()) else { return f64::NAN };
         let middle = values[values.len() / 2];
         if middle - first > last - middle { *first } else { *last }
     };
-    minutes.map(of_minute).collect()
+    minutes.map(furthest).collect()
 }

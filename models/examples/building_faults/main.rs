@@ -1,10 +1,10 @@
-//! Faults in the KETI building data: those put in, and the real ones.
+//! Scores detectors on faults in the KETI building data: injected ones and real ones.
 //!
 //! `cargo run -p microclimate-models --example building_faults -- FOLDER [DETECTOR…]`
-//! reads `FOLDER/<room>/<sensor>.csv`. What is usual of each series is learnt
-//! from the days before 27 August 2013 (UTC), the detectors from the 27th; the
-//! best is chosen on the 28th with faults put in, and all are judged from the
-//! 29th on, with others put in. Nothing is learnt from the days that are judged.
+//! reads `FOLDER/<room>/<sensor>.csv`. Normal profiles of the series are fitted on the days before
+//! 27 August 2013 (UTC), and the detectors on the 27th. The best detector is selected on the 28th
+//! with injected faults. All are evaluated from the 29th on, with other injected faults. Nothing is
+//! fitted on the days of the evaluation.
 
 mod data;
 mod real_faults;
@@ -25,7 +25,7 @@ const CHOICE: i64 = 28;
 const TEST: i64 = 29;
 const SEED: u64 = 1;
 
-/// Parts of all series that can be judged.
+/// Parts of all series that can be evaluated.
 struct JudgedParts {
     names: Vec<usize>,
     learn: ndarray::Array2<f64>,
@@ -67,29 +67,29 @@ fn split_parts(building: &BuildingRecording) -> JudgedParts {
 }
 
 fn score_parts(fitted: &FittedDetector, parts: &[FaultedSeries]) -> Vec<Vec<f64>> {
-    parts.par_iter().map(|own| fitted.score_rows(own.rows.view()).to_vec()).collect()
+    parts.par_iter().map(|part| fitted.score_rows(part.rows.view()).to_vec()).collect()
 }
 
 fn print_kinds(verdict: &FaultEvaluation) {
-    println!("\nof each kind, with one false alarm a day and series:");
+    println!("\nby kind, with one false alarm per day and series:");
     println!(
         "{:8} {:>7} {:>6} {:>6} {:>10}  called",
         "kind", "PR-AUC", "faults", "found", "delay min"
     );
-    for of in &verdict.kinds {
+    for kind_score in &verdict.kinds {
         let called: Vec<String> = FaultKind::ALL
             .iter()
-            .zip(of.called)
+            .zip(kind_score.called)
             .filter(|(_, times)| *times > 0)
             .map(|(kind, times)| format!("{} {times}", kind.name()))
             .collect();
         println!(
             "{:8} {:7.3} {:6} {:6} {:10.0}  {}",
-            of.kind.name(),
-            of.pr_auc,
-            of.faults,
-            of.found,
-            of.delay_min,
+            kind_score.kind.name(),
+            kind_score.pr_auc,
+            kind_score.faults,
+            kind_score.found,
+            kind_score.delay_min,
             called.join(", ")
         );
     }
@@ -104,14 +104,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("read {} series in {:.1} s", building.series.len(), start.elapsed().as_secs_f64());
     let start = Instant::now();
     let parts = split_parts(&building);
-    let minutes: usize = parts.test.iter().map(|own| own.known.len()).sum();
+    let minutes: usize = parts.test.iter().map(|part| part.known.len()).sum();
     let known =
-        parts.test.iter().flat_map(|own| own.minute_kinds().into_iter().zip(own.known.clone()));
+        parts.test.iter().flat_map(|part| part.minute_kinds().into_iter().zip(part.known.clone()));
     let known: Vec<bool> =
         known.filter(|(_, known)| *known).map(|(kind, _)| kind.is_some()).collect();
     let share = known.iter().filter(|label| **label).count() as f64 / known.len() as f64;
     println!(
-        "{} series, {} rows to learn from, {} of {minutes} minutes judged, {:.2} % of them faulty ({:.1} s)\n",
+        "{} series, {} rows for fitting, {} of {minutes} minutes evaluated, {:.2} % of them faulty ({:.1} s)\n",
         parts.test.len(),
         parts.learn.nrows(),
         known.len(),
@@ -128,12 +128,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "at 1/week",
         "delay min",
         "fit s",
-        "µs a row"
+        "µs per row"
     );
+    let kinds = sensor_faults::all_detectors()
+        .into_iter()
+        .find(|detector| detector.name() == ConformalTails::NAME);
     let kinds =
-        sensor_faults::all_detectors().into_iter().find(|own| own.name() == ConformalTails::NAME);
-    let kinds = kinds.ok_or("no detector tells channels apart")?.fit(parts.learn.view(), SEED)?;
-    let parts_of = |row: ArrayView1<f64>| kinds.input_scores(row).expect("it does").to_vec();
+        kinds.ok_or("no detector scores channels separately")?.fit(parts.learn.view(), SEED)?;
+    let parts_of =
+        |row: ArrayView1<f64>| kinds.input_scores(row).expect("it scores channels").to_vec();
     let mut best: Option<(
         f64,
         Vec<Vec<f64>>,
@@ -155,9 +158,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         )
         .pr_auc;
         let start = Instant::now();
-        let said = score_parts(&fitted, &parts.test);
+        let scores = score_parts(&fitted, &parts.test);
         let row_us = start.elapsed().as_secs_f64() * 1e6 / minutes as f64;
-        let verdict = FaultEvaluation::from_scores(&parts.test, &said, &parts_of);
+        let verdict = FaultEvaluation::from_scores(&parts.test, &scores, &parts_of);
         let recall = |recall: Option<microclimate_models::stats::events::EventRecall>| {
             recall.map_or(0.0, |r| r.events)
         };
@@ -171,22 +174,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             verdict.daily.map_or(f64::NAN, |r| r.delay_rows),
         );
         if best.as_ref().is_none_or(|(before, ..)| chosen > *before) {
-            best = Some((chosen, said, verdict, detector, fitted));
+            best = Some((chosen, scores, verdict, detector, fitted));
         }
     }
-    let (_, said, verdict, detector, _) = best.ok_or("no such detector")?;
+    let (_, scores, verdict, detector, _) = best.ok_or("no such detector")?;
     println!("\nchosen: {}", detector.name());
     print_kinds(&verdict);
-    println!("\nof each metric:");
+    println!("\nby metric:");
     for (_, metric) in data::METRICS {
-        let own: Vec<usize> = (0..parts.names.len())
+        let indices: Vec<usize> = (0..parts.names.len())
             .filter(|i| building.series[parts.names[*i]].metric == metric)
             .collect();
-        if own.is_empty() {
+        if indices.is_empty() {
             continue;
         }
-        let judged: Vec<FaultedSeries> = own.iter().map(|i| parts.test[*i].clone()).collect();
-        let scores: Vec<Vec<f64>> = own.iter().map(|i| said[*i].clone()).collect();
+        let judged: Vec<FaultedSeries> = indices.iter().map(|i| parts.test[*i].clone()).collect();
+        let scores: Vec<Vec<f64>> = indices.iter().map(|i| scores[*i].clone()).collect();
         let verdict = FaultEvaluation::from_scores(&judged, &scores, &parts_of);
         println!("{metric:12} PR-AUC {:.3}, VUS-PR {:.3}", verdict.pr_auc, verdict.vus_pr);
     }

@@ -1,4 +1,4 @@
-//! The faults that the building really had.
+//! Real faults of the building.
 
 use microclimate_models::detect::sensor_faults::{CHANNELS, FaultKind, NormalProfile};
 use ndarray::Array2;
@@ -15,7 +15,7 @@ const KNOWN: [&str; 6] = [
     "668 light",
     "415 motion",
 ];
-/// Worse series that are listed beside them.
+/// Number of other high-ranked series that are listed too.
 const OTHERS: usize = 12;
 
 /// The most unusual minute of a series.
@@ -29,12 +29,12 @@ struct WorstMinute {
     implausible: usize,
 }
 
-/// Rooms that a series is compared with.
+/// Number of rooms that a series is compared with.
 const ROOMS: usize = 5;
 
-/// Scores all readings, the implausible ones too: each minute is as rare as the
-/// median of what five other rooms' sensors of the same metric say. A sensor
-/// that has been faulty all along is usual only to itself.
+/// Scores all readings, including implausible ones. The rarity of a minute is the median of its
+/// rarities by the profiles of five other rooms' sensors of the same metric, because a sensor that
+/// was always faulty is normal by its own profile.
 pub(crate) fn print_real_faults(building: &BuildingRecording) {
     let mut all: Vec<WorstMinute> =
         METRICS.par_iter().flat_map(|(_, metric)| worst_of_metric(building, metric)).collect();
@@ -63,22 +63,24 @@ pub(crate) fn print_real_faults(building: &BuildingRecording) {
 }
 
 fn worst_of_metric(building: &BuildingRecording, metric: &str) -> Vec<WorstMinute> {
-    let own: Vec<_> = building.series.iter().filter(|own| own.metric == metric).collect();
+    let same_metric: Vec<_> =
+        building.series.iter().filter(|series| series.metric == metric).collect();
     let usual: Vec<Option<NormalProfile>> =
-        own.iter().map(|series| NormalProfile::from_values(&series.raw)).collect();
+        same_metric.iter().map(|series| NormalProfile::from_values(&series.raw)).collect();
     let worst = |(number, series): (usize, &&BuildingSeries)| {
-        let others = (1..own.len()).filter_map(|step| usual[(number + step) % own.len()].as_ref());
-        let said: Vec<Array2<f64>> =
+        let others = (1..same_metric.len())
+            .filter_map(|step| usual[(number + step) % same_metric.len()].as_ref());
+        let rarities: Vec<Array2<f64>> =
             others.take(ROOMS).map(|usual| usual.rarity_rows(&series.raw)).collect();
         let middle = |minute: usize, channel: usize| {
-            let mut each: Vec<f64> = said.iter().map(|rows| rows[(minute, channel)]).collect();
+            let mut each: Vec<f64> = rarities.iter().map(|rows| rows[(minute, channel)]).collect();
             each.sort_unstable_by(f64::total_cmp);
             each[each.len() / 2]
         };
         let minutes = (0..series.raw.len()).filter(|minute| series.raw[*minute].is_finite());
         let each = minutes.flat_map(|m| (0..CHANNELS.len()).map(move |c| (m, c)));
         let each = each.map(|(minute, channel)| (minute, channel, middle(minute, channel)));
-        // The first of those that are as unusual.
+        // The first of equally unusual minutes.
         let (minute, channel, score) = each.rev().max_by(|a, b| a.2.total_cmp(&b.2))?;
         let mut parts = [0.0; CHANNELS.len()];
         parts[channel] = score;
@@ -92,5 +94,5 @@ fn worst_of_metric(building: &BuildingRecording, metric: &str) -> Vec<WorstMinut
             implausible: series.implausible,
         })
     };
-    own.par_iter().enumerate().filter_map(worst).collect()
+    same_metric.par_iter().enumerate().filter_map(worst).collect()
 }

@@ -1,4 +1,4 @@
-//! Probabilities that come true as often as they say.
+//! Calibration of probabilities, so that they match observed frequencies.
 
 use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 use super::{Classifier, FittedClassifier, LabelledDataset};
 use crate::{FitError, MissingPolicy};
 
-/// How probabilities are put right.
+/// Method by which probabilities are calibrated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CalibrationMethod {
-    /// A logistic curve of the log odds; for few rows. J. Platt, "Probabilistic
-    /// outputs for support vector machines", 1999, fitted as by H.-T. Lin,
-    /// C.-J. Lin, R. C. Weng, Machine Learning 68, 2007.
+    /// A logistic curve of the log odds, for few rows. J. Platt, "Probabilistic outputs for support
+    /// vector machines", 1999, fitted as by H.-T. Lin, C.-J. Lin, R. C. Weng, Machine Learning 68,
+    /// 2007.
     Platt,
-    /// The best curve that never falls; for about 1,000 rows and more. B.
-    /// Zadrozny, C. Elkan, KDD 2002.
+    /// The best curve that never falls, for about 1,000 rows and more. B. Zadrozny, C. Elkan, KDD
+    /// 2002.
     Isotonic,
 }
 
-/// Another classifier, fitted on the first four fifths of the rows and put
-/// right on the last fifth, one class against the rest, rows brought back to
-/// a sum of 1 (Zadrozny and Elkan, 2002). A class with fewer than 5 rows for or
-/// against it in the last fifth is left as it is.
+/// Calibrates another classifier. It is fitted on the first four fifths of the rows and calibrated
+/// on the last fifth, one class against the rest; then rows are normalised to a sum of 1 (Zadrozny
+/// and Elkan, 2002). A class with fewer than 5 rows for or against it in the last fifth is not
+/// calibrated.
 pub struct CalibratedClassifier {
-    /// Its name in leaderboards.
+    /// Name in leaderboards.
     pub name: &'static str,
-    /// What learns.
+    /// Classifier that is calibrated.
     pub inner: Box<dyn Classifier>,
-    /// How it is put right.
+    /// Calibration method.
     pub method: CalibrationMethod,
 }
 
-/// Rows of a class, and of the others, that a curve is fitted to.
+/// Fewest rows of a class, and of the others, to which a curve is fitted.
 const ROWS_MIN: usize = 5;
 
-/// A classifier and a curve a class.
+/// Fitted classifier with one curve per class.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedCalibration {
     inner: Box<FittedClassifier>,
@@ -42,15 +42,15 @@ pub struct FittedCalibration {
     shares: Vec<f64>,
 }
 
-/// From what was said to what is meant.
+/// Maps a predicted probability to a calibrated one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CalibrationCurve {
-    /// As it is.
+    /// Leaves the probability as it is.
     Straight,
     /// 1/(1 + exp(−(slope · log odds + offset))).
     Logistic { slope: f64, offset: f64 },
-    /// Corners of a curve that never falls, straight between them.
+    /// Piecewise linear curve that never falls, given by its corners.
     Rising { said: Vec<f64>, meant: Vec<f64> },
 }
 
@@ -72,14 +72,14 @@ impl Classifier for CalibratedClassifier {
         let early = data.select_rows(&(0..cut).collect::<Vec<_>>());
         let late = data.select_rows(&(cut..data.row_count()).collect::<Vec<_>>());
         let inner = self.inner.fit(&early, seed)?;
-        let said = inner.predict_probabilities(late.x.view());
+        let predicted = inner.predict_probabilities(late.x.view());
         let curve = |class: usize| {
-            let labels: Vec<bool> = late.y.iter().map(|own| *own == class).collect();
+            let labels: Vec<bool> = late.y.iter().map(|label| *label == class).collect();
             let positives = labels.iter().filter(|label| **label).count();
             if positives.min(labels.len() - positives) < ROWS_MIN {
                 return CalibrationCurve::Straight;
             }
-            CalibrationCurve::fit(self.method, &said.column(class).to_vec(), &labels)
+            CalibrationCurve::fit(self.method, &predicted.column(class).to_vec(), &labels)
         };
         let curves = (0..data.classes.len()).map(curve).collect();
         let inner = Box::new(inner);
@@ -101,7 +101,7 @@ impl FittedCalibration {
     }
 }
 
-/// Rows that are said to mean the same.
+/// Rows with one calibrated probability.
 struct IsotonicPool {
     first: f64,
     last: f64,
@@ -109,9 +109,9 @@ struct IsotonicPool {
     positives: f64,
 }
 
-fn log_odds(p: f64) -> f64 {
-    let p = p.clamp(1e-9, 1.0 - 1e-9);
-    (p / (1.0 - p)).ln()
+fn log_odds(probability: f64) -> f64 {
+    let clamped = probability.clamp(1e-9, 1.0 - 1e-9);
+    (clamped / (1.0 - clamped)).ln()
 }
 
 fn logistic_function(sum: f64) -> f64 {
@@ -119,25 +119,25 @@ fn logistic_function(sum: f64) -> f64 {
 }
 
 impl CalibrationCurve {
-    pub(crate) fn fit(method: CalibrationMethod, said: &[f64], labels: &[bool]) -> Self {
+    pub(crate) fn fit(method: CalibrationMethod, predicted: &[f64], labels: &[bool]) -> Self {
         match method {
-            CalibrationMethod::Platt => Self::fit_platt(said, labels),
-            CalibrationMethod::Isotonic => Self::fit_isotonic(said, labels),
+            CalibrationMethod::Platt => Self::fit_platt(predicted, labels),
+            CalibrationMethod::Isotonic => Self::fit_isotonic(predicted, labels),
         }
     }
 
-    /// Newton's method on the likelihood; targets are a little inside of 0 and
-    /// 1, so that it has a finite maximum.
-    fn fit_platt(said: &[f64], labels: &[bool]) -> Self {
+    /// Maximises the likelihood by Newton's method. Targets lie slightly inside 0 and 1, so that
+    /// the maximum is finite.
+    fn fit_platt(predicted: &[f64], labels: &[bool]) -> Self {
         let positives = labels.iter().filter(|label| **label).count() as f64;
         let negatives = labels.len() as f64 - positives;
         let (high, low) = ((positives + 1.0) / (positives + 2.0), 1.0 / (negatives + 2.0));
-        let rows: Vec<(f64, f64)> = said
+        let rows: Vec<(f64, f64)> = predicted
             .iter()
             .zip(labels)
             .map(|(p, label)| (log_odds(*p), if *label { high } else { low }))
             .collect();
-        // ln(1 + eˢ) − ts, without overflow
+        // ln(1 + eˢ) − ts, without overflow.
         let loss = |slope: f64, offset: f64| -> f64 {
             let each = rows.iter().map(|(x, t)| {
                 let sum = slope * x + offset;
@@ -162,12 +162,12 @@ impl CalibrationCurve {
             let (da, db) = ((bb * a - ab * b) / determinant, (aa * b - ab * a) / determinant);
             let step = (0..30).map(|halvings| 0.5_f64.powi(halvings)).find_map(|size| {
                 let next = (slope - size * da, offset - size * db);
-                let own = loss(next.0, next.1);
-                (own < best).then_some((next, own))
+                let next_loss = loss(next.0, next.1);
+                (next_loss < best).then_some((next, next_loss))
             });
-            let Some((next, own)) = step else { break };
-            let gained = best - own;
-            ((slope, offset), best) = (next, own);
+            let Some((next, next_loss)) = step else { break };
+            let gained = best - next_loss;
+            ((slope, offset), best) = (next, next_loss);
             if gained < 1e-12 * best.abs() {
                 break;
             }
@@ -175,23 +175,28 @@ impl CalibrationCurve {
         Self::Logistic { slope, offset }
     }
 
-    /// Pool adjacent violators: R. E. Barlow et al., "Statistical Inference
-    /// under Order Restrictions", 1972.
-    fn fit_isotonic(said: &[f64], labels: &[bool]) -> Self {
-        let mut order: Vec<usize> = (0..said.len()).collect();
-        order.sort_by(|a, b| said[*a].total_cmp(&said[*b]));
+    /// Fits by pooling adjacent violators: R. E. Barlow et al., "Statistical Inference under Order
+    /// Restrictions", 1972.
+    fn fit_isotonic(predicted: &[f64], labels: &[bool]) -> Self {
+        let mut order: Vec<usize> = (0..predicted.len()).collect();
+        order.sort_by(|a, b| predicted[*a].total_cmp(&predicted[*b]));
         let mut pools: Vec<IsotonicPool> = Vec::new();
-        for equal in order.chunk_by(|a, b| said[*a] == said[*b]) {
-            let own = said[equal[0]];
+        for equal in order.chunk_by(|a, b| predicted[*a] == predicted[*b]) {
+            let probability = predicted[equal[0]];
             let positives = equal.iter().filter(|row| labels[**row]).count() as f64;
-            pools.push(IsotonicPool { first: own, last: own, rows: equal.len() as f64, positives });
-            while let [.., before, last] = pools.as_mut_slice() {
-                if before.positives * last.rows < last.positives * before.rows {
+            pools.push(IsotonicPool {
+                first: probability,
+                last: probability,
+                rows: equal.len() as f64,
+                positives,
+            });
+            while let [.., previous, last] = pools.as_mut_slice() {
+                if previous.positives * last.rows < last.positives * previous.rows {
                     break;
                 }
-                before.last = last.last;
-                before.rows += last.rows;
-                before.positives += last.positives;
+                previous.last = last.last;
+                previous.rows += last.rows;
+                previous.positives += last.positives;
                 pools.pop();
             }
         }
@@ -227,7 +232,7 @@ impl CalibrationCurve {
 mod tests {
     use super::*;
 
-    /// p = 0.02 … 0.98, of which p² comes true, at odd places.
+    /// Probabilities p = 0.02 … 0.98, of which a share of p² are positive, at scattered positions.
     fn rows() -> (Vec<f64>, Vec<bool>) {
         let rows = (1..50).flat_map(|i| (0..20).map(move |j| (f64::from(i) / 50.0, j)));
         rows.map(|(p, j)| (p, f64::from((j * 7) % 20) < 20.0 * p * p - 0.5)).unzip()
@@ -235,11 +240,11 @@ mod tests {
 
     #[test]
     fn curves_are_those_of_scikit_learn() {
-        let (said, labels) = rows();
+        let (scores, labels) = rows();
         // scikit-learn 1.6.1: IsotonicRegression(out_of_bounds="clip"); sklearn.calibration's
         // _sigmoid_calibration on the log odds
         let check = |method, expect: &[(f64, f64)], within: f64| {
-            let curve = CalibrationCurve::fit(method, &said, &labels);
+            let curve = CalibrationCurve::fit(method, &scores, &labels);
             for (p, expect) in expect {
                 let got = curve.calibrate_probability(*p);
                 assert!((got - expect).abs() < within, "{method:?} at {p}: {got} is not {expect}");
@@ -266,9 +271,12 @@ mod tests {
 
     #[test]
     fn a_curve_that_falls_is_pooled() {
-        let said = [0.1, 0.2, 0.3, 0.4];
-        let curve =
-            CalibrationCurve::fit(CalibrationMethod::Isotonic, &said, &[true, false, false, true]);
+        let scores = [0.1, 0.2, 0.3, 0.4];
+        let curve = CalibrationCurve::fit(
+            CalibrationMethod::Isotonic,
+            &scores,
+            &[true, false, false, true],
+        );
         let third = 1.0 / 3.0;
         let expect =
             CalibrationCurve::Rising { said: vec![0.1, 0.3, 0.4], meant: vec![third, third, 1.0] };

@@ -1,4 +1,4 @@
-//! How often each class came: what a classifier must beat to have learnt
+//! Class frequencies as a classifier: the baseline that a classifier must beat to have learned
 //! anything.
 
 use ndarray::{Array2, ArrayView2};
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{Classifier, FittedClassifier, LabelledDataset};
 use crate::{FitError, MissingPolicy};
 
-/// Learns the shares of classes.
+/// Classifier that learns the frequencies of the classes.
 #[derive(Clone, Copy, Debug)]
 pub struct PriorClassifier;
 
-/// Always the same.
+/// Predicts the same probabilities for every row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClassPriors(Vec<f64>);
 

@@ -1,4 +1,4 @@
-//! Rows and their classes.
+//! Rows with class labels.
 
 use std::sync::Arc;
 
@@ -6,24 +6,24 @@ use ndarray::{Array1, Array2, Axis};
 
 use crate::{FeatureSchema, FitError, dataset::evenly_spaced_rows};
 
-/// Rows in the order of time, with the class of each.
+/// Rows in the order of time, each with its class.
 #[derive(Clone, Debug)]
 pub struct LabelledDataset {
     /// Names of the columns of `x`.
     pub schema: Arc<FeatureSchema>,
-    /// rows × features; NaN where a value is missing.
+    /// Inputs, rows × features; NaN where a value is missing.
     pub x: Array2<f64>,
-    /// One class a row, a number of `classes`.
+    /// Class of each row, as an index into `classes`.
     pub y: Vec<usize>,
-    /// The names of the classes.
+    /// Names of the classes.
     pub classes: Arc<[String]>,
 }
 
 impl LabelledDataset {
-    /// Puts rows together.
+    /// Creates a data set.
     ///
     /// # Errors
-    /// Where the shapes do not fit, or a class has no name.
+    /// The shapes do not match, or a class has no name.
     pub fn new(
         schema: Arc<FeatureSchema>,
         x: Array2<f64>,
@@ -51,7 +51,7 @@ impl LabelledDataset {
         self.y.len()
     }
 
-    /// At most `rows_max` rows, evenly spread over time.
+    /// Returns at most `rows_max` rows, evenly spread over time.
     #[must_use]
     pub fn subsample_rows(&self, rows_max: usize) -> Self {
         if self.row_count() <= rows_max {
@@ -60,7 +60,7 @@ impl LabelledDataset {
         self.select_rows(&evenly_spaced_rows(self.row_count(), rows_max))
     }
 
-    /// These rows.
+    /// Returns the rows with these indices.
     #[must_use]
     pub fn select_rows(&self, rows: &[usize]) -> Self {
         Self {
@@ -71,19 +71,19 @@ impl LabelledDataset {
         }
     }
 
-    /// The share of rows of each class.
+    /// Share of rows of each class.
     #[must_use]
     pub fn class_shares(&self) -> Vec<f64> {
-        let count = |class| self.y.iter().filter(|own| **own == class).count() as f64;
+        let count = |class| self.y.iter().filter(|label| **label == class).count() as f64;
         (0..self.classes.len()).map(|class| count(class) / self.row_count() as f64).collect()
     }
 
-    /// 1 where a row is of the class, else 0.
+    /// Indicator of a class: 1 where a row has it, else 0.
     pub(super) fn class_indicator(&self, class: usize) -> Array1<f64> {
-        self.y.iter().map(|own| f64::from(u8::from(*own == class))).collect()
+        self.y.iter().map(|label| f64::from(u8::from(*label == class))).collect()
     }
 
-    /// Refuses rows that are all of one class.
+    /// Refuses rows that all have the same class.
     pub(super) fn require_several_classes(&self) -> Result<(), FitError> {
         let first = self.y[0];
         if self.y.iter().all(|class| *class == first) {

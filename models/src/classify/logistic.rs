@@ -1,4 +1,4 @@
-//! Weighted sums whose softmax are probabilities.
+//! Logistic regression: the softmax of weighted sums gives probabilities.
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
 use serde::{Deserialize, Serialize};
@@ -6,20 +6,18 @@ use serde::{Deserialize, Serialize};
 use super::{Classifier, FittedClassifier, LabelledDataset};
 use crate::{FitError, MissingPolicy, linalg, scaling::FeatureScaler};
 
-/// Multinomial logistic regression on standardised inputs, with the penalty
-/// ‖w‖²/2 on the weights: D. R. Cox, JRSS B 20(2), 1958. Fitted by steps that
-/// can only improve, along a bound of the curvature that never changes: D.
-/// Böhning, "Multinomial logistic regression algorithm", Ann. Inst. Statist.
-/// Math. 44(1), 1992, with the momentum of Y. Nesterov, 1983, begun anew
-/// whenever it points uphill (B. O'Donoghue, E. Candès, Found. Comput. Math.
-/// 15, 2015). (linfa-logistic rests on an abandoned crate.) At most 20,000
-/// rows.
+/// Multinomial logistic regression on standardised inputs, with the penalty ‖w‖²/2 on the weights:
+/// D. R. Cox, JRSS B 20(2), 1958. Each step uses a fixed bound of the curvature, so that it cannot
+/// make the fit worse: D. Böhning, "Multinomial logistic regression algorithm", Ann. Inst. Statist.
+/// Math. 44(1), 1992. The momentum is that of Y. Nesterov, 1983, restarted whenever it points
+/// uphill (B. O'Donoghue, E. Candès, Found. Comput. Math. 15, 2015). (linfa-logistic depends on an
+/// abandoned crate.) Fits at most 20,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct LogisticRegression;
 
 const PENALTY: f64 = 1.0;
 const ROUNDS_MAX: usize = 500;
-/// Of the largest weight: smaller steps change nothing.
+/// Relative change of the largest weight below which the fit ends.
 const TOLERANCE: f64 = 1e-5;
 
 /// Weights of standardised inputs, inputs × classes.
@@ -47,16 +45,14 @@ impl Classifier for LogisticRegression {
     fn fit(&self, data: &LabelledDataset, _: u64) -> Result<FittedClassifier, FitError> {
         data.require_several_classes()?;
         let scaler = FeatureScaler::fit_with_flags(data.x.view());
-        let truth =
+        let indicators =
             Array2::from_shape_fn((data.row_count(), data.classes.len()), |(row, class)| {
                 f64::from(u8::from(data.y[row] == class))
             });
-        let weights =
-            maximise_likelihood(scaler.scale_rows(data.x.view()), &truth).ok_or_else(|| {
-                FitError::Library {
-                    model: self.name(),
-                    what: "the equations of a step have no solution".to_owned(),
-                }
+        let weights = maximise_likelihood(scaler.scale_rows(data.x.view()), &indicators)
+            .ok_or_else(|| FitError::Library {
+                model: self.name(),
+                what: "the equations of a step have no solution".to_owned(),
             })?;
         let (intercepts, weights) = weights.view().split_at(Axis(0), 1);
         Ok(FittedClassifier::Logistic(FittedLogistic {
@@ -68,21 +64,21 @@ impl Classifier for LogisticRegression {
     }
 }
 
-/// The most likely weights, a row of intercepts and one row an input.
-fn maximise_likelihood(x: Array2<f64>, truth: &Array2<f64>) -> Option<Array2<f64>> {
+/// Finds the most likely weights: a row of intercepts, then a row per input.
+fn maximise_likelihood(x: Array2<f64>, indicators: &Array2<f64>) -> Option<Array2<f64>> {
     let x = concatenate![Axis(1), Array2::ones((x.nrows(), 1)), x];
     let mut penalty = Array1::from_elem(x.ncols(), PENALTY);
-    // Intercepts are free, but for what keeps them from drifting together.
+    // Intercepts are free, except for a tiny penalty that keeps them from drifting together.
     penalty[0] = 1e-6;
     let mut bound = x.t().dot(&x) / 2.0;
-    bound.diag_mut().zip_mut_with(&penalty, |own, penalty| *own += penalty);
+    bound.diag_mut().zip_mut_with(&penalty, |diagonal, penalty| *diagonal += penalty);
     let factor = linalg::cholesky(bound)?;
     let column = penalty.insert_axis(Axis(1));
-    let mut weights: Array2<f64> = Array2::zeros((x.ncols(), truth.ncols()));
+    let mut weights: Array2<f64> = Array2::zeros((x.ncols(), indicators.ncols()));
     let mut ahead = weights.clone();
     let mut speed = 1.0_f64;
     for _ in 0..ROUNDS_MAX {
-        let pull = x.t().dot(&(truth - &softmax(x.dot(&ahead)))) - &ahead * &column;
+        let pull = x.t().dot(&(indicators - &softmax(x.dot(&ahead)))) - &ahead * &column;
         let mut next = ahead.clone();
         for (mut next, pull) in next.columns_mut().into_iter().zip(pull.columns()) {
             next += &linalg::back_substitute(
@@ -96,7 +92,8 @@ fn maximise_likelihood(x: Array2<f64>, truth: &Array2<f64>) -> Option<Array2<f64
         let momentum = if uphill { (speed - 1.0) / faster } else { 0.0 };
         speed = if uphill { faster } else { 1.0 };
         ahead = &next + &(&moved * momentum);
-        let largest = |all: &Array2<f64>| all.iter().fold(0.0_f64, |most, own| most.max(own.abs()));
+        let largest =
+            |all: &Array2<f64>| all.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
         let done = largest(&moved) <= TOLERANCE * largest(&next);
         weights = next;
         if done {
@@ -106,10 +103,10 @@ fn maximise_likelihood(x: Array2<f64>, truth: &Array2<f64>) -> Option<Array2<f64
     Some(weights)
 }
 
-/// Rows of sums become rows of probabilities.
+/// Turns rows of sums into rows of probabilities.
 fn softmax(mut sums: Array2<f64>) -> Array2<f64> {
     for mut row in sums.rows_mut() {
-        // Less the largest, so that none overflows.
+        // The largest sum is subtracted, so that none overflows.
         let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         row.mapv_inplace(|sum| (sum - largest).exp());
         let total = row.sum();
@@ -120,8 +117,9 @@ fn softmax(mut sums: Array2<f64>) -> Array2<f64> {
 
 impl FittedLogistic {
     pub(super) fn predict_probabilities(&self, x: ArrayView2<f64>) -> Array2<f64> {
-        let said = softmax(self.scaler.scale_rows(x).dot(&self.weights) + &self.intercepts);
-        super::normalise_rows(said, &self.shares)
+        let probabilities =
+            softmax(self.scaler.scale_rows(x).dot(&self.weights) + &self.intercepts);
+        super::normalise_rows(probabilities, &self.shares)
     }
 }
 
@@ -145,14 +143,14 @@ mod tests {
         let y = (0..120).map(class).collect();
         let data = LabelledDataset::new(Arc::new(schema), x.clone(), y, names).unwrap();
         let fitted = LogisticRegression.fit(&data, 0).unwrap();
-        let asked = ndarray::array![[0.5, -0.5, 0.0], [-0.9, 0.2, 0.4], [0.0, 0.0, -1.0]];
+        let test_rows = ndarray::array![[0.5, -0.5, 0.0], [-0.9, 0.2, 0.4], [0.0, 0.0, -1.0]];
         // scikit-learn 1.6.1: LogisticRegression(C=1.0, tol=1e-12) after StandardScaler
         let expect = [
             [0.004_507, 0.221_440, 0.774_054],
             [0.927_891, 0.071_706, 0.000_403],
             [0.175_721, 0.602_212, 0.222_066],
         ];
-        let gaps = fitted.predict_probabilities(asked.view()) - Array2::from(expect.to_vec());
+        let gaps = fitted.predict_probabilities(test_rows.view()) - Array2::from(expect.to_vec());
         assert!(gaps.iter().all(|gap| gap.abs() < 1e-4), "{gaps}");
     }
 }

@@ -1,10 +1,11 @@
-//! The classifiers: what will be, with which probability. Heat, hold or cool;
-//! watered within two hours or not.
+//! Classifiers, which predict the probability of each class: heat, hold or cool; watering within
+//! two hours or not.
 //!
 //! # Layout
-//! - [`labelled`]: rows with classes
-//! - [`shares`], [`logistic`], [`boosting`], [`one_vs_rest`]: ways to learn
-//! - [`calibrate`]: probabilities that come true as often as they say
+//! - [`labelled_dataset`]: rows with class labels
+//! - [`class_priors`], [`logistic`], [`boosting`], [`one_vs_rest`]: learning methods
+//! - [`calibration`]: probabilities that match observed frequencies
+//! - [`ordinal`]: a classifier used as a regressor
 
 pub mod boosting;
 pub mod calibration;
@@ -23,29 +24,28 @@ pub use labelled_dataset::LabelledDataset;
 use one_vs_rest::OneVsRest;
 pub use ordinal::OrdinalRegressor;
 
-/// A way to learn classes from rows. The same rows and seed give the same
-/// model, whatever the number of threads.
+/// Method that learns classes from rows. The same rows and seed give the same model, whatever the
+/// number of threads.
 pub trait Classifier: Send + Sync {
-    /// Its name in leaderboards and artifacts.
+    /// Name in leaderboards and artifacts.
     fn name(&self) -> &'static str;
 
-    /// More rows than this are thinned out evenly before fitting.
+    /// Largest number of rows that is fitted; more rows are thinned evenly.
     fn rows_max(&self) -> usize {
         usize::MAX
     }
 
-    /// What it does where an input is missing (NaN).
+    /// Treatment of missing inputs (NaN).
     fn missing_policy(&self) -> MissingPolicy;
 
-    /// Learns from `data`, which is left as it is.
+    /// Fits a model to `data`.
     ///
     /// # Errors
-    /// See [`FitError`]; [`FitError::OneClass`] where there is nothing to tell
-    /// apart.
+    /// See [`FitError`]; [`FitError::OneClass`] where all rows have the same class.
     fn fit(&self, data: &LabelledDataset, seed: u64) -> Result<FittedClassifier, FitError>;
 }
 
-/// Every classifier, the baseline first.
+/// All classifiers, the baseline first.
 #[must_use]
 pub fn all_classifiers() -> Vec<Box<dyn Classifier>> {
     let one = |name, estimator| -> Box<dyn Classifier> { Box::new(OneVsRest { name, estimator }) };
@@ -71,13 +71,13 @@ pub fn all_classifiers() -> Vec<Box<dyn Classifier>> {
     ]
 }
 
-/// The classifier of that name.
+/// Finds a classifier by its name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn Classifier>> {
     all_classifiers().into_iter().find(|classifier| classifier.name() == name)
 }
 
-/// Fits after thinning; also returns the number of rows that were used.
+/// Fits a classifier after thinning the rows, and returns the number of rows that were used.
 ///
 /// # Errors
 /// See [`FitError`].
@@ -92,9 +92,9 @@ pub fn by_name(name: &str) -> Option<Box<dyn Classifier>> {
 /// let y = x.column(0).iter().map(|t| usize::from(*t >= 19.0)).collect();
 /// let data = LabelledDataset::new(schema, x, y, vec!["heat".into(), "hold".into()])?;
 /// let logistic = classify::by_name("logistic regression").unwrap();
-/// let (fitted, rows) = classify::fit(logistic.as_ref(), &data, 1)?;
+/// let (fitted, rows) = classify::fit_classifier(logistic.as_ref(), &data, 1)?;
 /// assert_eq!(rows, 90);
-/// let p = fitted.probabilities(ndarray::array![[12.0], [26.0]].view());
+/// let p = fitted.predict_probabilities(ndarray::array![[12.0], [26.0]].view());
 /// assert!(p[(0, 0)] > 0.9 && p[(1, 1)] > 0.9);
 /// # Ok::<(), microclimate_models::FitError>(())
 /// ```
@@ -110,28 +110,28 @@ pub fn fit_classifier(
     Ok((classifier.fit(&thinned, seed)?, thinned.row_count()))
 }
 
-/// What was learnt; can be written and read back.
+/// Fitted classifier; can be saved and loaded.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FittedClassifier {
-    /// Always the same shares.
+    /// The same probabilities for every row.
     Shares(class_priors::ClassPriors),
     /// Weighted sums of standardised inputs.
     Logistic(logistic::FittedLogistic),
     /// Boosted trees.
     Boosting(boosting::BoostedClasses),
-    /// One regressor a class.
+    /// One regressor per class.
     OneVsRest(one_vs_rest::FittedOneVsRest),
-    /// Another classifier, put right.
+    /// Another classifier, calibrated.
     Calibrated(calibration::FittedCalibration),
 }
 
 impl FittedClassifier {
-    /// rows × classes for `x` (rows × features, NaN where a value is missing);
-    /// each row adds up to 1.
+    /// Predicts probabilities, rows × classes, for `x` (rows × features, NaN where a value is
+    /// missing). Each row adds up to 1.
     ///
     /// # Panics
-    /// Where `x` has another number of columns than the model was fitted on.
+    /// `x` has another number of columns than the model was fitted on.
     #[must_use]
     pub fn predict_probabilities(&self, x: ArrayView2<f64>) -> Array2<f64> {
         match self {
@@ -143,7 +143,7 @@ impl FittedClassifier {
         }
     }
 
-    /// The most probable class of each row; the first of equal ones.
+    /// Predicts the most probable class of each row, the first of equally probable ones.
     ///
     /// # Panics
     /// As [`FittedClassifier::predict_probabilities`].
@@ -155,8 +155,8 @@ impl FittedClassifier {
         self.predict_probabilities(x).rows().into_iter().map(likely).collect()
     }
 
-    /// The mean class number of each row: with two classes the probability of
-    /// the second.
+    /// Predicts the mean class index of each row; with two classes this is the probability of the
+    /// second.
     #[must_use]
     pub fn predict_mean_class(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let probabilities = self.predict_probabilities(x);
@@ -164,8 +164,8 @@ impl FittedClassifier {
     }
 }
 
-/// Cuts to [0, 1] and divides by the sum, so that rows add up to 1; rows
-/// without any probability take `shares`.
+/// Clamps values to [0, 1] and divides by the sum, so that rows add up to 1. Rows without any
+/// probability get `shares`.
 fn normalise_rows(mut rows: Array2<f64>, shares: &[f64]) -> Array2<f64> {
     for mut row in rows.rows_mut() {
         row.mapv_inplace(|p| if p.is_nan() { 0.0 } else { p.clamp(0.0, 1.0) });

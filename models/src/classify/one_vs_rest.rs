@@ -1,4 +1,4 @@
-//! One regressor a class.
+//! One regressor per class.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 use super::{Classifier, FittedClassifier, LabelledDataset};
 use crate::{Dataset, Estimator, FitError, FittedRegressor, MissingPolicy};
 
-/// Learns for each class a regression of "is it this one" (0 or 1), whose mean
-/// is its probability: J. D. Malley et al., "Probability machines", Methods
-/// Inf. Med. 51(1), 2012. With two classes one regression says both.
+/// Fits for each class a regression of its indicator (0 or 1), whose mean is the probability of the
+/// class: J. D. Malley et al., "Probability machines", Methods Inf. Med. 51(1), 2012. With two
+/// classes, one regression is enough.
 pub struct OneVsRest {
-    /// Of the classifier.
+    /// Name of the classifier.
     pub name: &'static str,
-    /// What learns.
+    /// Estimator of the regressions.
     pub estimator: Box<dyn Estimator>,
 }
 
-/// One regressor a class; with two classes that of the second alone.
+/// One regressor per class; with two classes, only that of the second.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedOneVsRest {
     regressors: Vec<FittedRegressor>,

@@ -1,18 +1,17 @@
-//! A classifier where a regressor is wanted.
+//! A classifier used as a regressor.
 
 use std::sync::Arc;
 
 use super::{Classifier, LabelledDataset};
 use crate::{Dataset, Estimator, FitError, FittedRegressor, MissingPolicy};
 
-/// Learns truths that are class numbers as classes, and says the mean class
-/// number: with two classes the probability of the second; with more, ordered
-/// as their numbers are, the nearest whole number is the median class wherever
-/// two neighbours share the probability.
+/// Learns targets that are class indices as classes, and predicts the mean class index. With two
+/// classes this is the probability of the second. With more classes, ordered by their indices, the
+/// nearest whole number is the median class wherever two neighbours share the probability.
 pub struct OrdinalRegressor {
-    /// What learns.
+    /// Classifier that is used.
     pub classifier: Box<dyn Classifier>,
-    /// The names of the classes, from number 0 on.
+    /// Names of the classes, from index 0 on.
     pub classes: Arc<[String]>,
 }
 
@@ -30,16 +29,16 @@ impl Estimator for OrdinalRegressor {
     }
 
     /// # Errors
-    /// [`FitError::Shape`] where a truth is the number of no class, besides
-    /// those of the classifier.
+    /// [`FitError::ShapeMismatch`] where a target is not a class index, and the errors of the
+    /// classifier.
     fn fit(&self, data: &Dataset, seed: u64) -> Result<FittedRegressor, FitError> {
-        let number = |(row, truth): (usize, &f64)| {
-            let class = truth.round();
-            if class == *truth && (0.0..self.classes.len() as f64).contains(&class) {
+        let number = |(row, target): (usize, &f64)| {
+            let class = target.round();
+            if class == *target && (0.0..self.classes.len() as f64).contains(&class) {
                 return Ok(class as usize);
             }
             Err(FitError::ShapeMismatch {
-                found: format!("{truth} in row {row}"),
+                found: format!("{target} in row {row}"),
                 expected: format!("a class number below {}", self.classes.len()),
             })
         };
@@ -57,9 +56,9 @@ mod tests {
     use super::*;
     use crate::{FeatureSchema, classify};
 
-    fn data(truth: impl Fn(f64) -> f64) -> Dataset {
+    fn data(target: impl Fn(f64) -> f64) -> Dataset {
         let x = Array2::from_shape_fn((300, 1), |(row, _)| (row % 30) as f64);
-        let y: Array1<f64> = x.column(0).mapv(truth);
+        let y: Array1<f64> = x.column(0).mapv(target);
         let schema = FeatureSchema { features: vec!["a".to_owned()] };
         Dataset::new(Arc::new(schema), x, y).unwrap()
     }
@@ -71,14 +70,15 @@ mod tests {
 
     #[test]
     fn two_classes_are_a_probability_and_three_a_mean_number() {
-        let asked = ndarray::array![[2.0], [15.0], [27.0]];
+        let test_rows = ndarray::array![[2.0], [15.0], [27.0]];
         let two = data(|a| f64::from(u8::from(a >= 15.0)));
-        let said = numbered(&["no", "yes"]).fit(&two, 1).unwrap().predict(asked.view());
-        assert!(said[0] < 0.1 && said[2] > 0.9, "{said}");
+        let probabilities =
+            numbered(&["no", "yes"]).fit(&two, 1).unwrap().predict(test_rows.view());
+        assert!(probabilities[0] < 0.1 && probabilities[2] > 0.9, "{probabilities}");
         let three = data(|a| (a / 10.0).floor());
-        let said = numbered(&["heat", "hold", "cool"]).fit(&three, 1).unwrap();
-        let said = said.predict(asked.view()).mapv(f64::round);
-        assert_eq!(said, ndarray::array![0.0, 1.0, 2.0]);
+        let fitted = numbered(&["heat", "hold", "cool"]).fit(&three, 1).unwrap();
+        let predicted = fitted.predict(test_rows.view()).mapv(f64::round);
+        assert_eq!(predicted, ndarray::array![0.0, 1.0, 2.0]);
     }
 
     #[test]

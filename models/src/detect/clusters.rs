@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use super::{AnomalyDetector, FittedDetector, require_rows, scale_subsample};
 use crate::{FitError, linalg, scaling::FeatureScaler};
 
-/// Distance from the nearest of 8 centres in standardised inputs, in the mean
-/// distance of that centre's own rows: S. Lloyd, "Least squares quantization in
-/// PCM", IEEE Trans. Inf. Theory 28(2), 1982, begun as by D. Arthur, S.
-/// Vassilvitskii, "k-means++", SODA 2007; fitted by linfa. At most 5,000 rows.
+/// Distance from the nearest of 8 centres in standardised inputs, divided by the mean distance of
+/// that centre's own rows: S. Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory
+/// 28(2), 1982, initialised as by D. Arthur, S. Vassilvitskii, "k-means++", SODA 2007; fitted by
+/// linfa. At most 5,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct KMeansDetector;
 
-/// How unlikely a row is in a mixture of 4 normal distributions: ln of the
-/// largest possible density over its own. G. McLachlan, D. Peel, "Finite
-/// Mixture Models", 2000; fitted by linfa. At most 5,000 rows.
+/// Improbability of a row in a mixture of 4 normal distributions: ln of the largest possible
+/// density over the row's own. G. McLachlan, D. Peel, "Finite Mixture Models", 2000; fitted by
+/// linfa. At most 5,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct MixtureDetector;
 
@@ -24,7 +24,7 @@ const CENTRES: usize = 8;
 const NORMALS: usize = 4;
 const ROWS_MAX: usize = 5000;
 
-/// Centres in standardised inputs, and how near their rows usually are.
+/// Centres in standardised inputs, with the usual distance of their rows.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedCentres {
     scaler: FeatureScaler,
@@ -44,7 +44,7 @@ pub struct FittedMixture {
 #[derive(Debug, Serialize, Deserialize)]
 struct MixtureNormal {
     mean: Array1<f64>,
-    /// The Cholesky factor of the covariance.
+    /// Cholesky factor of the covariance.
     factor: Array2<f64>,
     /// ln of weight × density at the mean.
     peak: f64,
@@ -83,7 +83,7 @@ impl AnomalyDetector for KMeansDetector {
             sums[centre].1 += 1.0;
         }
         let overall = sums.iter().map(|(sum, _)| sum).sum::<f64>() / rows.records().nrows() as f64;
-        // A centre of rows that are all the same, or of few, knows no distance.
+        // A centre with few or equal rows has no usual distance of its own.
         let usual = |(sum, rows): (f64, f64)| (sum / rows).max(overall / 2.0).max(1e-6);
         model.usual = sums.into_iter().map(usual).collect();
         Ok(FittedDetector::Centres(model))
@@ -99,11 +99,11 @@ impl FittedCentres {
     }
 
     pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let of_row = |row| {
+        let score = |row| {
             let (centre, distance) = self.nearest_centre(row);
             distance / self.usual[centre]
         };
-        self.scaler.scale_rows(x).rows().into_iter().map(of_row).collect()
+        self.scaler.scale_rows(x).rows().into_iter().map(score).collect()
     }
 }
 
@@ -121,8 +121,7 @@ impl AnomalyDetector for MixtureDetector {
         let library = |what: String| FitError::Library { model: "gaussian mixture", what };
         let (scaler, rows) = subsample_dataset(x);
         let rng = Xoshiro256Plus::seed_from_u64(seed);
-        // The floor of variances keeps a normal from closing in on rows that
-        // are all the same.
+        // The minimum variance keeps a normal distribution from collapsing on equal rows.
         let model = GaussianMixtureModel::params_with_rng(NORMALS, rng)
             .reg_covariance(1e-3)
             .max_n_iterations(100)
@@ -135,7 +134,7 @@ impl AnomalyDetector for MixtureDetector {
             let covariance = model.covariances().index_axis(Axis(0), number).to_owned();
             let factor = linalg::cholesky(covariance)
                 .ok_or_else(|| library("a covariance is not positive definite".to_owned()))?;
-            let volume: f64 = factor.diag().iter().map(|own| own.ln()).sum();
+            let volume: f64 = factor.diag().iter().map(|entry| entry.ln()).sum();
             let constant = mean.len() as f64 / 2.0 * std::f64::consts::TAU.ln();
             normals.push(MixtureNormal { peak: weight.ln() - volume - constant, mean, factor });
         }
@@ -146,20 +145,20 @@ impl AnomalyDetector for MixtureDetector {
 
 impl FittedMixture {
     pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let of_row = |row: ndarray::ArrayView1<f64>| {
+        let score = |row: ndarray::ArrayView1<f64>| {
             let each = self.normals.iter().map(|normal| {
                 let whitened = linalg::forward_substitute(&normal.factor, &row - &normal.mean);
                 normal.peak - whitened.dot(&whitened) / 2.0
             });
             (self.highest - log_sum_exp(each)).max(0.0)
         };
-        self.scaler.scale_rows(x).rows().into_iter().map(of_row).collect()
+        self.scaler.scale_rows(x).rows().into_iter().map(score).collect()
     }
 }
 
 /// ln Σ exp, without overflow.
-fn log_sum_exp(values: impl Iterator<Item = f64>) -> f64 {
-    let values: Vec<f64> = values.collect();
+fn log_sum_exp(terms: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = terms.collect();
     let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if largest.is_finite() {
         largest + values.iter().map(|value| (value - largest).exp()).sum::<f64>().ln()

@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 use super::{AnomalyDetector, FittedDetector, require_rows};
 use crate::{FitError, scaling::FeatureScaler};
 
-/// What the principal components that explain 90 % of the variance leave over,
-/// each further component in its own spread: rows that break how inputs usually
-/// move together. M.-L. Shyu et al., "A novel anomaly detection scheme based on
-/// principal component classifier", ICDM workshops 2003 (its minor components).
+/// Distance that remains beyond the principal components that explain 90 % of the variance, each
+/// further component in units of its own spread. It is large for rows that break the usual
+/// correlations of inputs. M.-L. Shyu et al., "A novel anomaly detection scheme based on principal
+/// component classifier", ICDM workshops 2003 (its minor components).
 #[derive(Clone, Copy, Debug)]
 pub struct PrincipalComponents;
 
 const EXPLAINED: f64 = 0.9;
 
-/// The minor components of standardised inputs.
+/// Minor components of standardised inputs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct MinorComponents {
     scaler: FeatureScaler,
-    /// inputs × minor components, each over its spread.
+    /// Directions, inputs × minor components, each divided by its spread.
     minor: Array2<f64>,
 }
 
@@ -39,18 +39,18 @@ impl AnomalyDetector for PrincipalComponents {
         let (variances, directions) = found
             .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
         let total = variances.sum();
-        let explained = variances.iter().scan(0.0, |sum, own| {
-            *sum += own;
+        let explained = variances.iter().scan(0.0, |sum, variance| {
+            *sum += variance;
             Some(*sum)
         });
-        // At least one component stays over.
-        let major = explained.take_while(|sum| *sum < EXPLAINED * total).count() + 1;
-        let major = major.min(variances.len() - 1);
+        // At least one component remains.
+        let explaining = explained.take_while(|sum| *sum < EXPLAINED * total).count() + 1;
+        let major = explaining.min(variances.len() - 1);
         let mut minor = directions.slice_axis(Axis(1), Slice::from(major..)).to_owned();
         for (mut direction, variance) in
             minor.columns_mut().into_iter().zip(variances.iter().skip(major))
         {
-            // Inputs that always say the same leave exactly nothing over.
+            // The floor keeps inputs that are always equal from scoring anything.
             direction /= variance.max(1e-6).sqrt();
         }
         Ok(FittedDetector::Components(MinorComponents { scaler, minor }))

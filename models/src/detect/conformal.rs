@@ -4,26 +4,25 @@ use serde::{Deserialize, Serialize};
 use super::{AnomalyDetector, FittedDetector, RarityScale, require_rows};
 use crate::{FitError, scaling::finite_median};
 
-/// How rare each input's distance from its median is among the training rows,
-/// as −log₁₀ of a conformal p-value ([`RarityScale`]); of these, by their weights,
-/// the cube root of the sum of cubes. That is little more than the largest, so
-/// that one odd input among many is enough, and several count for more: a
-/// generalised mean, as in V. Vovk, R. Wang, "Combining p-values via
-/// averaging", Biometrika 107(4), 2020.
+/// Combines the rarities of a row's inputs. The rarity of an input is −log₁₀ of the conformal
+/// p-value of its distance from the median ([`RarityScale`]). The score is the cube root of the
+/// weighted sum of cubes. It is little more than the largest rarity, so one unusual input among
+/// many is enough, and several count for more. It is a generalised mean, as in V. Vovk, R. Wang,
+/// "Combining p-values via averaging", Biometrika 107(4), 2020.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConformalTails {
-    /// Of each input, 0 to 1; 1 where there is none.
+    /// Weight of each input, 0 to 1; inputs without one have weight 1.
     pub weights: &'static [f64],
 }
 
 const POWER: i32 = 3;
 
 impl ConformalTails {
-    /// Its name in leaderboards and artifacts.
+    /// Name in leaderboards and artifacts.
     pub const NAME: &str = "conformal tails";
 }
 
-/// What is known of each input.
+/// Fitted state of each input.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedConformalTails(Vec<ConformalInput>);
 
@@ -57,17 +56,17 @@ impl AnomalyDetector for ConformalTails {
 }
 
 impl FittedConformalTails {
-    /// The rarity of each input of a row, weighted.
+    /// Weighted rarity of each input of a row.
     pub(super) fn input_scores(&self, row: ArrayView1<f64>) -> Array1<f64> {
-        let part = |(value, own): (&f64, &ConformalInput)| {
-            own.weight * own.rarity.score_value((value - own.median).abs())
+        let part = |(value, input): (&f64, &ConformalInput)| {
+            input.weight * input.rarity.score_value((value - input.median).abs())
         };
         row.iter().zip(&self.0).map(part).collect()
     }
 
     pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let of_row = |row| self.input_scores(row).mapv(|part| part.powi(POWER)).sum().cbrt();
-        x.rows().into_iter().map(of_row).collect()
+        let score = |row| self.input_scores(row).mapv(|part| part.powi(POWER)).sum().cbrt();
+        x.rows().into_iter().map(score).collect()
     }
 }
 
@@ -79,12 +78,13 @@ mod tests {
     #[test]
     fn one_odd_input_is_enough_and_weights_count() {
         let usual = Array2::from_shape_fn((1000, 3), |(i, j)| ((i * (j + 3)) % 1000) as f64);
-        let asked = array![[500.0, 500.0, 500.0], [500.0, 5000.0, 500.0], [5000.0, 500.0, 5000.0]];
+        let test_rows =
+            array![[500.0, 500.0, 500.0], [500.0, 5000.0, 500.0], [5000.0, 500.0, 5000.0]];
         let check = |weights: &'static [f64], rising: bool| {
             let fitted = ConformalTails { weights }.fit(usual.view(), 0).unwrap();
-            let said = fitted.score_rows(asked.view());
-            assert!(said[0] < 0.1 && said[1] > 3.0, "{said}");
-            assert_eq!(said[2] > said[1], rising, "{said}");
+            let scores = fitted.score_rows(test_rows.view());
+            assert!(scores[0] < 0.1 && scores[1] > 3.0, "{scores}");
+            assert_eq!(scores[2] > scores[1], rising, "{scores}");
         };
         check(&[], true);
         check(&[0.5, 1.0, 0.5], false);

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use super::{AnomalyDetector, FittedDetector, require_rows, scale_subsample};
 use crate::{FitError, linalg, scaling::FeatureScaler};
 
-/// Distance from the mean, measured in the data's covariance: P. C.
-/// Mahalanobis, "On the generalised distance in statistics", 1936.
+/// Distance from the mean in the metric of the data's covariance: P. C. Mahalanobis, "On the
+/// generalised distance in statistics", 1936.
 #[derive(Clone, Copy, Debug)]
 pub struct Mahalanobis;
 
@@ -17,14 +17,14 @@ pub struct NeighbourDistance;
 const NEIGHBOUR: usize = 10;
 const ROWS_MAX: usize = 1000;
 
-/// The covariance of standardised features, as its Cholesky factor.
+/// Covariance of standardised features, as its Cholesky factor.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedMahalanobis {
     scaler: FeatureScaler,
     factor: Array2<f64>,
 }
 
-/// The rows that are remembered, standardised.
+/// Rows of the training set, standardised.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedNeighbourDistance {
     scaler: FeatureScaler,
@@ -41,8 +41,8 @@ impl AnomalyDetector for Mahalanobis {
         let scaler = FeatureScaler::keep_constant_columns(x);
         let scaled = scaler.scale_rows(x);
         let mut covariance = scaled.t().dot(&scaled) / scaled.nrows() as f64;
-        // Features that say the same make it singular.
-        covariance.diag_mut().mapv_inplace(|own| own + 1e-6);
+        // Linearly dependent features would make the matrix singular.
+        covariance.diag_mut().mapv_inplace(|variance| variance + 1e-6);
         let factor = linalg::cholesky(covariance).ok_or_else(|| FitError::Library {
             model: "mahalanobis",
             what: "the covariance is not positive definite".to_owned(),

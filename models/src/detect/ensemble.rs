@@ -7,19 +7,18 @@ use super::{
 };
 use crate::{FitError, dataset::evenly_spaced_rows};
 
-/// The mean rarity of what robust z-score, principal components, Mahalanobis
-/// distance, local outlier factor and isolation forest say: −ln of the share of
-/// training rows with a score at least as high, so that scores in different
-/// units add up. C. C. Aggarwal, S. Sathe, "Theoretical foundations and
-/// algorithms for outlier ensembles", SIGKDD Explorations 17(1), 2015. Beyond
-/// all training rows the score goes on rising, by at most 1.
+/// Mean rarity of the scores of robust z-score, principal components, Mahalanobis distance, local
+/// outlier factor and isolation forest. The rarity is −ln of the share of training rows with a
+/// score at least as high, so that scores in different units can be added. C. C. Aggarwal, S.
+/// Sathe, "Theoretical foundations and algorithms for outlier ensembles", SIGKDD Explorations
+/// 17(1), 2015. Beyond all training rows the score keeps rising, by at most 1.
 #[derive(Clone, Copy, Debug)]
 pub struct RankEnsemble;
 
-/// Training rows that scores are compared with.
+/// Number of training rows that scores are compared with.
 const ROWS: usize = 1000;
 
-/// The members, each with scores of training rows.
+/// Fitted members, each with its scores of training rows.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RankedMembers(Vec<(FittedDetector, Vec<f64>)>);
 
@@ -37,10 +36,10 @@ impl AnomalyDetector for RankEnsemble {
             &LocalOutlierFactor,
             &IsolationForest,
         ];
-        let kept = x.select(Axis(0), &evenly_spaced_rows(x.nrows(), ROWS));
+        let reference_rows = x.select(Axis(0), &evenly_spaced_rows(x.nrows(), ROWS));
         let fit = |member: &dyn AnomalyDetector| {
             let fitted = member.fit(x, seed)?;
-            let mut scores = fitted.score_rows(kept.view()).to_vec();
+            let mut scores = fitted.score_rows(reference_rows.view()).to_vec();
             scores.sort_unstable_by(f64::total_cmp);
             Ok((fitted, scores))
         };
@@ -59,13 +58,13 @@ impl RankedMembers {
     }
 }
 
-/// Of a score among those of training rows, which rise.
+/// Rarity of a score among sorted scores of training rows.
 fn score_rarity(score: f64, known: &[f64]) -> f64 {
-    let at_least = known.len() - known.partition_point(|own| *own < score);
+    let at_least = known.len() - known.partition_point(|known_score| *known_score < score);
     let share = (1 + at_least) as f64 / (1 + known.len()) as f64;
     let (middle, most) = (known[known.len() / 2], known[known.len() - 1]);
     let beyond = (score - most) / (most - middle).max(1e-9);
-    // Half way to 1 where it is once more as far from the middle.
+    // Half way to 1 where the score is twice as far from the middle as the largest one.
     let further = if beyond > 0.0 { beyond / (1.0 + beyond) } else { 0.0 };
     -share.ln() + further
 }

@@ -6,25 +6,26 @@ use serde::{Deserialize, Serialize};
 use super::{AnomalyDetector, FittedDetector, require_rows};
 use crate::{FitError, scaling::FeatureScaler};
 
-/// How few random cuts set a row apart: F. T. Liu, K. M. Ting, Z.-H. Zhou,
-/// "Isolation forest", ICDM 2008. 100 trees of 256 rows each, as there. (The
-/// crate `extended-isolation-forest` cannot be seeded.)
+/// Isolation forest, which measures how few random cuts separate a row from the others: F. T. Liu,
+/// K. M. Ting, Z.-H. Zhou, "Isolation forest", ICDM 2008. It has 100 trees of 256 rows each, as in
+/// the paper. (The crate `extended-isolation-forest` cannot be seeded.)
 #[derive(Clone, Copy, Debug)]
 pub struct IsolationForest;
 
 const TREES: usize = 100;
 const ROWS: usize = 256;
 
-/// The trees.
+/// Fitted trees.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedIsolationForest {
     scaler: FeatureScaler,
     trees: Vec<Vec<IsolationNode>>,
-    /// The depth that a tree of this many rows has on average.
+    /// Average depth of a tree with this number of rows.
     usual_depth: f64,
 }
 
-/// A node; `below` is the node right after it, `above` the index of the other.
+/// Node of a tree. The child below the cut is the next node; `above` is the index of the other
+/// child.
 #[derive(Debug, Serialize, Deserialize)]
 enum IsolationNode {
     Cut {
@@ -32,7 +33,7 @@ enum IsolationNode {
         at: f64,
         above: usize,
     },
-    /// The depth, with what the rows left here would still add to it.
+    /// Depth of the leaf, plus the depth that its remaining rows would add.
     Leaf {
         depth: f64,
     },
@@ -84,15 +85,15 @@ fn grow_tree(
     rows.sort_unstable_by_key(|row| x[(*row, feature)] > at);
     let below = rows.partition_point(|row| x[(*row, feature)] <= at);
     let (below, above) = rows.split_at_mut(below);
-    let own = nodes.len();
+    let cut_node = nodes.len();
     nodes.push(IsolationNode::Leaf { depth });
     grow_tree(x, below, depth + 1.0, depth_max, rng, nodes);
-    nodes[own] = IsolationNode::Cut { feature, at, above: nodes.len() };
+    nodes[cut_node] = IsolationNode::Cut { feature, at, above: nodes.len() };
     grow_tree(x, above, depth + 1.0, depth_max, rng, nodes);
 }
 
-/// c(n), equation 1 of the paper: the mean depth of an unsuccessful search in
-/// a binary search tree of n rows.
+/// c(n), equation 1 of the paper: the mean depth of an unsuccessful search in a binary search tree
+/// of n rows.
 fn average_depth(rows: usize) -> f64 {
     const EULER: f64 = 0.577_215_664_901_532_9;
     let n = rows as f64;
@@ -104,13 +105,14 @@ fn average_depth(rows: usize) -> f64 {
 }
 
 impl FittedIsolationForest {
-    /// 2^(−E(h)/c): 1 is set apart at once, 0.5 and below is usual.
+    /// Anomaly score 2^(−E(h)/c): 1 for a row that is separated at once, 0.5 and below for a usual
+    /// one.
     pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let of_row = |row: ArrayView1<f64>| {
+        let score = |row: ArrayView1<f64>| {
             let total: f64 = self.trees.iter().map(|tree| isolation_depth(tree, row)).sum();
             2_f64.powf(-total / self.trees.len() as f64 / self.usual_depth)
         };
-        self.scaler.fill_missing(x).rows().into_iter().map(of_row).collect()
+        self.scaler.fill_missing(x).rows().into_iter().map(score).collect()
     }
 }
 

@@ -6,12 +6,11 @@ use serde::{Deserialize, Serialize};
 use super::{AnomalyDetector, FittedDetector, require_rows};
 use crate::{FitError, dataset::evenly_spaced_rows, scaling::FeatureScaler};
 
-/// How few of the last rows share its half-spaces, in 25 trees of random cuts
-/// of depth 8: a streaming detector, whose [`FittedDetector::learn`] takes one
-/// more row at a time once it is served. S. C. Tan, K. M. Ting, F. T. Liu,
-/// "Fast anomaly detection for streaming data", IJCAI 2011. Masses are those
-/// of the last whole window of 1,000 rows (a quarter of the rows where there
-/// are fewer than 4,000). At most 20,000 rows.
+/// Half-space trees, a streaming detector that measures how few of the last rows share a row's
+/// half-spaces, in 25 trees of random cuts of depth 8. [`FittedDetector::learn_row`] adds one row
+/// at a time while it is served. S. C. Tan, K. M. Ting, F. T. Liu, "Fast anomaly detection for
+/// streaming data", IJCAI 2011. Masses are those of the last whole window of 1,000 rows (a quarter
+/// of the rows where there are fewer than 4,000). Fits at most 20,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfSpaceTrees;
 
@@ -19,30 +18,29 @@ const TREES: usize = 25;
 const DEPTH: usize = 8;
 const WINDOW: usize = 1000;
 const ROWS_MAX: usize = 20_000;
-/// Spreads of an input that count as its range: a value further out is at its
-/// end.
+/// Range of an input, in spreads. Values outside are clamped to it.
 const RANGE: f64 = 5.0;
-/// A node with a smaller share of the window tells nothing further below.
+/// Share of the window below which the children of a node are not considered.
 const SHARE_MIN: f64 = 0.1;
 
-/// Trees of cuts, and how many rows passed each node.
+/// Trees of cuts, with the number of rows that passed each node.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedHalfSpaceTrees {
     scaler: FeatureScaler,
     trees: Vec<HalfSpaceTree>,
     window: usize,
-    /// Rows of the window that is being filled.
+    /// Number of rows in the window that is being filled.
     seen: usize,
 }
 
-/// Node n has the children 2n + 1 and 2n + 2.
+/// Tree in which node n has the children 2n + 1 and 2n + 2.
 #[derive(Debug, Serialize, Deserialize)]
 struct HalfSpaceTree {
-    /// Input and place of each inner node's cut.
+    /// Input and position of each inner node's cut.
     cuts: Vec<(usize, f64)>,
-    /// Rows of the last window that passed each node.
+    /// Number of rows of the last window that passed each node.
     reference: Vec<u32>,
-    /// Rows of this window.
+    /// Number of rows of the current window that passed each node.
     latest: Vec<u32>,
 }
 
@@ -74,7 +72,8 @@ impl AnomalyDetector for HalfSpaceTrees {
 
 impl HalfSpaceTree {
     fn at_random(inputs: usize, rng: &mut Pcg64) -> Self {
-        // Around a random place of the range, twice as far as its further end.
+        // The work range is centred on a random position and reaches twice as far as the further
+        // end.
         let work: Vec<(f64, f64)> = (0..inputs)
             .map(|_| {
                 let place = rng.random_range(-RANGE..RANGE);
@@ -104,13 +103,13 @@ impl HalfSpaceTree {
         self.cut_node(2 * node + 2, work, rng);
     }
 
-    /// The child that holds a row; none below a leaf.
+    /// Child that holds a row. `None` at a leaf.
     fn child_holding(&self, node: usize, row: ArrayView1<f64>) -> Option<usize> {
         let (input, at) = self.cuts.get(node)?;
         Some(if row[*input] < *at { 2 * node + 1 } else { 2 * node + 2 })
     }
 
-    /// The rows that would be in the whole range if all of it were as dense.
+    /// Number of rows that the whole range would hold if all of it were as dense.
     fn relative_mass(&self, row: ArrayView1<f64>, least: f64) -> f64 {
         let (mut node, mut depth) = (0, 0);
         while let Some(child) = self.child_holding(node, row) {
@@ -132,9 +131,9 @@ impl FittedHalfSpaceTrees {
         let scaled = self.scale_and_clamp(row.insert_axis(Axis(0)));
         for tree in &mut self.trees {
             let mut node = Some(0);
-            while let Some(own) = node {
-                tree.latest[own] += 1;
-                node = tree.child_holding(own, scaled.row(0));
+            while let Some(passed) = node {
+                tree.latest[passed] += 1;
+                node = tree.child_holding(passed, scaled.row(0));
             }
         }
         self.seen += 1;
@@ -151,11 +150,11 @@ impl FittedHalfSpaceTrees {
     pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let least = SHARE_MIN * self.window as f64;
         let most = self.window as f64 * 2_f64.powi(DEPTH as i32);
-        let of_row = |row: ArrayView1<f64>| {
+        let score = |row: ArrayView1<f64>| {
             let sum: f64 = self.trees.iter().map(|tree| tree.relative_mass(row, least)).sum();
             ((1.0 + most) / (1.0 + sum / TREES as f64)).log2()
         };
-        self.scale_and_clamp(x).rows().into_iter().map(of_row).collect()
+        self.scale_and_clamp(x).rows().into_iter().map(score).collect()
     }
 }
 
@@ -169,14 +168,14 @@ mod tests {
         let mut rng = Pcg64::seed_from_u64(3);
         let usual = Array2::from_shape_simple_fn((2000, 2), || rng.random_range(-1.0..1.0));
         let mut fitted = HalfSpaceTrees.fit(usual.view(), 1).unwrap();
-        let asked = ndarray::array![[0.0, 0.0], [2.2, 2.2]];
-        let before = fitted.score_rows(asked.view());
+        let test_rows = ndarray::array![[0.0, 0.0], [2.2, 2.2]];
+        let before = fitted.score_rows(test_rows.view());
         assert!(before[1] > before[0], "{before}");
         for _ in 0..1000 {
             let row = Array1::from_shape_simple_fn(2, || 2.2 + rng.random_range(-0.2..0.2));
             assert!(fitted.learn_row(row.view()));
         }
-        let after = fitted.score_rows(asked.view());
+        let after = fitted.score_rows(test_rows.view());
         assert!(after[1] < after[0], "{after}");
     }
 }

@@ -5,25 +5,24 @@ use serde::{Deserialize, Serialize};
 use super::{AnomalyDetector, FittedDetector, require_rows, scale_subsample};
 use crate::{FitError, linalg, scaling::FeatureScaler};
 
-/// How much thinner rows lie around it than around its 20 nearest neighbours;
-/// 1 is as thin. M. M. Breunig et al., "LOF: identifying density-based local
-/// outliers", SIGMOD 2000. A row that is asked for is compared with the
-/// remembered ones, as scikit-learn does with `novelty=True`. It remembers at
-/// most 2,000 rows.
+/// Local outlier factor: how much sparser rows lie around a row than around its 20 nearest
+/// neighbours; 1 means equally dense. M. M. Breunig et al., "LOF: identifying density-based local
+/// outliers", SIGMOD 2000. A new row is compared with the rows of the training set, as scikit-learn
+/// does with `novelty=True`. Stores at most 2,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalOutlierFactor;
 
 const NEIGHBOURS: usize = 20;
 const ROWS_MAX: usize = 2000;
 
-/// The rows that are remembered, standardised, and how dense they lie.
+/// Rows of the training set, standardised, with their densities.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LocalDensities {
     scaler: FeatureScaler,
     rows: Array2<f64>,
-    /// From each row to its 20th neighbour.
+    /// Distance from each row to its 20th neighbour.
     reach: Vec<f64>,
-    /// The local reachability density of each row.
+    /// Local reachability density of each row.
     density: Vec<f64>,
 }
 
@@ -52,14 +51,14 @@ impl AnomalyDetector for LocalOutlierFactor {
 }
 
 impl LocalDensities {
-    /// The distances of the nearest rows but `own`, and their numbers.
-    fn nearest_rows(&self, row: ArrayView1<f64>, own: Option<usize>) -> Vec<(f64, usize)> {
+    /// Distances and indices of the nearest rows, without the row `own`.
+    fn nearest_rows(&self, row: ArrayView1<f64>, excluded: Option<usize>) -> Vec<(f64, usize)> {
         let squared = |(number, known): (usize, ArrayView1<f64>)| {
             (linalg::squared_distance(known, row), number)
         };
         let known = self.rows.rows().into_iter().enumerate();
         let mut all: Vec<(f64, usize)> =
-            known.filter(|(number, _)| Some(*number) != own).map(squared).collect();
+            known.filter(|(number, _)| Some(*number) != excluded).map(squared).collect();
         let order = |a: &(f64, usize), b: &(f64, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
         let kept = NEIGHBOURS.min(all.len());
         all.select_nth_unstable_by(kept - 1, order);
@@ -69,21 +68,21 @@ impl LocalDensities {
         all
     }
 
-    /// One over the mean distance to the nearest rows, none of them counted as
-    /// nearer than its own neighbourhood is wide.
+    /// Inverse of the mean reachability distance to the nearest rows. A neighbour counts as no
+    /// nearer than the width of its own neighbourhood.
     fn density_among(&self, near: &[(f64, usize)]) -> f64 {
         let sum: f64 = near.iter().map(|(distance, row)| distance.max(self.reach[*row])).sum();
-        // As scikit-learn, so that rows that are all the same have a density.
+        // As in scikit-learn, so that equal rows have a finite density.
         1.0 / (sum / near.len() as f64 + 1e-10)
     }
 
     pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let of_row = |row: ArrayView1<f64>| {
+        let score = |row: ArrayView1<f64>| {
             let near = self.nearest_rows(row, None);
             let around: f64 = near.iter().map(|(_, row)| self.density[*row]).sum();
             around / near.len() as f64 / self.density_among(&near)
         };
-        self.scaler.scale_rows(x).rows().into_iter().map(of_row).collect()
+        self.scaler.scale_rows(x).rows().into_iter().map(score).collect()
     }
 }
 
@@ -97,11 +96,11 @@ mod tests {
         let x =
             Array2::from_shape_fn((60, 2), |(row, j)| value(row, if j == 0 { 1.3 } else { 2.1 }));
         let fitted = LocalOutlierFactor.fit(x.view(), 0).unwrap();
-        let asked = ndarray::array![[0.0, 0.0], [2.5, -2.5], [1.0, 0.7]];
+        let test_rows = ndarray::array![[0.0, 0.0], [2.5, -2.5], [1.0, 0.7]];
         // scikit-learn 1.6.1: -LocalOutlierFactor(n_neighbors=20, novelty=True).score_samples,
         // after StandardScaler
         let expect = [0.905_410_391_648, 1.649_604_934_26, 1.017_696_137_971];
-        for (got, expect) in fitted.score_rows(asked.view()).iter().zip(expect) {
+        for (got, expect) in fitted.score_rows(test_rows.view()).iter().zip(expect) {
             assert!((got - expect).abs() < 1e-9, "{got} is not {expect}");
         }
     }

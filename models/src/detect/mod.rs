@@ -1,10 +1,10 @@
-//! The anomaly detectors: they learn what is usual, without being told.
+//! Anomaly detectors, which learn without labels what is normal.
 //!
 //! # Layout
-//! Rows of inputs: `robust`, `tails`, `conformal`, `distance`, `local`, `clusters`,
-//! `components`, `forest`, `half_space`, `support`, `ensemble`. Series of one
-//! metric, value by value: [`series`]. Rows made of such a series, in which the
-//! faults of sensors show: [`minutes`].
+//! Detectors of rows: `robust`, `tails`, `conformal`, `distance`, `local`, `clusters`,
+//! `components`, `forest`, `half_space`, `support`, `ensemble`; `rarity` holds the [`RarityScale`]
+//! that several of them use. Detectors of the series of one metric, value by value: [`series`].
+//! Rows made from such a series, which show the faults of sensors: [`sensor_faults`].
 
 mod clusters;
 mod components;
@@ -39,27 +39,27 @@ pub use robust::RobustZScore;
 pub use support::OneClassSupport;
 pub use tails::EmpiricalTails;
 
-/// A way to learn what rows usually look like. The same rows and seed give the
-/// same model, whatever the number of threads. A missing input (NaN) looks as
-/// usual: it takes the median of the training part, or is left out.
+/// Method that learns what rows normally look like. The same rows and seed give the same model,
+/// whatever the number of threads. A missing input (NaN) counts as normal: it takes the median of
+/// the training set, or is ignored.
 pub trait AnomalyDetector: Send + Sync {
-    /// Its name in leaderboards and artifacts.
+    /// Name in leaderboards and artifacts.
     fn name(&self) -> &'static str;
 
-    /// Of more rows than this it remembers, or learns from, that many spread
-    /// evenly; scales are those of all.
+    /// Largest number of rows that the detector stores or fits. More rows are thinned evenly;
+    /// scales are those of all rows.
     fn rows_max(&self) -> usize {
         usize::MAX
     }
 
-    /// Learns from `x` (rows × features, NaN where missing), most of it usual.
+    /// Fits to `x` (rows × features, NaN where missing), most rows of which must be normal.
     ///
     /// # Errors
     /// See [`FitError`].
     fn fit(&self, x: ArrayView2<f64>, seed: u64) -> Result<FittedDetector, FitError>;
 }
 
-/// Every detector, the baseline first.
+/// All detectors, the baseline first.
 #[must_use]
 pub fn all_detectors() -> Vec<Box<dyn AnomalyDetector>> {
     vec![
@@ -79,13 +79,13 @@ pub fn all_detectors() -> Vec<Box<dyn AnomalyDetector>> {
     ]
 }
 
-/// The detector of that name.
+/// Finds a detector by its name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn AnomalyDetector>> {
     all_detectors().into_iter().find(|detector| detector.name() == name)
 }
 
-/// What was learnt; can be written and read back.
+/// Fitted detector; can be saved and loaded.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FittedDetector {
@@ -93,15 +93,15 @@ pub enum FittedDetector {
     Robust(robust::FittedRobustZScore),
     /// Rarity of each input.
     Tails(tails::FittedEmpiricalTails),
-    /// Rarity of each input, most of all of the rarest.
+    /// Rarity of each input, dominated by the rarest.
     Conformal(conformal::FittedConformalTails),
-    /// Ease of being set apart.
+    /// Number of random cuts that separate a row.
     Forest(forest::FittedIsolationForest),
-    /// Rarity of the half-spaces that hold it.
+    /// Rarity of the half-spaces that hold a row.
     HalfSpaces(half_space::FittedHalfSpaceTrees),
-    /// Distance from the mean in the data's own metric.
+    /// Distance from the mean in the metric of the data's covariance.
     Mahalanobis(distance::FittedMahalanobis),
-    /// What principal components leave unexplained.
+    /// Distance beyond the principal components.
     Components(components::MinorComponents),
     /// Rarity in a mixture of normal distributions.
     Mixture(clusters::FittedMixture),
@@ -109,17 +109,17 @@ pub enum FittedDetector {
     Centres(clusters::FittedCentres),
     /// Distance from the nearest rows.
     Neighbours(distance::FittedNeighbourDistance),
-    /// That distance beside those of the nearest rows themselves.
+    /// Density around a row, compared with that around its nearest rows.
     Local(local::LocalDensities),
     /// Dissimilarity to support vectors.
     Support(support::FittedOneClassSupport),
-    /// The mean rarity of several scores.
+    /// Mean rarity of several scores.
     Ensemble(ensemble::RankedMembers),
 }
 
 impl FittedDetector {
-    /// How unusual each row of `x` is, 0 or more: higher is more so. Scores of
-    /// different detectors are in different units.
+    /// Anomaly score of each row of `x`, 0 or more; higher is more unusual. Scores of different
+    /// detectors have different units.
     #[must_use]
     pub fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
         match self {
@@ -139,7 +139,8 @@ impl FittedDetector {
         }
     }
 
-    /// How unusual each input of a row is, where the detector tells them apart.
+    /// Anomaly score of each input of a row. `None` where the detector does not score inputs
+    /// separately.
     #[must_use]
     pub fn input_scores(&self, row: ArrayView1<f64>) -> Option<Array1<f64>> {
         match self {
@@ -148,7 +149,7 @@ impl FittedDetector {
         }
     }
 
-    /// Learns one more row; says whether this detector can.
+    /// Learns one more row. Returns whether this detector can do so.
     pub fn learn_row(&mut self, row: ArrayView1<f64>) -> bool {
         match self {
             Self::HalfSpaces(model) => {
@@ -160,11 +161,11 @@ impl FittedDetector {
     }
 }
 
-/// At most `rows_max` rows, spread evenly, brought to one scale by all of them.
+/// Returns at most `rows_max` rows, evenly spread, scaled by the spreads of all rows.
 fn scale_subsample(x: ArrayView2<f64>, rows_max: usize) -> (FeatureScaler, Array2<f64>) {
     let scaler = FeatureScaler::keep_constant_columns(x);
-    let kept = x.select(Axis(0), &evenly_spaced_rows(x.nrows(), rows_max));
-    let rows = scaler.scale_rows(kept.view());
+    let subsample = x.select(Axis(0), &evenly_spaced_rows(x.nrows(), rows_max));
+    let rows = scaler.scale_rows(subsample.view());
     (scaler, rows)
 }
 

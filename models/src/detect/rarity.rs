@@ -1,36 +1,35 @@
 use serde::{Deserialize, Serialize};
 
-/// How rare a value is among known ones: −log₁₀ of the share of them that are
-/// at least as large, itself counted among them (a conformal p-value: V. Vovk,
-/// A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", 2005).
-/// Beyond the largest it goes on as an exponential tail with the mean excess of
-/// the largest hundredth (peaks over threshold: A. Siffer et al., "Anomaly
-/// detection in streams with extreme value theory", KDD 2017), by at most 6.
-/// Five values a power of ten are kept, and what lies between is interpolated.
+/// Rarity of a value among known values: −log₁₀ of the share of them that are at least as large,
+/// the value itself included (a conformal p-value: V. Vovk, A. Gammerman, G. Shafer, "Algorithmic
+/// Learning in a Random World", 2005). Beyond the largest value it continues as an exponential tail
+/// with the mean excess of the largest hundredth (peaks over threshold: A. Siffer et al., "Anomaly
+/// detection in streams with extreme value theory", KDD 2017), by at most 6. It stores five values
+/// per power of ten and interpolates between them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RarityScale {
-    /// A value and how rare it is, both rising.
+    /// Values and their rarities, both rising.
     knots: Vec<(f64, f64)>,
-    /// The mean excess.
+    /// Mean excess, in the unit of the values.
     excess: f64,
 }
 
-/// Fewer known values tell nothing of what is rare.
+/// Fewest known values from which rarity can be measured.
 const VALUES_MIN: usize = 30;
 const KNOTS_A_DECADE: f64 = 5.0;
-/// The share of values that the tail is made of.
+/// Share of the values that form the tail.
 const TAIL: f64 = 0.01;
 const BEYOND_MAX: f64 = 6.0;
-/// The least mean excess, in the unit of values: they are given on scales where
-/// this is little.
+/// Smallest mean excess, in the unit of the values. Callers give values on scales where this is
+/// small.
 const EXCESS_MIN: f64 = 0.05;
 
 impl RarityScale {
-    /// Learns from values; those that are not finite are passed over. With
-    /// fewer than 30 nothing is rare.
+    /// Learns from values, ignoring those that are not finite. With fewer than 30 values nothing is
+    /// rare.
     #[must_use]
-    pub fn from_values(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+    pub fn from_values(samples: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = samples.filter(|value| value.is_finite()).collect();
         if values.len() < VALUES_MIN {
             return Self::default();
         }
@@ -45,11 +44,11 @@ impl RarityScale {
         for rank in ranks.chain([n - 1]) {
             let value = values[rank];
             if knots.last().is_none_or(|(last, _)| value > *last) {
-                let at_least = n - values.partition_point(|own| *own < value);
+                let at_least = n - values.partition_point(|other| *other < value);
                 knots.push((value, -((at_least + 1) as f64 / (n + 1) as f64).log10()));
             }
         }
-        // The smallest value is as usual as can be.
+        // The smallest value has no rarity.
         knots[0].1 = 0.0;
         let from = ((n as f64 * (1.0 - TAIL)) as usize).min(n - 2);
         let tail = &values[from..];
@@ -57,10 +56,10 @@ impl RarityScale {
         Self { knots, excess: (mean - values[from]).max(EXCESS_MIN) }
     }
 
-    /// 0 where at least as usual as the smallest, or where it is not finite.
+    /// Rarity of a value: 0 where it is at most the smallest known value, or not finite.
     #[must_use]
     pub fn score_value(&self, value: f64) -> f64 {
-        let after = self.knots.partition_point(|(own, _)| *own <= value);
+        let after = self.knots.partition_point(|(known, _)| *known <= value);
         if after == 0 || !value.is_finite() {
             return 0.0;
         }
@@ -111,12 +110,12 @@ mod tests {
         #[test]
         fn larger_is_never_more_usual(
             values in prop::collection::vec(-1e3..1e3_f64, 30..400),
-            mut asked in prop::collection::vec(-2e3..2e3_f64, 2..20),
+            mut queries in prop::collection::vec(-2e3..2e3_f64, 2..20),
         ) {
             let rarity = RarityScale::from_values(values.into_iter());
-            asked.sort_by(f64::total_cmp);
-            let said: Vec<f64> = asked.iter().map(|value| rarity.score_value(*value)).collect();
-            prop_assert!(said.is_sorted(), "{said:?}");
+            queries.sort_by(f64::total_cmp);
+            let scores: Vec<f64> = queries.iter().map(|value| rarity.score_value(*value)).collect();
+            prop_assert!(scores.is_sorted(), "{scores:?}");
         }
     }
 }

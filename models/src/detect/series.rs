@@ -1,14 +1,14 @@
-//! Detectors of one series: a metric of a zone, one value a minute, in the
-//! order of time. Each looks back and never ahead, so that a series scored
-//! value by value as it comes has the scores of the series as a whole.
+//! Detectors for one series: a metric of a zone, with one value a minute, in the order of time.
+//! Each uses past values only, so that a series scored value by value has the same scores as the
+//! whole series.
 //!
 //! # Layout
-//! `window`, `seasonal`, `profile` hold what the larger ones remember; the others
-//! are here.
+//! `gaussian_window`, `seasonal` and `matrix_profile` hold the states of the larger detectors; the
+//! others are in this file.
 //!
-//! Levels that move with the hour make [`EwmaDetector`] and [`CusumDetector`] raise alarms all
-//! day: give them what a forecast left over. A missing value (NaN) scores 0
-//! and changes nothing; how long a series is silent is for its owner to watch.
+//! Where the level follows the hour of the day, [`EwmaDetector`] and [`CusumDetector`] raise alarms
+//! all day: give them the residuals of a forecast. A missing value (NaN) scores 0 and changes
+//! nothing. The owner of a series must watch for silence.
 
 mod gaussian_window;
 mod matrix_profile;
@@ -23,20 +23,19 @@ pub use gaussian_window::GaussianWindowState;
 pub use matrix_profile::MatrixProfileState;
 pub use seasonal::SeasonalState;
 
-/// A way to learn what is usual of a series.
+/// Method that learns the normal behaviour of a series.
 pub trait SeriesDetector: Send + Sync {
-    /// Its name in leaderboards.
+    /// Name in leaderboards.
     fn name(&self) -> &'static str;
 
-    /// Learns from `values`, in the order of time, NaN where missing, most of
-    /// them usual.
+    /// Fits to `values`, in the order of time, NaN where missing. Most of them must be normal.
     ///
     /// # Errors
-    /// [`FitError::FewRows`] with fewer than 30 values that are there.
+    /// [`FitError::FewRows`] with fewer than 30 finite values.
     fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError>;
 }
 
-/// Every detector of series.
+/// All detectors of series.
 #[must_use]
 pub fn all_detectors() -> Vec<Box<dyn SeriesDetector>> {
     vec![
@@ -52,66 +51,61 @@ pub fn all_detectors() -> Vec<Box<dyn SeriesDetector>> {
     ]
 }
 
-/// The detector of series of that name.
+/// Finds a detector of series by its name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn SeriesDetector>> {
     all_detectors().into_iter().find(|detector| detector.name() == name)
 }
 
-/// Distance from the median of the last 60 values, in their median absolute
-/// deviations (at least a tenth of the usual one): the Hampel identifier over a
-/// window that moves. F. R. Hampel, "The influence curve and its role in robust
-/// estimation", JASA 69, 1974; R. K. Pearson, IEEE Trans. Control Syst. Technol.
-/// 10(1), 2002. For spikes.
+/// Distance from the median of the last 60 values, in their median absolute deviations (at least a
+/// tenth of the usual one): the Hampel identifier over a moving window. F. R. Hampel, "The
+/// influence curve and its role in robust estimation", JASA 69, 1974; R. K. Pearson, IEEE Trans.
+/// Control Syst. Technol. 10(1), 2002. Detects spikes.
 #[derive(Clone, Copy, Debug)]
 pub struct HampelDetector;
 
-/// Distance of an exponentially weighted mean (λ = 0.2) from the usual level,
-/// in its own standard deviations: S. W. Roberts, "Control chart tests based on
-/// geometric moving averages", Technometrics 1(3), 1959. For small shifts.
+/// Distance of an exponentially weighted mean (λ = 0.2) from the usual level, in its own standard
+/// deviations: S. W. Roberts, "Control chart tests based on geometric moving averages",
+/// Technometrics 1(3), 1959. Detects small shifts.
 #[derive(Clone, Copy, Debug)]
 pub struct EwmaDetector;
 
-/// The larger of the two cumulative sums of deviations beyond half a spread
-/// from the usual level, in spreads: E. S. Page, "Continuous inspection
-/// schemes", Biometrika 41, 1954. It forgets beyond 100. For drifts.
+/// The larger of the two cumulative sums of deviations of more than half a spread from the usual
+/// level, in spreads: E. S. Page, "Continuous inspection schemes", Biometrika 41, 1954. A sum stops
+/// at 100. Detects drifts.
 #[derive(Clone, Copy, Debug)]
 pub struct CusumDetector;
 
-/// How long the value has been one and the same, in the longest usual run (of
-/// all values, 99.9 % lie in runs as long or shorter): the flat line test of
-/// the manual for real-time quality control of data, U.S. IOOS QARTOD. For
-/// stuck sensors.
+/// Length of the current run of equal values, in lengths of the longest usual run (99.9 % of all
+/// values lie in runs of that length or shorter): the flat line test of the manual for real-time
+/// quality control of data, U.S. IOOS QARTOD. Detects stuck sensors.
 #[derive(Clone, Copy, Debug)]
 pub struct FlatLineDetector;
 
-/// The change since the last value, in the usual size of changes: the rate of
-/// change test of the same manual. For steps and spikes.
+/// Change since the last value, in the usual size of changes: the rate of change test of the same
+/// manual. Detects steps and spikes.
 #[derive(Clone, Copy, Debug)]
 pub struct StepDetector;
 
-/// Distance from the mean of the last 6,400 values, in their standard
-/// deviations: the windowed Gaussian that the Numenta Anomaly Benchmark brings
-/// along. For values far from all that were.
+/// Distance from the mean of the last 6,400 values, in their standard deviations: the windowed
+/// Gaussian of the Numenta Anomaly Benchmark. Detects values far from all earlier ones.
 #[derive(Clone, Copy, Debug)]
 pub struct GaussianWindow;
 
-/// How far the mean size of the last 10 changes lies above that of the last
-/// 6,400, in standard deviations: the anomaly likelihood of S. Ahmad et al.,
-/// "Unsupervised real-time anomaly detection for streaming data",
-/// Neurocomputing 262, 2017, with persistence for a forecast and without its
-/// last step, which turns deviations into probabilities. For unrest.
+/// Distance of the mean size of the last 10 changes above that of the last 6,400, in standard
+/// deviations: the anomaly likelihood of S. Ahmad et al., "Unsupervised real-time anomaly detection
+/// for streaming data", Neurocomputing 262, 2017. It uses persistence as the forecast, and omits
+/// the last step, which turns deviations into probabilities. Detects unrest.
 #[derive(Clone, Copy, Debug)]
 pub struct AnomalyLikelihood;
 
-/// How rare the distance from the median of the same time of the last seven
-/// days is among the last 2,000 such distances: a conformal p-value (R.
-/// Laxhammar, G. Falkman, "Online learning and sequential anomaly detection in
-/// trajectories", IEEE TPAMI 36(6), 2014). For values that are odd at their
-/// hour.
+/// Rarity of the distance from the median of the same time on the last seven days, among the last
+/// 2,000 such distances: a conformal p-value (R. Laxhammar, G. Falkman, "Online learning and
+/// sequential anomaly detection in trajectories", IEEE TPAMI 36(6), 2014). Detects values that are
+/// unusual at their time of day.
 #[derive(Clone, Copy, Debug)]
 pub struct SeasonalDetector {
-    /// Values of a day; of the default, a minute each.
+    /// Number of values per day; the default is one a minute.
     pub period: usize,
 }
 
@@ -121,36 +115,36 @@ impl Default for SeasonalDetector {
     }
 }
 
-/// Distance of the last 24 values from the most similar 24 before, whatever
-/// their level and size: the left matrix profile of C.-C. M. Yeh et al.,
-/// "Matrix profile I", ICDM 2016, within 4,000 values. For odd shapes.
+/// Distance of the last 24 values from the most similar 24 earlier ones, whatever their level and
+/// size: the left matrix profile of C.-C. M. Yeh et al., "Matrix profile I", ICDM 2016, within
+/// 4,000 values. Detects unusual shapes.
 #[derive(Clone, Copy, Debug)]
 pub struct MatrixProfile;
 
-/// Makes the median absolute deviation of a normal distribution its standard
-/// deviation: 1 / Φ⁻¹(3/4).
+/// Factor that makes the median absolute deviation of a normal distribution its standard deviation:
+/// 1 / Φ⁻¹(3/4).
 const NORMAL: f64 = 1.4826;
-/// Values that the Hampel identifier looks back on.
+/// Number of values in the window of the Hampel identifier.
 const WINDOW: usize = 60;
-/// Fewer values than this in the window tell no spread.
+/// Fewest values in the window from which a spread is computed.
 const WINDOW_MIN: usize = 10;
-/// What the newest value counts in the weighted mean.
+/// Weight of the latest value in the exponentially weighted mean.
 const WEIGHT: f64 = 0.2;
-/// Deviations, in spreads, that a cumulative sum lets pass.
+/// Deviation, in spreads, that a cumulative sum ignores.
 const SLACK: f64 = 0.5;
-/// The largest cumulative sum, so that an alarm ends once its cause has.
+/// Largest cumulative sum, so that an alarm ends after its cause has ended.
 const SUM_MAX: f64 = 100.0;
 
-/// Changes whose mean size the likelihood looks at.
+/// Number of changes whose mean size the likelihood uses.
 const CHANGES: usize = 10;
 
-/// What is usual of a series, and the state of watching it.
+/// Normal behaviour of a series, and the state of monitoring it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SeriesMonitor {
     /// See [`HampelDetector`].
     Hampel {
-        /// The least spread, in the series' unit.
+        /// Smallest spread, in the series' unit.
         spread_min: f64,
         /// The last values.
         window: VecDeque<f64>,
@@ -159,7 +153,7 @@ pub enum SeriesMonitor {
     Ewma {
         /// The usual level.
         level: f64,
-        /// Of single values around it.
+        /// Spread of single values around the level.
         spread: f64,
         /// The weighted mean.
         mean: f64,
@@ -168,21 +162,21 @@ pub enum SeriesMonitor {
     Cusum {
         /// The usual level.
         level: f64,
-        /// Of single values around it.
+        /// Spread of single values around the level.
         spread: f64,
-        /// The sums of deviations upwards and downwards.
+        /// Sums of upward and downward deviations.
         sums: (f64, f64),
     },
     /// See [`FlatLineDetector`].
     Unchanged {
-        /// The longest usual run.
+        /// Length of the longest usual run.
         usual: f64,
-        /// The last value and its run.
+        /// Last value and the length of its run.
         run: Option<(f64, f64)>,
     },
     /// See [`StepDetector`].
     Step {
-        /// The usual size of changes.
+        /// Usual size of changes.
         usual: f64,
         /// The last value.
         last: Option<f64>,
@@ -191,9 +185,9 @@ pub enum SeriesMonitor {
     Gaussian(GaussianWindowState),
     /// See [`AnomalyLikelihood`].
     Likelihood {
-        /// Of sizes of changes.
+        /// Window over sizes of changes.
         window: GaussianWindowState,
-        /// The last of them.
+        /// Last sizes of changes.
         changes: VecDeque<f64>,
         /// The last value.
         last: Option<f64>,
@@ -205,7 +199,7 @@ pub enum SeriesMonitor {
 }
 
 impl SeriesMonitor {
-    /// Takes the next value and says how unusual it is, 0 or more.
+    /// Adds the next value and returns its anomaly score, 0 or more.
     pub fn push(&mut self, value: f64) -> f64 {
         if !value.is_finite() {
             return 0.0;
@@ -268,28 +262,28 @@ impl SeriesMonitor {
         }
     }
 
-    /// The scores of `values` that follow; the watch itself stays as it is.
+    /// Scores of the `values` that would follow. The monitor itself stays as it is.
     #[must_use]
     pub fn score_series(&self, values: &[f64]) -> Vec<f64> {
-        let mut watch = self.clone();
-        values.iter().map(|value| watch.push(*value)).collect()
+        let mut monitor = self.clone();
+        values.iter().map(|value| monitor.push(*value)).collect()
     }
 }
 
-/// The median and the median absolute deviation, as a standard deviation.
+/// Median, and the median absolute deviation as a standard deviation.
 fn robust_level_and_spread(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let middle = finite_median(values.clone());
     (middle, NORMAL * finite_median(values.map(|value| (value - middle).abs())))
 }
 
-/// The values that are there; their robust level and spread, which is above 0.
+/// Finite values with their robust level and spread, which is above 0.
 fn robust_baseline(values: &[f64]) -> Result<(Vec<f64>, f64, f64), FitError> {
-    let there: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    if there.len() < ROWS_MIN {
-        return Err(FitError::FewRows { rows: there.len() });
+    let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    if finite.len() < ROWS_MIN {
+        return Err(FitError::FewRows { rows: finite.len() });
     }
-    let (level, spread) = robust_level_and_spread(there.iter().copied());
-    Ok((there, level, spread.max(1e-9)))
+    let (level, spread) = robust_level_and_spread(finite.iter().copied());
+    Ok((finite, level, spread.max(1e-9)))
 }
 
 impl SeriesDetector for HampelDetector {
@@ -298,9 +292,9 @@ impl SeriesDetector for HampelDetector {
     }
 
     fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
-        let (there, ..) = robust_baseline(values)?;
+        let (finite, ..) = robust_baseline(values)?;
         let spreads =
-            there.chunks(WINDOW).map(|chunk| robust_level_and_spread(chunk.iter().copied()).1);
+            finite.chunks(WINDOW).map(|chunk| robust_level_and_spread(chunk.iter().copied()).1);
         let spread_min = (finite_median(spreads) / 10.0).max(1e-9);
         Ok(SeriesMonitor::Hampel { spread_min, window: VecDeque::new() })
     }
@@ -334,10 +328,10 @@ impl SeriesDetector for FlatLineDetector {
     }
 
     fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
-        let (there, ..) = robust_baseline(values)?;
-        let mut runs: Vec<usize> = there.chunk_by(|a, b| a == b).map(<[f64]>::len).collect();
+        let (finite, ..) = robust_baseline(values)?;
+        let mut runs: Vec<usize> = finite.chunk_by(|a, b| a == b).map(<[f64]>::len).collect();
         runs.sort_unstable();
-        let most = 0.999 * there.len() as f64;
+        let most = 0.999 * finite.len() as f64;
         let mut passed = 0;
         let longest = runs.iter().find(|run| {
             passed += **run;
@@ -354,9 +348,9 @@ impl SeriesDetector for StepDetector {
     }
 
     fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
-        let (there, ..) = robust_baseline(values)?;
-        // Where most values are as before, the others tell the size.
-        let changes = there.windows(2).map(|pair| (pair[1] - pair[0]).abs());
+        let (finite, ..) = robust_baseline(values)?;
+        // Most changes may be 0; the others determine the size.
+        let changes = finite.windows(2).map(|pair| (pair[1] - pair[0]).abs());
         let usual = NORMAL * finite_median(changes.filter(|change| *change > 0.0));
         Ok(SeriesMonitor::Step { usual: usual.max(1e-9), last: None })
     }

@@ -9,20 +9,18 @@ use crate::{
     regressors::support::{KernelSum, width_squared},
 };
 
-/// How unlike the support vectors it is that surround 95 % of the rows: −ln of
-/// the weighted mean similarity to them (1 is the same), which orders rows as
-/// the decision function does and tells far from farther.
-/// B. Schölkopf et al., "Estimating the support of a high-dimensional
-/// distribution", Neural Computation 13(7), 2001, with a Gaussian kernel of
-/// width √inputs; fitted by linfa. At most 2,000 rows: it works on a matrix of
-/// rows².
+/// Dissimilarity to the support vectors that surround 95 % of the rows: −ln of the weighted mean
+/// similarity to them, where 1 means equal. It orders rows as the decision function does, and still
+/// distinguishes distant rows. B. Schölkopf et al., "Estimating the support of a high-dimensional
+/// distribution", Neural Computation 13(7), 2001, with a Gaussian kernel of width √inputs; fitted
+/// by linfa. At most 2,000 rows, because it needs a matrix of rows².
 #[derive(Clone, Copy, Debug)]
 pub struct OneClassSupport;
 
 const OUTSIDE: f64 = 0.05;
 const ROWS_MAX: usize = 2000;
 
-/// The weighted similarity to the support vectors.
+/// Weighted similarity to the support vectors.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FittedOneClassSupport(KernelSum);

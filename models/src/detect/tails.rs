@@ -4,19 +4,17 @@ use serde::{Deserialize, Serialize};
 use super::{AnomalyDetector, FittedDetector, require_rows};
 use crate::FitError;
 
-/// How rare each input is, on the side where it is rarer: −ln of the share of
-/// training rows that lie further out, added up over inputs. Z. Li et al.,
-/// "ECOD: unsupervised outlier detection using empirical cumulative
-/// distribution functions", IEEE TKDE 35(12), 2022, with 400 quantiles a
-/// column in the place of all rows. Beyond the outermost row the share goes on
-/// falling as that of a double exponential distribution would, so that far is
-/// rarer than near.
+/// Sum over the inputs of their rarity, on the side where each is rarer: −ln of the share of
+/// training rows that lie further out. Z. Li et al., "ECOD: unsupervised outlier detection using
+/// empirical cumulative distribution functions", IEEE TKDE 35(12), 2022, with 400 quantiles per
+/// column instead of all rows. Beyond the outermost row the share keeps falling as that of a double
+/// exponential distribution would, so that far values are rarer than near ones.
 #[derive(Clone, Copy, Debug)]
 pub struct EmpiricalTails;
 
 const QUANTILES: usize = 400;
 
-/// Quantiles of each column, rising.
+/// Quantiles of each column, in rising order.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedEmpiricalTails(Vec<Vec<f64>>);
 
@@ -31,8 +29,8 @@ impl AnomalyDetector for EmpiricalTails {
             let mut values: Vec<f64> = column.iter().copied().filter(|v| v.is_finite()).collect();
             values.sort_unstable_by(f64::total_cmp);
             let last = values.len().saturating_sub(1);
-            let kept = values.len().min(QUANTILES);
-            (0..kept).map(|i| values[i * last / (kept - 1).max(1)]).collect()
+            let count = values.len().min(QUANTILES);
+            (0..count).map(|i| values[i * last / (count - 1).max(1)]).collect()
         };
         Ok(FittedDetector::Tails(FittedEmpiricalTails(
             x.columns().into_iter().map(quantiles).collect(),
@@ -42,10 +40,10 @@ impl AnomalyDetector for EmpiricalTails {
 
 impl FittedEmpiricalTails {
     pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let of_row = |row: ndarray::ArrayView1<f64>| {
+        let score = |row: ndarray::ArrayView1<f64>| {
             row.iter().zip(&self.0).map(|(value, quantiles)| tail_surprise(*value, quantiles)).sum()
         };
-        x.rows().into_iter().map(of_row).collect()
+        x.rows().into_iter().map(score).collect()
     }
 }
 
@@ -55,9 +53,9 @@ fn tail_surprise(value: f64, quantiles: &[f64]) -> f64 {
         return 0.0;
     }
     let n = quantiles.len() as f64;
-    let below = quantiles.partition_point(|own| *own < value) as f64;
-    let above = n - quantiles.partition_point(|own| *own <= value) as f64;
-    // Of those as far out or further, on the rarer side; 1 is the middle.
+    let below = quantiles.partition_point(|quantile| *quantile < value) as f64;
+    let above = n - quantiles.partition_point(|quantile| *quantile <= value) as f64;
+    // Share of quantiles as far out or further, on the rarer side; 1 is the middle.
     let share = (2.0 * (n - below.max(above)) / n).clamp(1.0 / n, 1.0);
     let outside = (first - value).max(value - last).max(0.0);
     let scale = ((last - first) / n.ln()).max(1e-9);

@@ -1,4 +1,4 @@
-//! Boosted trees, as hessboost fits and writes them.
+//! Boosted trees, fitted and encoded by hessboost.
 
 use hessboost::{
     config::{TrainingParams, TrainingParamsBuilder, TreeMethod},
@@ -13,17 +13,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, se
 
 use crate::FitError;
 
-/// Trees of an ensemble, where nothing else is said.
+/// Default number of trees in an ensemble.
 const ROUNDS: usize = 200;
-/// With fewer rows in a bin, time goes into empty bins, not into better cuts.
+/// Smallest average number of rows per bin. With fewer, more bins cost time without better cuts.
 const ROWS_A_BIN: usize = 128;
 
 /// Boosted trees with one or more outputs.
 #[derive(Debug)]
 pub(crate) struct TreeBooster(BoostedModel);
 
-/// 200 histogram trees of depth 6, learning rate 0.05, 8 of 10 rows a tree, on
-/// 64 to 256 bins an input.
+/// Default parameters: 200 histogram trees of depth 6, learning rate 0.05, 8 of 10 rows per tree,
+/// 64 to 256 bins per input.
 pub(crate) fn default_params(
     objective: Objective,
     seed: u64,
@@ -42,8 +42,7 @@ pub(crate) fn default_params(
 }
 
 impl TreeBooster {
-    /// Fits to `x` (rows × inputs, NaN where missing); `label` puts the truths
-    /// beside them.
+    /// Fits to `x` (rows × inputs, NaN where missing); `label` adds the targets.
     pub(crate) fn fit(
         model: &'static str,
         x: ArrayView2<f64>,
@@ -57,22 +56,22 @@ impl TreeBooster {
         fitted.map(Self).map_err(|error| FitError::Library { model, what: error.to_string() })
     }
 
-    /// rows × outputs.
+    /// Predictions, rows × outputs.
     pub(crate) fn predict(&self, x: ArrayView2<f64>) -> Array2<f64> {
         let width = self.0.prediction_width();
-        let (mut row, mut said) = (vec![0.0_f32; x.ncols()], vec![0.0_f32; width]);
+        let (mut row, mut outputs) = (vec![0.0_f32; x.ncols()], vec![0.0_f32; width]);
         let mut all = Array2::from_elem((x.nrows(), width), f64::NAN);
         for (values, mut to) in x.rows().into_iter().zip(all.rows_mut()) {
             row.iter_mut().zip(values).for_each(|(to, from)| *to = to_finite_f32(*from));
-            if self.0.predict_row_into(&row, Iterations::Best, &mut said).is_ok() {
-                to.iter_mut().zip(&said).for_each(|(to, from)| *to = f64::from(*from));
+            if self.0.predict_row_into(&row, Iterations::Best, &mut outputs).is_ok() {
+                to.iter_mut().zip(&outputs).for_each(|(to, from)| *to = f64::from(*from));
             }
         }
         all
     }
 }
 
-/// What does not fit into 32 bits is missing.
+/// Converts to 32 bits; values out of range become missing (NaN).
 pub(crate) fn to_finite_f32(value: f64) -> f32 {
     let narrow = value as f32;
     if narrow.is_finite() { narrow } else { f32::NAN }
@@ -92,8 +91,8 @@ impl<'de> Deserialize<'de> for TreeBooster {
             let pair = std::str::from_utf8(pair).ok()?;
             u8::from_str_radix(pair, 16).ok()
         };
-        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
-        let bytes = bytes.ok_or_else(|| D::Error::custom("boosted trees are not hexadecimal"))?;
+        let decoded: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        let bytes = decoded.ok_or_else(|| D::Error::custom("boosted trees are not hexadecimal"))?;
         BoostedModel::decode(bytes, ModelFormat::Binary).map(Self).map_err(D::Error::custom)
     }
 }

@@ -18,25 +18,23 @@ use crate::{Dataset, Estimator, FitError, FittedRegressor, MissingPolicy, scalin
 #[derive(Clone, Copy, Debug)]
 pub struct GradientBoostingRegressor;
 
-/// The same with more and larger trees, for many rows and errors that are now
-/// and then large: pseudo-Huber loss (P. J. Huber, "Robust estimation of a
-/// location parameter", Ann. Math. Statist. 35(1), 1964) whose bend lies at the
-/// 90 % quantile of the truths' distance from their median; 400 trees of depth
-/// 7, learning rate 0.08, four of ten inputs a tree, so that no input hides the
-/// others.
+/// Gradient boosting with more and larger trees, for many rows and occasional large errors. The
+/// loss is pseudo-Huber (P. J. Huber, "Robust estimation of a location parameter", Ann. Math.
+/// Statist. 35(1), 1964), with its bend at the 90 % quantile of the targets' distance from their
+/// median. It has 400 trees of depth 7, learning rate 0.08, and four of ten inputs per tree, so
+/// that no input hides the others.
 #[derive(Clone, Copy, Debug)]
 pub struct RobustBoosting;
 
-/// The same for the quantiles 5, 25, 50, 75 and 95 %: [`FittedRegressor::predict`] says
-/// the median, [`FittedRegressor::predict_quantiles`] all five. R. Koenker, G. Bassett,
-/// "Regression quantiles", Econometrica 46(1), 1978; leaves hold the quantiles
-/// of their rows' residuals. 100 trees a quantile, of depth 5, learning rate
-/// 0.1, on 64 bins an input: five quantiles cost five times as much. At most
-/// 50,000 rows.
+/// Gradient boosting for the quantiles 5, 25, 50, 75 and 95 %. [`FittedRegressor::predict`] returns
+/// the median, [`FittedRegressor::predict_quantiles`] all five. R. Koenker, G. Bassett, "Regression
+/// quantiles", Econometrica 46(1), 1978. Leaves hold the quantiles of their rows' residuals. It has
+/// 100 trees per quantile, of depth 5, learning rate 0.1, with 64 bins per input, because five
+/// quantiles cost five times as much. Fits at most 50,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantileBoosting;
 
-/// The quantiles that are learnt; the median is among them.
+/// Levels of the quantiles that are learned; the median is among them.
 pub const LEVELS: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 const MEDIAN: usize = 2;
 /// Rows from which on [`GradientBoostingRegressor`] has more and larger trees.
@@ -45,9 +43,9 @@ const MANY_ROWS: usize = 20_000;
 const MANY_ROUNDS: usize = 500;
 /// Trees of [`RobustBoosting`].
 const ROBUST_ROUNDS: usize = 400;
-/// Share of truths that are no further from their median than the bend.
+/// Share of targets that are no further from their median than the bend.
 const BEND_LEVEL: f64 = 0.9;
-/// Trees a quantile.
+/// Number of trees per quantile.
 const ROUNDS: usize = 100;
 
 /// Boosted trees.
@@ -55,7 +53,7 @@ const ROUNDS: usize = 100;
 #[serde(transparent)]
 pub struct FittedBoosting(TreeBooster);
 
-/// Boosted trees with one output a quantile.
+/// Boosted trees with one output per quantile.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BoostedQuantiles(TreeBooster);
@@ -102,14 +100,14 @@ impl Estimator for RobustBoosting {
 
     fn fit(&self, data: &Dataset, seed: u64) -> Result<FittedRegressor, FitError> {
         let middle = finite_median(data.y.iter().copied());
-        let mut distance: Vec<f64> = data.y.iter().map(|truth| (truth - middle).abs()).collect();
+        let mut distance: Vec<f64> = data.y.iter().map(|target| (target - middle).abs()).collect();
         let bend = (BEND_LEVEL * (distance.len() - 1) as f64) as usize;
         let (_, bend, _) = distance.select_nth_unstable_by(bend, f64::total_cmp);
         let loss = PseudoHuber::new(if *bend > 0.0 { *bend } else { 1.0 })
             .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
-        let (params, _) = default_params(Objective::PseudoHuber(loss), seed, data.row_count());
-        // Beyond the bend steps are long: from far away they would overshoot.
-        let params = params.base_score(middle).max_depth(7).eta(0.08).colsample_bytree(0.4);
+        let (defaults, _) = default_params(Objective::PseudoHuber(loss), seed, data.row_count());
+        // Steps are long beyond the bend: from a distant start they would overshoot.
+        let params = defaults.base_score(middle).max_depth(7).eta(0.08).colsample_bytree(0.4);
         let y = target_labels(data);
         let params = (params, ROBUST_ROUNDS);
         let booster = TreeBooster::fit(self.name(), data.x.view(), params, |m| m.with_labels(&y))?;
@@ -133,8 +131,8 @@ impl Estimator for QuantileBoosting {
     fn fit(&self, data: &Dataset, seed: u64) -> Result<FittedRegressor, FitError> {
         let levels = Quantiles::new(LEVELS)
             .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
-        let (params, _) = default_params(Objective::Quantile(levels), seed, data.row_count());
-        let params = params
+        let (defaults, _) = default_params(Objective::Quantile(levels), seed, data.row_count());
+        let params = defaults
             .leaf_estimation(LeafEstimation::Exact)
             .min_child_weight(1.0)
             .max_depth(5)
@@ -152,16 +150,15 @@ impl BoostedQuantiles {
         self.predict_quantiles(x).column(MEDIAN).to_owned()
     }
 
-    /// rows × [`LEVELS`], never falling: V. Chernozhukov, I. Fernández-Val, A.
-    /// Galichon, "Quantile and probability curves without crossing",
-    /// Econometrica 78(3), 2010.
+    /// Quantiles, rows × [`LEVELS`], never falling: V. Chernozhukov, I. Fernández-Val, A. Galichon,
+    /// "Quantile and probability curves without crossing", Econometrica 78(3), 2010.
     pub(crate) fn predict_quantiles(&self, x: ArrayView2<f64>) -> Array2<f64> {
-        let mut said = self.0.predict(x);
-        for mut row in said.rows_mut() {
+        let mut quantiles = self.0.predict(x);
+        for mut row in quantiles.rows_mut() {
             if let Some(row) = row.as_slice_mut() {
                 row.sort_unstable_by(f64::total_cmp);
             }
         }
-        said
+        quantiles
     }
 }

@@ -1,11 +1,11 @@
-//! One input times a factor: persistence and linear extrapolation are such.
+//! One input times a factor, as in persistence and linear extrapolation.
 
 use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::{FeatureSchema, FitError, FittedRegressor};
 
-/// `factor` × an input, or `missing` where it is not known.
+/// Predicts `factor` × an input, or `missing` where the input is missing.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ScaledColumn {
     index: usize,
@@ -14,18 +14,18 @@ pub struct ScaledColumn {
 }
 
 impl ScaledColumn {
-    /// The input of that name.
+    /// Creates the model for the input of that name.
     ///
     /// # Errors
-    /// [`FitError::NoColumn`].
+    /// [`FitError::NoColumn`] where there is no such input.
     pub fn from_schema(
         schema: &FeatureSchema,
         name: &str,
         factor: f64,
         missing: f64,
     ) -> Result<FittedRegressor, FitError> {
-        let index = schema.features.iter().position(|own| own == name);
-        let index = index.ok_or_else(|| FitError::NoColumn(name.to_owned()))?;
+        let position = schema.features.iter().position(|feature| feature == name);
+        let index = position.ok_or_else(|| FitError::NoColumn(name.to_owned()))?;
         Ok(FittedRegressor::Column(Self { index, factor, missing }))
     }
 

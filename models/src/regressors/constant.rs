@@ -1,18 +1,18 @@
-//! The mean of the truths: what a model must beat to have learnt anything.
+//! The mean of the targets: the baseline that a model must beat to have learned anything.
 
 use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::{Dataset, Estimator, FitError, FittedRegressor, MissingPolicy};
 
-/// Learns the mean.
+/// Learns the mean of the targets.
 #[derive(Clone, Copy, Debug)]
 pub struct MeanRegressor;
 
-/// Always the same.
+/// Predicts the same value for every row.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ConstantModel {
-    /// What it says.
+    /// Predicted value.
     pub value: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Least squares that leaves inputs out.
+//! Least squares that omits inputs.
 
 use linfa::{DatasetBase, traits::Fit};
 
@@ -9,10 +9,9 @@ use crate::{
     scaling::{FeatureScaler, standardise_targets},
 };
 
-/// Least squares with a penalty on |w| and w²: H. Zou, T. Hastie,
-/// "Regularization and variable selection via the elastic net", JRSS B 67(2),
-/// 2005; fitted by linfa, with penalty 0.002 in spreads of the truth, half of
-/// it on |w|. At most 20,000 rows.
+/// Least squares with a penalty on |w| and w²: H. Zou, T. Hastie, "Regularization and variable
+/// selection via the elastic net", JRSS B 67(2), 2005. Fitted by linfa, with a penalty of 0.002 in
+/// spreads of the target, half of it on |w|. Fits at most 20,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct ElasticNet;
 
@@ -31,7 +30,7 @@ impl Estimator for ElasticNet {
 
     fn fit(&self, data: &Dataset, _: u64) -> Result<FittedRegressor, FitError> {
         let scaler = FeatureScaler::fit_with_flags(data.x.view());
-        // The penalty is in units of the truth, so that has spread 1 too.
+        // The penalty is relative to the targets, so they are standardised too.
         let (y, mean, spread) = standardise_targets(&data.y);
         let targets = DatasetBase::new(scaler.scale_rows(data.x.view()), y);
         let params = linfa_elasticnet::ElasticNet::params().penalty(0.002).l1_ratio(0.5);

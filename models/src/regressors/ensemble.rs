@@ -1,4 +1,4 @@
-//! Several models, and the middle of what they say.
+//! Median of several models.
 
 use ndarray::{Array1, ArrayView2};
 use rayon::prelude::*;
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::{boosting::GradientBoostingRegressor, ridge::RidgeRegression, trees::ExtraTrees};
 use crate::{Dataset, Estimator, FitError, FittedRegressor, MissingPolicy, scaling::finite_median};
 
-/// The median of ridge, extra trees and gradient boosting: three that err
-/// differently. R. T. Clemen, "Combining forecasts", Int. J. Forecasting 5(4),
-/// 1989; V. R. R. Jose, R. L. Winkler, "Simple robust averages of forecasts",
-/// Int. J. Forecasting 24(1), 2008. Each member thins rows as it does alone.
+/// Median of ridge, extra trees and gradient boosting, three models with different errors. R. T.
+/// Clemen, "Combining forecasts", Int. J. Forecasting 5(4), 1989; V. R. R. Jose, R. L. Winkler,
+/// "Simple robust averages of forecasts", Int. J. Forecasting 24(1), 2008. Each member thins the
+/// rows as it does alone.
 #[derive(Clone, Copy, Debug)]
 pub struct MedianEnsemble;
 
-/// The members.
+/// Fitted members.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EnsembleMembers(Vec<FittedRegressor>);
@@ -24,7 +24,7 @@ impl Estimator for MedianEnsemble {
         "median ensemble"
     }
 
-    /// Of the members: extra trees see medians, boosting has its branch.
+    /// Treatment by the members: ridge and extra trees see medians, boosting has its branch.
     fn missing_policy(&self) -> MissingPolicy {
         MissingPolicy::MedianAndFlag
     }
@@ -48,7 +48,9 @@ impl EnsembleMembers {
     }
 
     pub(crate) fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let said: Vec<Array1<f64>> = self.0.iter().map(|member| member.predict(x)).collect();
-        (0..x.nrows()).map(|row| finite_median(said.iter().map(|own| own[row]))).collect()
+        let predictions: Vec<Array1<f64>> = self.0.iter().map(|member| member.predict(x)).collect();
+        (0..x.nrows())
+            .map(|row| finite_median(predictions.iter().map(|prediction| prediction[row])))
+            .collect()
     }
 }

@@ -1,5 +1,5 @@
-//! A weighted sum of standardised inputs: what ridge, the elastic net and
-//! partial least squares come to.
+//! A weighted sum of standardised inputs, the result of ridge, the elastic net and partial least
+//! squares.
 
 use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ impl LinearModel {
     }
 }
 
-/// Fits from sums of products: `solve` gives the weights, if there are any.
+/// Fits from sums of products. `solve` returns the weights, or `None` where there is no solution.
 pub(super) fn fit_from_sums(
     model: &'static str,
     data: &Dataset,

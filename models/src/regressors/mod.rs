@@ -25,7 +25,7 @@ use rayon::prelude::*;
 
 use crate::{Dataset, Estimator, FitError};
 
-/// Every regressor that learns any truth, simple ones first.
+/// All regressors for any target, simple ones first.
 #[must_use]
 pub fn all_regressors() -> Vec<Box<dyn Estimator>> {
     vec![
@@ -46,13 +46,13 @@ pub fn all_regressors() -> Vec<Box<dyn Estimator>> {
     ]
 }
 
-/// The regressors of times and amounts, which refuse truths below 0.
+/// Regressors for times and amounts, which refuse targets below 0.
 #[must_use]
 pub fn amount_regressors() -> Vec<Box<dyn Estimator>> {
     vec![Box::new(tweedie::TweedieRegression), Box::new(survival::SurvivalBoosting)]
 }
 
-/// The regressor of that name.
+/// Finds a regressor by its name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn Estimator>> {
     all_regressors()
@@ -79,7 +79,7 @@ fn map_rows(
 
 /// Refuses truths below 0.
 fn require_not_negative(model: &'static str, data: &Dataset) -> Result<(), FitError> {
-    match data.y.iter().position(|truth| *truth < 0.0) {
+    match data.y.iter().position(|target| *target < 0.0) {
         Some(row) => Err(FitError::NegativeTarget { model, row, found: data.y[row] }),
         None => Ok(()),
     }

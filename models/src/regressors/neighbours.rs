@@ -9,26 +9,24 @@ use crate::{
     scaling::{FeatureScaler, nan_as_null},
 };
 
-/// The mean of the 20 nearest rows, the near ones counting more (1/distance),
-/// in standardised inputs. T. Cover, P. Hart, "Nearest neighbor pattern
-/// classification", IEEE Trans. Inf. Theory 13(1), 1967. A distance leaves out
-/// what either row misses, and is scaled up by what it leaves out (J. K. Dixon,
-/// "Pattern recognition with partly missing data", IEEE Trans. SMC 9(10),
-/// 1979; as scikit-learn's `nan_euclidean_distances`). At most 4,000 rows, as
-/// each prediction goes through all of them.
+/// Mean of the 20 nearest rows in standardised inputs, weighted by 1/distance. T. Cover, P. Hart,
+/// "Nearest neighbor pattern classification", IEEE Trans. Inf. Theory 13(1), 1967. A distance omits
+/// the inputs that either row misses, and is scaled up accordingly (J. K. Dixon, "Pattern
+/// recognition with partly missing data", IEEE Trans. SMC 9(10), 1979; as scikit-learn's
+/// `nan_euclidean_distances`). At most 4,000 rows, because each prediction compares all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct NearestNeighbours;
 
 const NEIGHBOURS: usize = 20;
 
-/// The rows that are remembered, and their truths.
+/// Rows of the training set, with their targets.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedNeighbours {
     scaler: FeatureScaler,
     #[serde(with = "nan_as_null")]
     rows: Array2<f64>,
     truths: Array1<f64>,
-    /// Said where no row has any input in common with the asked one.
+    /// Prediction where no training row has an input in common with the requested one.
     mean: f64,
 }
 
@@ -74,27 +72,27 @@ impl FittedNeighbours {
     fn mean_around(&self, row: ArrayView1<f64>) -> f64 {
         let known = self.rows.rows().into_iter().zip(&self.truths);
         let mut near: Vec<(f64, f64)> = known
-            .filter_map(|(known, truth)| Some((squared_distance(known, row)?, *truth)))
+            .filter_map(|(known, target)| Some((squared_distance(known, row)?, *target)))
             .collect();
         if near.len() > NEIGHBOURS {
             near.select_nth_unstable_by(NEIGHBOURS - 1, |a, b| a.0.total_cmp(&b.0));
             near.truncate(NEIGHBOURS);
         }
-        // The same row was there before: nothing is nearer.
+        // An equal row was seen before: only equal rows count.
         if near.iter().any(|(distance, _)| *distance == 0.0) {
             near.retain(|(distance, _)| *distance == 0.0);
             near.iter_mut().for_each(|(distance, _)| *distance = 1.0);
         }
-        let (sum, total) = near.iter().fold((0.0, 0.0), |(sum, total), (distance, truth)| {
+        let (sum, total) = near.iter().fold((0.0, 0.0), |(sum, total), (distance, target)| {
             let weight = 1.0 / distance.sqrt();
-            (sum + weight * truth, total + weight)
+            (sum + weight * target, total + weight)
         });
         if total > 0.0 { sum / total } else { self.mean }
     }
 }
 
-/// Over the inputs that both have, times all over those; none where they have
-/// none in common.
+/// Squared distance over the inputs that both rows have, scaled up to all inputs. `None` where they
+/// have none in common.
 fn squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) -> Option<f64> {
     let (sum, common) = linalg::common_squared_distance(a, b);
     (common > 0.0).then(|| sum * a.len() as f64 / common)

@@ -32,7 +32,7 @@ const PATIENCE: usize = 6;
 /// Weight decay, which keeps weights of useless inputs small.
 const DECAY: f64 = 3e-3;
 
-/// The layers, in standardised inputs and truths.
+/// Layers, in standardised inputs and targets.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedNeuralNet {
     scaler: FeatureScaler,
@@ -47,14 +47,14 @@ pub struct FittedNeuralNet {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct NetworkLayers {
-    /// inputs × hidden
+    /// Weights, inputs × hidden units.
     inner: Array2<f64>,
     bias: Array1<f64>,
     /// The second hidden layer; models of 0.1 have none.
     #[serde(default)]
     middle: Option<MiddleLayer>,
     outer: Array1<f64>,
-    /// The outer bias; one number, as an array so that Adam treats all alike.
+    /// Bias of the output; an array of one number, so that Adam treats all parameters alike.
     offset: Array1<f64>,
 }
 
@@ -82,7 +82,7 @@ impl Estimator for NeuralNet {
         let scaler = FeatureScaler::fit_with_flags(data.x.view());
         let x = scaler.scale_rows(data.x.view());
         let (y, mean, spread) = standardise_targets(&data.y);
-        if y.iter().all(|truth| *truth == 0.0) {
+        if y.iter().all(|target| *target == 0.0) {
             return Ok(FittedRegressor::Constant(super::constant::ConstantModel { value: mean }));
         }
         let train = |net: u64| {
@@ -102,12 +102,12 @@ impl Estimator for NeuralNet {
 }
 
 fn train_layers(x: ArrayView2<f64>, y: ArrayView1<f64>, rng: &mut Pcg64) -> NetworkLayers {
-    let learnt = x.nrows() - x.nrows() / 10;
-    let (_, late) = x.split_at(Axis(0), learnt);
-    let (_, late_y) = y.split_at(Axis(0), learnt);
+    let fitted_rows = x.nrows() - x.nrows() / 10;
+    let (_, late) = x.split_at(Axis(0), fitted_rows);
+    let (_, late_y) = y.split_at(Axis(0), fitted_rows);
     let mut layers = NetworkLayers::at_random(x.ncols(), rng);
     let mut adam = AdamOptimizer::for_layers(&layers);
-    let mut order: Vec<usize> = (0..learnt).collect();
+    let mut order: Vec<usize> = (0..fitted_rows).collect();
     let (mut best, mut best_error, mut since) = (layers.clone(), f64::INFINITY, 0);
     for _ in 0..ROUNDS_MAX {
         order.shuffle(rng);
@@ -192,7 +192,7 @@ impl NetworkLayers {
         Ok(())
     }
 
-    /// Of half the mean squared error, with the decay.
+    /// Gradient of half the mean squared error, with the weight decay.
     fn loss_gradient(&self, x: Array2<f64>, y: Array1<f64>) -> Self {
         let (hidden, next) = self.hidden_activations(x.view());
         let last = next.as_ref().unwrap_or(&hidden);
@@ -254,7 +254,7 @@ impl AdamOptimizer {
         const KEEP_MEAN: f64 = 0.9;
         const KEEP_SQUARE: f64 = 0.999;
         self.steps += 1;
-        let (of_mean, of_square) =
+        let (mean_correction, square_correction) =
             (1.0 - KEEP_MEAN.powi(self.steps), 1.0 - KEEP_SQUARE.powi(self.steps));
         let moments = self.mean.each_mut().zip(self.square.each_mut());
         for ((weight, gradient), (mean, square)) in
@@ -262,7 +262,8 @@ impl AdamOptimizer {
         {
             *mean = KEEP_MEAN * *mean + (1.0 - KEEP_MEAN) * *gradient;
             *square = KEEP_SQUARE * *square + (1.0 - KEEP_SQUARE) * *gradient * *gradient;
-            *weight -= STEP * (*mean / of_mean) / ((*square / of_square).sqrt() + 1e-8);
+            *weight -=
+                STEP * (*mean / mean_correction) / ((*square / square_correction).sqrt() + 1e-8);
         }
     }
 }
@@ -303,7 +304,7 @@ mod tests {
             errors.dot(&errors) / 14.0 + DECAY * decay / 2.0
         };
         let mut gradient = layers.loss_gradient(x.clone(), y.clone());
-        let slopes: Vec<f64> = gradient.each_mut().map(|own| *own).collect();
+        let slopes: Vec<f64> = gradient.each_mut().map(|slope| *slope).collect();
         for (number, slope) in slopes.iter().enumerate().step_by(5) {
             let moved = |by: f64| {
                 let mut moved = layers.clone();

@@ -1,4 +1,4 @@
-//! Least squares on the few directions that move with the truth.
+//! Least squares on the few directions that vary with the target.
 
 use ndarray::{Array1, Array2};
 
@@ -8,12 +8,11 @@ use crate::{
     regressors::linear::fit_from_sums,
 };
 
-/// Partial least squares: inputs that say the same share one weight. B. S.
-/// Dayal, J. F. MacGregor, "Improved PLS algorithms", J. Chemometrics 11(1),
-/// 1997, algorithm 2, which needs only XᵀX and Xᵀy (linfa-pls goes through all
-/// rows for each component, and knows neither missing values nor blocks). The
-/// number of components, at most 15, is the one that predicts each fifth of
-/// the rows best from those before.
+/// Partial least squares, in which correlated inputs share one weight. B. S. Dayal, J. F.
+/// MacGregor, "Improved PLS algorithms", J. Chemometrics 11(1), 1997, algorithm 2, which needs only
+/// XᵀX and Xᵀy. (linfa-pls reads all rows for each component, and supports neither missing values
+/// nor blocks.) The number of components, at most 15, is the one that predicts each fifth of the
+/// rows best from those before.
 #[derive(Clone, Copy, Debug)]
 pub struct PartialLeastSquares;
 
@@ -45,7 +44,7 @@ impl Estimator for PartialLeastSquares {
     }
 }
 
-/// The weights with 0, 1, 2 … components.
+/// Weights with 0, 1, 2 … components.
 fn component_weights(gram: &GramMatrix) -> Vec<Array1<f64>> {
     let (xx, mut xy) = gram.centred_products();
     let mut weights: Array1<f64> = Array1::zeros(xy.len());
@@ -53,10 +52,10 @@ fn component_weights(gram: &GramMatrix) -> Vec<Array1<f64>> {
     let mut loadings: Vec<(Array1<f64>, Array1<f64>)> = Vec::new();
     let enough = 1e-10 * norm(&xy);
     while all.len() <= COMPONENTS_MAX.min(weights.len()) && norm(&xy) > enough {
-        let own = &xy / norm(&xy);
-        let mut direction = own.clone();
+        let covariance = &xy / norm(&xy);
+        let mut direction = covariance.clone();
         for (loading, known) in &loadings {
-            direction.scaled_add(-loading.dot(&own), known);
+            direction.scaled_add(-loading.dot(&covariance), known);
         }
         let Some((loading, size)) = project_direction(&xx, &direction) else { break };
         let share = direction.dot(&xy) / size;
@@ -68,7 +67,7 @@ fn component_weights(gram: &GramMatrix) -> Vec<Array1<f64>> {
     all
 }
 
-/// XᵀXr / rᵀXᵀXr and rᵀXᵀXr; none where the direction r has no spread.
+/// XᵀXr / rᵀXᵀXr and rᵀXᵀXr. `None` where the direction r has no spread.
 fn project_direction(xx: &Array2<f64>, direction: &Array1<f64>) -> Option<(Array1<f64>, f64)> {
     let moved = xx.dot(direction);
     let size = direction.dot(&moved);

@@ -1,33 +1,31 @@
-//! Least squares that goes on learning, row by row.
+//! Least squares that keeps learning, row by row.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
 use crate::{Dataset, Estimator, FitError, FittedRegressor, MissingPolicy, scaling::FeatureScaler};
 
-/// Recursive least squares, older rows counting less: an online model, whose
-/// [`FittedRegressor::learn`] takes one more row at a time once it is served. S. Haykin,
-/// "Adaptive Filter Theory", 4th ed., 2002, table 9.1; forgetting pauses while
-/// the inputs tell too little (K. J. Åström, B. Wittenmark, "Adaptive Control",
-/// 2nd ed., 1995, section 11.5: estimator windup). Inputs are standardised as
-/// they were in the first rows. At most 20,000 rows.
+/// Recursive least squares, in which older rows count less. It is an online model:
+/// [`FittedRegressor::learn_row`] adds one row at a time while it is served. S. Haykin, "Adaptive
+/// Filter Theory", 4th ed., 2002, table 9.1. Forgetting pauses while the inputs carry too little
+/// information (K. J. Åström, B. Wittenmark, "Adaptive Control", 2nd ed., 1995, section 11.5:
+/// estimator windup). Inputs are standardised by the first rows. Fits at most 20,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct RecursiveLeastSquares;
 
-/// What a row still counts after the next one. An hour at one row a minute
-/// leaves 0.9999⁶⁰ = 0.994.
+/// Weight of a row relative to the next one. An hour at one row a minute leaves 0.9999⁶⁰ = 0.994.
 const FORGETTING: f64 = 0.9999;
-/// The mean variance of weights, in variances of the error, that is assumed
-/// before the first row, and beyond which nothing more is forgotten.
+/// Mean variance of the weights, in variances of the error, that is assumed before the first row.
+/// No row is forgotten while the variance is larger.
 const VARIANCE_MAX: f64 = 1e4;
 
-/// Weights, and how sure they are.
+/// Weights and their uncertainty.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FittedRecursive {
     scaler: FeatureScaler,
-    /// The intercept, then one weight an input.
+    /// Intercept, then one weight per input.
     weights: Array1<f64>,
-    /// The inverse of the inputs' weighted sums of products.
+    /// Inverse of the inputs' weighted sums of products.
     inverse: Array2<f64>,
 }
 
@@ -49,8 +47,8 @@ impl Estimator for RecursiveLeastSquares {
         let width = scaler.output_width() + 1;
         let (weights, inverse) = (Array1::zeros(width), Array2::eye(width) * VARIANCE_MAX);
         let mut model = FittedRecursive { scaler, weights, inverse };
-        for (row, truth) in data.x.rows().into_iter().zip(&data.y) {
-            model.learn_row(row, *truth);
+        for (row, target) in data.x.rows().into_iter().zip(&data.y) {
+            model.learn_row(row, *target);
         }
         if model.weights.iter().any(|weight| !weight.is_finite()) {
             let what = "the weights grew beyond all bounds".to_owned();
@@ -61,8 +59,8 @@ impl Estimator for RecursiveLeastSquares {
 }
 
 impl FittedRecursive {
-    /// Takes one more row; O(inputs²).
-    pub(crate) fn learn_row(&mut self, x: ArrayView1<f64>, truth: f64) {
+    /// Learns one more row, in O(inputs²) steps.
+    pub(crate) fn learn_row(&mut self, x: ArrayView1<f64>, target: f64) {
         let scaled = self.scaler.scale_rows(x.insert_axis(Axis(0)));
         let mut row = Array1::ones(self.weights.len());
         row.slice_axis_mut(Axis(0), Slice::from(1..)).assign(&scaled.row(0));
@@ -70,10 +68,10 @@ impl FittedRecursive {
         let sure = self.inverse.diag().sum() > VARIANCE_MAX * self.weights.len() as f64;
         let forgetting = if sure { 1.0 } else { FORGETTING };
         let gain = &seen / (forgetting + row.dot(&seen));
-        let error = truth - self.weights.dot(&row);
+        let error = target - self.weights.dot(&row);
         self.weights.scaled_add(error, &gain);
         for (mut line, gain) in self.inverse.rows_mut().into_iter().zip(&gain) {
-            line.zip_mut_with(&seen, |own, seen| *own = (*own - gain * seen) / forgetting);
+            line.zip_mut_with(&seen, |entry, seen| *entry = (*entry - gain * seen) / forgetting);
         }
     }
 

@@ -7,12 +7,12 @@ use crate::{
     regressors::linear::fit_from_sums,
 };
 
-/// Least squares with a penalty λ‖w‖² on the weights of standardised inputs,
-/// from normal equations: (XᵀX + nλI) w = Xᵀy. A. E. Hoerl, R. W. Kennard,
-/// "Ridge regression", Technometrics 12(1), 1970. λ, one of 10⁻⁶ … 1, is the
-/// one that predicts each fifth of the rows best from those before.
+/// Least squares with a penalty λ‖w‖² on the weights of standardised inputs, from the normal
+/// equations (XᵀX + nλI) w = Xᵀy. A. E. Hoerl, R. W. Kennard, "Ridge regression", Technometrics
+/// 12(1), 1970. λ, one of 10⁻⁶ … 1, is the value that predicts each fifth of the rows best from
+/// those before.
 ///
-/// Rows are read once, in blocks; there is no limit on their number.
+/// Rows are read once, in blocks; their number has no limit.
 #[derive(Clone, Copy, Debug)]
 pub struct RidgeRegression;
 
@@ -41,6 +41,6 @@ impl Estimator for RidgeRegression {
 
 fn solve_ridge(gram: &GramMatrix, lambda: f64) -> Option<LinearWeights> {
     let (mut xx, xy) = gram.centred_products();
-    xx.diag_mut().mapv_inplace(|own| own + lambda * gram.row_count());
+    xx.diag_mut().mapv_inplace(|diagonal| diagonal + lambda * gram.row_count());
     Some(gram.with_intercept(linalg::solve_positive_definite(xx, xy)?))
 }

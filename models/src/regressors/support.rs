@@ -11,16 +11,16 @@ use crate::{
     scaling::{FeatureScaler, standardise_targets},
 };
 
-/// Support vector regression with a Gaussian kernel of width √inputs in
-/// standardised inputs, C = 1, errors below 0.1 spreads free: H. Drucker et
-/// al., "Support vector regression machines", NIPS 9, 1996; fitted by linfa.
-/// At most 2,000 rows: it works on a matrix of rows².
+/// Support vector regression with a Gaussian kernel of width √inputs in standardised inputs, C = 1,
+/// and no loss for errors below 0.1 spreads: H. Drucker et al., "Support vector regression
+/// machines", NIPS 9, 1996; fitted by linfa. At most 2,000 rows, because it needs a matrix of
+/// rows².
 #[derive(Clone, Copy, Debug)]
 pub struct SupportVectors;
 
 const COST: f64 = 1.0;
 const FREE: f64 = 0.1;
-/// Of the solver's optimality conditions.
+/// Tolerance of the solver's optimality conditions.
 const TOLERANCE: f64 = 1e-3;
 
 /// Σ wᵢ exp(−|x − xᵢ|² / width²) + offset over the support vectors xᵢ.
@@ -34,7 +34,7 @@ pub struct KernelSum {
 }
 
 impl KernelSum {
-    /// The rows with a weight other than 0, of standardised `rows`.
+    /// Creates the sum from the rows of standardised `rows` whose weight is not 0.
     pub(crate) fn from_weights(
         scaler: FeatureScaler,
         rows: ArrayView2<f64>,
@@ -59,8 +59,8 @@ impl KernelSum {
     }
 
     pub(crate) fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let asked = self.scaler.scale_rows(x);
-        let of_row = |row: ndarray::ArrayView1<f64>| {
+        let scaled = self.scaler.scale_rows(x);
+        let weighted_sum = |row: ndarray::ArrayView1<f64>| {
             let each = self.rows.rows().into_iter().zip(&self.weights).map(|(known, weight)| {
                 let squares = linalg::squared_distance(known, row);
                 weight * (-squares / self.width_squared).exp()
@@ -71,7 +71,7 @@ impl KernelSum {
     }
 }
 
-/// √inputs, squared, counting only inputs that move.
+/// Squared width √inputs, counting only inputs that vary.
 pub(crate) fn width_squared(scaled: ArrayView2<f64>) -> f64 {
     let moves = |column: &ndarray::ArrayView1<f64>| column.iter().any(|value| *value != 0.0);
     scaled.columns().into_iter().filter(moves).count().max(1) as f64
@@ -94,8 +94,8 @@ impl Estimator for SupportVectors {
         let scaler = FeatureScaler::fit_with_flags(data.x.view());
         let x = scaler.scale_rows(data.x.view());
         let (y, mean, spread) = standardise_targets(&data.y);
-        if y.iter().all(|truth| truth.abs() <= FREE) {
-            // No row is outside of what is free: there are no support vectors.
+        if y.iter().all(|target| target.abs() <= FREE) {
+            // All rows are within the tolerance: there are no support vectors.
             return Ok(FittedRegressor::Constant(super::constant::ConstantModel { value: mean }));
         }
         let width = width_squared(x.view());

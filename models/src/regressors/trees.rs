@@ -16,21 +16,19 @@ use crate::{Dataset, Estimator, FitError, FittedRegressor, MissingPolicy, scalin
 type TreeMatrix = DenseMatrix<f64>;
 type TreeTargets = Vec<f64>;
 
-/// One tree of depth 8 or less, 30 rows or more a leaf. At most 20,000
-/// rows.
+/// One tree of at most depth 8, with at least 30 rows per leaf. Fits at most 20,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct DecisionTree;
-/// L. Breiman, "Random forests", Machine Learning 45(1), 2001: 30 trees on a
-/// third of the inputs a split, 10 rows or more a leaf. At most
-/// 10,000 rows.
+/// Random forest: L. Breiman, "Random forests", Machine Learning 45(1), 2001. It has 30 trees with
+/// a third of the inputs per split and at least 10 rows per leaf. Fits at most 10,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct RandomForest;
-/// P. Geurts, D. Ernst, L. Wehenkel, "Extremely randomized trees", Machine
-/// Learning 63(1), 2006: as the forest, with cuts at random. At most 10,000 rows.
+/// Extra trees: P. Geurts, D. Ernst, L. Wehenkel, "Extremely randomized trees", Machine Learning
+/// 63(1), 2006. Like the forest, with random cuts. Fits at most 10,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct ExtraTrees;
 
-/// What smartcore fitted, and how inputs are brought to it.
+/// Trees fitted by smartcore, with the scaler of their inputs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedTrees {
     scaler: FeatureScaler,

@@ -1,4 +1,4 @@
-//! A generalised linear model of amounts: often 0, never less.
+//! Generalised linear model for amounts, which are often 0 and never negative.
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
 use serde::{Deserialize, Serialize};
@@ -7,14 +7,13 @@ use crate::{
     Dataset, Estimator, FitError, FittedRegressor, MissingPolicy, linalg, scaling::FeatureScaler,
 };
 
-/// Tweedie regression of power 1.5 with a logarithmic link: hours, litres,
-/// degree-minutes. B. Jørgensen, "Exponential dispersion models", JRSS B 49(2),
-/// 1987; fitted by Fisher's scoring (P. McCullagh, J. A. Nelder, "Generalized
-/// Linear Models", 2nd ed., 1989, section 2.5) with the penalty 0.001‖w‖²/2 a
-/// row, of truths in multiples of their mean. (linfa-linear rests on an
-/// abandoned crate, and its first step left all bounds on our rows.) Truths
-/// below 0 are refused; predictions stay below twice the largest truth, as a
-/// logarithmic link would run away beyond what was learnt. At most 20,000 rows.
+/// Tweedie regression of power 1.5 with a logarithmic link, for hours, litres or degree-minutes. B.
+/// Jørgensen, "Exponential dispersion models", JRSS B 49(2), 1987; fitted by Fisher scoring (P.
+/// McCullagh, J. A. Nelder, "Generalized Linear Models", 2nd ed., 1989, section 2.5) with a penalty
+/// of 0.001‖w‖²/2 per row, on targets in multiples of their mean. (linfa-linear depends on an
+/// abandoned crate, and its first step diverged on our rows.) Targets below 0 are refused.
+/// Predictions stay below twice the largest target, because a logarithmic link would grow without
+/// limit outside the training data. Fits at most 20,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct TweedieRegression;
 
@@ -22,7 +21,7 @@ const POWER: f64 = 1.5;
 const PENALTY: f64 = 1e-3;
 const ROUNDS_MAX: usize = 50;
 
-/// The logarithm of the expected truth, as a weighted sum.
+/// Logarithm of the expected target, as a weighted sum.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LogLinearModel {
     scaler: FeatureScaler,
@@ -52,7 +51,7 @@ impl Estimator for TweedieRegression {
         if mean <= 0.0 {
             return Ok(FittedRegressor::Constant(super::constant::ConstantModel { value: 0.0 }));
         }
-        // In multiples of the mean, so that the search begins where it should.
+        // Targets in multiples of the mean give the search a good start.
         let weights =
             fit_weights(scaler.scale_rows(data.x.view()), &data.y / mean).ok_or_else(|| {
                 let what = "the equations of a step have no solution".to_owned();
@@ -69,8 +68,7 @@ impl Estimator for TweedieRegression {
     }
 }
 
-/// The intercept, then one weight an input, that minimise half the deviance
-/// with the penalty.
+/// Finds the intercept and one weight per input that minimise half the deviance with the penalty.
 fn fit_weights(x: Array2<f64>, y: Array1<f64>) -> Option<Array1<f64>> {
     let rows = x.nrows();
     let x = concatenate![Axis(1), Array2::ones((rows, 1)), x];
@@ -78,7 +76,7 @@ fn fit_weights(x: Array2<f64>, y: Array1<f64>) -> Option<Array1<f64>> {
     penalty[0] = 0.0;
     let means =
         |weights: &Array1<f64>| x.dot(weights).mapv_into(|sum| sum.clamp(-30.0, 30.0).exp());
-    // Half the deviance, less what does not depend on the weights.
+    // Half the deviance, without the part that does not depend on the weights.
     let loss = |weights: &Array1<f64>, mean: &Array1<f64>| {
         let each = y.iter().zip(mean).map(|(y, mean)| {
             mean.powf(2.0 - POWER) / (2.0 - POWER) - y * mean.powf(1.0 - POWER) / (1.0 - POWER)
@@ -94,18 +92,18 @@ fn fit_weights(x: Array2<f64>, y: Array1<f64>) -> Option<Array1<f64>> {
         let gradient = x.t().dot(&pull) - &weights * &penalty;
         let weighted = &x * &curvature.mapv(f64::sqrt).insert_axis(Axis(1));
         let mut hessian = weighted.t().dot(&weighted);
-        // Inputs that say the same make it singular where there is no penalty.
-        hessian.diag_mut().zip_mut_with(&penalty, |own, penalty| *own += penalty + 1e-9);
+        // Linearly dependent inputs would make the matrix singular without a penalty.
+        hessian.diag_mut().zip_mut_with(&penalty, |diagonal, penalty| *diagonal += penalty + 1e-9);
         let step = linalg::solve_positive_definite(hessian, gradient)?;
         let next = (0..30).map(|halvings| 0.5_f64.powi(halvings)).find_map(|size| {
             let weights = &weights + &(&step * size);
             let mean = means(&weights);
-            let own = loss(&weights, &mean);
-            (own < best).then_some((weights, mean, own))
+            let next_loss = loss(&weights, &mean);
+            (next_loss < best).then_some((weights, mean, next_loss))
         });
-        let Some((next, next_mean, own)) = next else { break };
-        let gained = best - own;
-        (weights, mean, best) = (next, next_mean, own);
+        let Some((next, next_mean, next_loss)) = next else { break };
+        let gained = best - next_loss;
+        (weights, mean, best) = (next, next_mean, next_loss);
         if gained < 1e-13 * best.abs() {
             break;
         }
@@ -135,19 +133,19 @@ mod tests {
     fn is_that_of_scikit_learn() {
         let input = |i: f64, j| [(i * 1.3).sin(), (i * 0.7).cos(), (i * 0.2 + 1.0).sin()][j];
         let x = Array2::from_shape_fn((120, 3), |(i, j)| input(i as f64, j));
-        let truth = |i: usize| {
+        let target = |i: usize| {
             let noise = 0.4 * (i as f64 * 2.9).sin() - 0.3;
             ((0.8 * x[(i, 0)] - 0.5 * x[(i, 1)]).exp() + noise).max(0.0)
         };
-        let y = (0..120).map(truth).collect();
+        let y = (0..120).map(target).collect();
         let schema = FeatureSchema { features: ["a", "b", "c"].map(str::to_owned).to_vec() };
         let data = Dataset::new(Arc::new(schema), x.clone(), y).unwrap();
         let fitted = TweedieRegression.fit(&data, 0).unwrap();
-        let asked = ndarray::array![[0.5, -0.5, 0.0], [-0.9, 0.2, 0.4], [0.0, 0.0, -1.0]];
+        let test_rows = ndarray::array![[0.5, -0.5, 0.0], [-0.9, 0.2, 0.4], [0.0, 0.0, -1.0]];
         // scikit-learn 1.6.1: TweedieRegressor(power=1.5, alpha=1e-3, link="log", tol=1e-12,
         // solver="newton-cholesky") of y / y.mean(), after StandardScaler
         let expect = [1.571_279_066, 0.216_672_741, 0.649_971_128];
-        for (got, expect) in fitted.predict(asked.view()).iter().zip(expect) {
+        for (got, expect) in fitted.predict(test_rows.view()).iter().zip(expect) {
             let gap: f64 = got - expect;
             assert!(gap.abs() < 1e-6, "{got} is not {expect}");
         }

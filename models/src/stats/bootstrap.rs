@@ -1,5 +1,4 @@
-//! Intervals from blocks of rows: neighbouring rows tell the same, so they are
-//! drawn together.
+//! Intervals from blocks of rows. Neighbouring rows are correlated, so they are drawn together.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
@@ -10,32 +9,31 @@ use super::dependence::{dependence_length, few_blocks_factor};
 /// How blocks are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockScheme {
-    /// Anywhere between the first and the last row; those at the ends come up
-    /// less often. H. R. Künsch, Ann. Statist. 17(3), 1989.
+    /// Blocks lie between the first and the last row; rows at the ends are drawn less often. H. R.
+    /// Künsch, Ann. Statist. 17(3), 1989.
     Moving,
-    /// Anywhere, the first row following the last. D. N. Politis, J. P. Romano,
-    /// "A circular block-resampling procedure for stationary data", 1992.
+    /// Blocks may start at any row; the first row follows the last. D. N. Politis, J. P. Romano, "A
+    /// circular block-resampling procedure for stationary data", 1992.
     Circular,
 }
 
-/// A bootstrap by blocks.
+/// Block bootstrap.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockBootstrap {
-    /// How blocks are cut.
+    /// Scheme by which blocks are cut.
     pub blocks: BlockScheme,
-    /// Rows of a block: at least as many as are like one another.
+    /// Number of rows per block: at least the number over which rows are correlated.
     pub length: usize,
-    /// How often rows are drawn.
+    /// Number of draws.
     pub draws: usize,
-    /// The same seed gives the same interval.
+    /// Seed; the same seed gives the same interval.
     pub seed: u64,
 }
 
 impl BlockBootstrap {
-    /// 1,000 draws of circular blocks, of the length that minimises the error
-    /// of a mean's variance up to a factor: ⌈rows^(1/3)⌉, and at least
-    /// `horizon`, which predictions overlap. P. Hall, J. L. Horowitz, B.-Y.
-    /// Jing, Biometrika 82(3), 1995.
+    /// Creates a bootstrap with 1,000 draws of circular blocks. Their length minimises the error of
+    /// a mean's variance up to a factor: ⌈rows^(1/3)⌉, and at least `horizon`, over which
+    /// predictions overlap. P. Hall, J. L. Horowitz, B.-Y. Jing, Biometrika 82(3), 1995.
     #[must_use]
     pub fn for_rows(rows: usize, horizon: usize, seed: u64) -> Self {
         let length = ((rows as f64).cbrt().ceil() as usize).max(horizon).max(1);
@@ -147,7 +145,7 @@ impl BlockBootstrap {
         Some((wide_low.max(least), wide_high))
     }
 
-    /// As many row numbers as there are rows, in blocks.
+    /// Draws as many row indices as there are rows, in blocks.
     fn draw_rows(&self, rows: usize, draw: u64) -> Vec<usize> {
         let blocks = self.draw_blocks(rows, draw).into_iter();
         blocks.flat_map(|(start, length)| (start..start + length).map(|row| row % rows)).collect()
@@ -222,7 +220,8 @@ mod tests {
         assert_eq!(BlockBootstrap::for_rows(200, 5, 1).percentile_interval(0, 0.9, mean), None);
     }
 
-    /// Autoregressive noise with coefficient 0.8: single rows promise too much.
+    /// Autoregressive noise with coefficient 0.8, on which drawing single rows gives too narrow
+    /// intervals.
     #[test]
     fn blocks_cover_where_single_rows_do_not() {
         let mut rng = Pcg64::seed_from_u64(5);
@@ -238,9 +237,9 @@ mod tests {
             .collect();
             let mean = |rows: &[usize]| rows.iter().map(|i| values[*i]).sum::<f64>();
             let covers = |length| {
-                let own =
+                let bootstrap =
                     BlockBootstrap { blocks: BlockScheme::Circular, length, draws: 200, seed };
-                let (low, high) = own.percentile_interval(400, 0.9, mean).unwrap();
+                let (low, high) = bootstrap.percentile_interval(400, 0.9, mean).unwrap();
                 usize::from(low <= 0.0 && 0.0 <= high)
             };
             by_blocks += covers(25);

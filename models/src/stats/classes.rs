@@ -1,4 +1,4 @@
-//! Scores of classes and of their probabilities.
+//! Scores of predicted classes and of their probabilities.
 
 use ndarray::ArrayView2;
 use serde::Serialize;
@@ -6,9 +6,9 @@ use serde::Serialize;
 use crate::metrics::ScoreRanking;
 pub use crate::metrics::average_precision;
 
-/// Area under the receiver operating characteristic: the probability that a
-/// positive has the higher score, ties counting half. J. A. Hanley, B. J.
-/// McNeil, Radiology 143(1), 1982. NaN where either class is missing.
+/// Area under the receiver operating characteristic: the probability that a positive has the higher
+/// score, ties counting half. NaN where either class is missing. J. A. Hanley, B. J. McNeil,
+/// Radiology 143(1), 1982.
 ///
 /// ```
 /// // scikit-learn 1.6.1: roc_auc_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
@@ -20,9 +20,9 @@ pub fn roc_auc(scores: &[f64], labels: &[bool]) -> f64 {
     ScoreRanking::from_scores(scores, labels).roc_auc(|_| 1.0)
 }
 
-/// The mean F1 score (harmonic mean of precision and recall) of the classes
-/// that are predicted or true in any row; a class that never comes at all does
-/// not count. C. J. van Rijsbergen, "Information Retrieval", 1979.
+/// Mean F1 score (harmonic mean of precision and recall) of the classes that are predicted or
+/// actual in any row; other classes do not count. C. J. van Rijsbergen, "Information Retrieval",
+/// 1979.
 ///
 /// ```
 /// // scikit-learn 1.6.1: f1_score([0, 1, 2, 0, 1, 2], [0, 2, 1, 0, 0, 1], average="macro")
@@ -30,12 +30,12 @@ pub fn roc_auc(scores: &[f64], labels: &[bool]) -> f64 {
 /// assert!((got - 0.266_666_666_666_666_66).abs() < 1e-12);
 /// ```
 #[must_use]
-pub fn macro_f1(predicted: &[usize], truth: &[usize]) -> f64 {
-    weighted_macro_f1(predicted, truth, |_| 1.0)
+pub fn macro_f1(predicted: &[usize], actual: &[usize]) -> f64 {
+    weighted_macro_f1(predicted, actual, |_| 1.0)
 }
 
-/// [`macro_f1`] with each row counting as its `weight`, 0 or more; a class without
-/// weight does not count.
+/// [`macro_f1`] with each row counting by its `weight`, 0 or more. A class without weight does not
+/// count.
 ///
 /// ```
 /// use microclimate_models::stats::classes::{macro_f1, weighted_macro_f1};
@@ -45,58 +45,56 @@ pub fn macro_f1(predicted: &[usize], truth: &[usize]) -> f64 {
 /// ```
 pub fn weighted_macro_f1(
     predicted: &[usize],
-    truth: &[usize],
+    actual: &[usize],
     weight: impl Fn(usize) -> f64,
 ) -> f64 {
-    let classes = predicted.iter().chain(truth).max().map_or(0, |most| most + 1);
+    let classes = predicted.iter().chain(actual).max().map_or(0, |most| most + 1);
     let (mut hits, mut either) = (vec![0.0; classes], vec![0.0; classes]);
-    for (row, (said, came)) in predicted.iter().zip(truth).enumerate() {
-        let weight = weight(row);
-        either[*said] += weight;
-        either[*came] += weight;
-        hits[*said] += if said == came { weight } else { 0.0 };
+    for (row, (predicted_class, actual_class)) in predicted.iter().zip(actual).enumerate() {
+        let row_weight = weight(row);
+        either[*predicted_class] += row_weight;
+        either[*actual_class] += row_weight;
+        hits[*predicted_class] += if predicted_class == actual_class { row_weight } else { 0.0 };
     }
-    let there = hits.iter().zip(&either).filter(|(_, either)| **either > 0.0);
-    let scores: Vec<f64> = there.map(|(hits, either)| 2.0 * hits / either).collect();
+    let occurring = hits.iter().zip(&either).filter(|(_, either)| **either > 0.0);
+    let scores: Vec<f64> = occurring.map(|(hits, either)| 2.0 * hits / either).collect();
     scores.iter().sum::<f64>() / scores.len() as f64
 }
 
-/// The mean squared distance of probabilities (rows × classes) from the truth
-/// (1 for the class that came, else 0), 0 to 2; less is better. G. W. Brier,
-/// Monthly Weather Review 78(1), 1950. For two classes it is twice
-/// scikit-learn's `brier_score_loss`.
+/// Brier score: the mean squared distance of probabilities (rows × classes) from the indicators of
+/// the actual class, 0 to 2; less is better. G. W. Brier, Monthly Weather Review 78(1), 1950. For
+/// two classes it is twice scikit-learn's `brier_score_loss`.
 #[must_use]
-pub fn brier_score(probabilities: ArrayView2<f64>, truth: &[usize]) -> f64 {
-    let of_row = |(row, class): (ndarray::ArrayView1<f64>, &usize)| -> f64 {
-        let came = |own| f64::from(u8::from(own == *class));
-        row.iter().enumerate().map(|(own, p)| (p - came(own)).powi(2)).sum()
+pub fn brier_score(probabilities: ArrayView2<f64>, actual: &[usize]) -> f64 {
+    let row_score = |(row, class): (ndarray::ArrayView1<f64>, &usize)| -> f64 {
+        let indicator = |other| f64::from(u8::from(other == *class));
+        row.iter().enumerate().map(|(other, p)| (p - indicator(other)).powi(2)).sum()
     };
-    probabilities.rows().into_iter().zip(truth).map(of_row).sum::<f64>() / truth.len() as f64
+    probabilities.rows().into_iter().zip(actual).map(row_score).sum::<f64>() / actual.len() as f64
 }
 
-/// The mean of −ln of the probability of the class that came, at least 10⁻¹⁵;
-/// less is better. I. J. Good, "Rational decisions", JRSS B 14(1), 1952.
+/// Mean of −ln of the probability of the actual class, at least 10⁻¹⁵; less is better. I. J. Good,
+/// "Rational decisions", JRSS B 14(1), 1952.
 #[must_use]
-pub fn log_loss(probabilities: ArrayView2<f64>, truth: &[usize]) -> f64 {
-    let each = truth.iter().enumerate().map(|(row, class)| probabilities[(row, *class)]);
-    each.map(|p| -p.max(1e-15).ln()).sum::<f64>() / truth.len() as f64
+pub fn log_loss(probabilities: ArrayView2<f64>, actual: &[usize]) -> f64 {
+    let each = actual.iter().enumerate().map(|(row, class)| probabilities[(row, *class)]);
+    each.map(|p| -p.max(1e-15).ln()).sum::<f64>() / actual.len() as f64
 }
 
-/// Rows whose probability of a class is about the same.
+/// Rows with similar predicted probabilities of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct CalibrationBin {
-    /// How many.
+    /// Number of rows.
     pub rows: usize,
-    /// Their mean probability.
+    /// Mean predicted probability.
     pub predicted: f64,
-    /// The share of them that was of the class.
+    /// Share of the rows that had the class.
     pub observed: f64,
 }
 
-/// How often what was said with a probability came: `bins` groups of equal
-/// width in [0, 1], empty ones left out. A. H. Murphy, R. L. Winkler,
-/// "Reliability of subjective probability forecasts", Applied Statistics
-/// 26(1), 1977.
+/// Calibration table: how often events happened that were predicted with a probability, in `bins`
+/// groups of equal width in [0, 1]; empty groups are omitted. A. H. Murphy, R. L. Winkler,
+/// "Reliability of subjective probability forecasts", Applied Statistics 26(1), 1977.
 #[must_use]
 pub fn calibration_table(
     probabilities: &[f64],
@@ -119,9 +117,9 @@ pub fn calibration_table(
     sums.into_iter().filter(|(rows, ..)| *rows > 0).map(mean).collect()
 }
 
-/// The mean distance between the predicted and the observed share of a
-/// [`calibration`] table, weighted by rows. M. P. Naeini, G. Cooper, M.
-/// Hauskrecht, "Obtaining well calibrated probabilities", AAAI 2015.
+/// Mean distance between the predicted and the observed share of a [`calibration_table`], weighted
+/// by rows. M. P. Naeini, G. Cooper, M. Hauskrecht, "Obtaining well calibrated probabilities", AAAI
+/// 2015.
 #[must_use]
 pub fn calibration_error(table: &[CalibrationBin]) -> f64 {
     let rows: usize = table.iter().map(|group| group.rows).sum();
@@ -161,19 +159,19 @@ mod tests {
 
     #[test]
     fn probabilities_are_scored() {
-        let said = array![[0.8, 0.2], [0.4, 0.6], [1.0, 0.0]];
+        let probabilities = array![[0.8, 0.2], [0.4, 0.6], [1.0, 0.0]];
         // scikit-learn 1.6.1: 2 * brier_score_loss([0, 1, 0], [0.2, 0.6, 0.0])
-        assert!((brier_score(said.view(), &[0, 1, 0]) - 2.0 * 0.2 / 3.0).abs() < 1e-12);
-        // scikit-learn 1.6.1: log_loss([0, 1, 0], said)
+        assert!((brier_score(probabilities.view(), &[0, 1, 0]) - 2.0 * 0.2 / 3.0).abs() < 1e-12);
+        // scikit-learn 1.6.1: log_loss([0, 1, 0], probabilities)
         let expect = -(0.8_f64.ln() + 0.6_f64.ln()) / 3.0;
-        assert!((log_loss(said.view(), &[0, 1, 0]) - expect).abs() < 1e-12);
-        assert!(log_loss(said.view(), &[0, 1, 1]) > 10.0, "sure and wrong");
+        assert!((log_loss(probabilities.view(), &[0, 1, 0]) - expect).abs() < 1e-12);
+        assert!(log_loss(probabilities.view(), &[0, 1, 1]) > 10.0, "sure and wrong");
     }
 
     #[test]
     fn what_is_said_is_set_beside_what_came() {
-        let said = [0.05, 0.15, 0.15, 1.0];
-        let table = calibration_table(&said, &[false, true, false, true], 10);
+        let probabilities = [0.05, 0.15, 0.15, 1.0];
+        let table = calibration_table(&probabilities, &[false, true, false, true], 10);
         assert_eq!(table.len(), 3);
         assert_eq!(table[1], CalibrationBin { rows: 2, predicted: 0.15, observed: 0.5 });
         assert_eq!(table[2], CalibrationBin { rows: 1, predicted: 1.0, observed: 1.0 });

@@ -1,4 +1,4 @@
-//! Prediction intervals that cover what they promise.
+//! Prediction intervals with a stated coverage.
 
 use std::collections::VecDeque;
 
@@ -6,37 +6,37 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::metrics::conformal_quantile;
 
-/// The margin by which an interval between predicted quantiles is widened (or,
-/// below 0, narrowed) so that it covers a new truth with probability `level`;
-/// from rows that were not learnt from. Y. Romano, E. Patterson, E. J. Candès,
-/// "Conformalized quantile regression", NeurIPS 2019. None where there are too
-/// few rows for the level. For an interval of equal width around a prediction
-/// see [`conformal_quantile`].
+/// Margin by which an interval between predicted quantiles is widened (or narrowed, if negative) so
+/// that it covers a new target with probability `level`. The rows must not have been used for
+/// fitting. `None` where there are too few rows for the level. Y. Romano, E. Patterson, E. J.
+/// Candès, "Conformalized quantile regression", NeurIPS 2019. For an interval of constant width
+/// around a prediction see [`conformal_quantile`].
 ///
 /// ```
 /// let low = [0.0; 9];
 /// let high = [10.0; 9];
-/// let truth = [1.0, 2.0, 3.0, 4.0, 5.0, 11.0, -3.0, 8.0, 9.0];
-/// // of 9 rows 8 must be within for a level of 80 %
-/// assert_eq!(microclimate_models::stats::conformal::quantile_margin(&low, &high, &truth, 0.8), Some(1.0));
+/// let actual = [1.0, 2.0, 3.0, 4.0, 5.0, 11.0, -3.0, 8.0, 9.0];
+/// // Of 9 rows, 8 must be within for a level of 80 %.
+/// assert_eq!(microclimate_models::stats::conformal::quantile_margin(&low, &high, &actual, 0.8),
+/// Some(1.0));
 /// ```
 #[must_use]
-pub fn quantile_margin(low: &[f64], high: &[f64], truth: &[f64], level: f64) -> Option<f64> {
-    let outside = low.iter().zip(high).zip(truth);
+pub fn quantile_margin(low: &[f64], high: &[f64], actual: &[f64], level: f64) -> Option<f64> {
+    let outside = low.iter().zip(high).zip(actual);
     let scores: Vec<f64> = outside.map(|((low, high), y)| (low - y).max(y - high)).collect();
     conformal_quantile(&scores, level)
 }
 
-/// The share of truths within [`low`, `high`]; NaN without rows.
+/// Share of targets within [`low`, `high`]; NaN without rows.
 #[must_use]
-pub fn interval_coverage(low: &[f64], high: &[f64], truth: &[f64]) -> f64 {
-    let within = low.iter().zip(high).zip(truth).filter(|((low, high), y)| *low <= y && y <= high);
-    within.count() as f64 / truth.len() as f64
+pub fn interval_coverage(low: &[f64], high: &[f64], actual: &[f64]) -> f64 {
+    let within = low.iter().zip(high).zip(actual).filter(|((low, high), y)| *low <= y && y <= high);
+    within.count() as f64 / actual.len() as f64
 }
 
-/// The mean interval score in the truths' unit: the width, and 2/(1 − level)
-/// times the distance of truths outside; less is better. T. Gneiting, A. E.
-/// Raftery, "Strictly proper scoring rules", JASA 102, 2007, section 6.2.
+/// Mean interval score in the unit of the targets: the width, plus 2/(1 − level) times the distance
+/// of targets outside; less is better. T. Gneiting, A. E. Raftery, "Strictly proper scoring rules",
+/// JASA 102, 2007, section 6.2.
 ///
 /// ```
 /// let score = microclimate_models::stats::conformal::interval_score;
@@ -44,51 +44,49 @@ pub fn interval_coverage(low: &[f64], high: &[f64], truth: &[f64]) -> f64 {
 /// assert!((score(&[0.0], &[2.0], &[2.5], 0.9) - 12.0).abs() < 1e-12);
 /// ```
 #[must_use]
-pub fn interval_score(low: &[f64], high: &[f64], truth: &[f64], level: f64) -> f64 {
-    let each = low.iter().zip(high).zip(truth).map(|((low, high), y)| {
+pub fn interval_score(low: &[f64], high: &[f64], actual: &[f64], level: f64) -> f64 {
+    let each = low.iter().zip(high).zip(actual).map(|((low, high), y)| {
         high - low + 2.0 / (1.0 - level) * ((low - y).max(0.0) + (y - high).max(0.0))
     });
-    each.sum::<f64>() / truth.len() as f64
+    each.sum::<f64>() / actual.len() as f64
 }
 
-/// Half widths that keep covering while the world changes: I. Gibbs, E. Candès,
-/// "Adaptive conformal inference under distribution shift", NeurIPS 2021. The
-/// share that it allows outside falls after a miss and rises after a hit, so
-/// that in the long run it misses as promised whatever comes. Truths come
-/// late: [`AdaptiveConformal::learn`] is called once they have.
+/// Half widths that keep their coverage while the data change: I. Gibbs, E. Candès, "Adaptive
+/// conformal inference under distribution shift", NeurIPS 2021. The share that may lie outside
+/// falls after a miss and rises after a hit, so that the long-run share of misses is as stated.
+/// Actual values arrive late: [`AdaptiveConformal::observe_error`] is called once they are known.
 ///
 /// ```
 /// let mut adaptive = microclimate_models::stats::conformal::AdaptiveConformal::new(0.9, &[1.0; 50]);
 /// assert_eq!(adaptive.half_width(), 1.0);
-/// // the errors double, and so does the interval
-/// (0..300).for_each(|_| adaptive.learn(adaptive.half_width(), 2.0));
+/// // The errors double, and so does the interval.
+/// (0..300).for_each(|_| adaptive.observe_error(adaptive.half_width(), 2.0));
 /// assert_eq!(adaptive.half_width(), 2.0);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdaptiveConformal {
     level: f64,
-    /// The share that may lie outside now.
+    /// Share that may lie outside now.
     outside: f64,
-    /// The newest absolute errors, oldest first.
+    /// The latest absolute errors, oldest first.
     errors: VecDeque<f64>,
 }
 
 impl AdaptiveConformal {
-    /// How much one truth changes the share; as in the paper.
+    /// Change of the share by one actual value; as in the paper.
     const STEP: f64 = 0.005;
-    /// Errors that are remembered.
+    /// Number of errors that are remembered.
     const ERRORS_MAX: usize = 1000;
 
-    /// To cover a share of `level` in (0, 1), beginning with the absolute
-    /// errors on rows that were not learnt from.
+    /// Creates intervals that cover a share of `level` in (0, 1), from the absolute errors on rows
+    /// that were not used for fitting.
     #[must_use]
     pub fn new(level: f64, errors: &[f64]) -> Self {
         let newest = &errors[errors.len().saturating_sub(Self::ERRORS_MAX)..];
         Self { level, outside: 1.0 - level, errors: newest.iter().copied().collect() }
     }
 
-    /// Half the width of the next interval: infinite where it must cover more
-    /// than any error tells.
+    /// Half width of the next interval; infinite where it must cover more than the errors can show.
     #[must_use]
     pub fn half_width(&self) -> f64 {
         if self.outside >= 1.0 {
@@ -98,16 +96,15 @@ impl AdaptiveConformal {
         conformal_quantile(&errors, 1.0 - self.outside.max(0.0)).unwrap_or(f64::INFINITY)
     }
 
-    /// The truth came: a prediction with an interval of `half_width` was
-    /// `error` off.
+    /// Records that a prediction with an interval of `half_width` was wrong by `error`.
     pub fn observe_error(&mut self, half_width: f64, error: f64) {
-        let error = error.abs();
-        let missed = if error > half_width { 1.0 } else { 0.0 };
+        let size = error.abs();
+        let missed = if size > half_width { 1.0 } else { 0.0 };
         self.outside += Self::STEP * (1.0 - self.level - missed);
         if self.errors.len() == Self::ERRORS_MAX {
             self.errors.pop_front();
         }
-        self.errors.push_back(error);
+        self.errors.push_back(size);
     }
 }
 
@@ -122,8 +119,8 @@ mod tests {
     fn errors(rows: usize) -> Vec<f64> {
         let mut rng = Pcg64::seed_from_u64(9);
         let noise = |row| {
-            let own: f64 = StandardNormal.sample(&mut rng);
-            if row < rows / 2 { own.abs() } else { 3.0 * own.abs() }
+            let draw: f64 = StandardNormal.sample(&mut rng);
+            if row < rows / 2 { draw.abs() } else { 3.0 * draw.abs() }
         };
         (0..rows).map(noise).collect()
     }

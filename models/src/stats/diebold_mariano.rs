@@ -1,24 +1,22 @@
-//! Whether one model's errors are smaller than another's, or only seem so.
+//! Test whether one model's errors are really smaller than another's.
 
 pub use super::dependence::long_run_variance;
 use super::dependence::{dependence_length, two_sided_p};
 
-/// What the test says.
+/// Result of the test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DieboldMariano {
-    /// Mean loss of the first less that of the second: below 0 the first is
-    /// better.
+    /// Mean loss of the first model minus that of the second; negative if the first is better.
     pub mean_difference: f64,
     /// The mean difference in its standard errors.
     pub statistic: f64,
-    /// The probability of a statistic at least as far from 0 where both are
-    /// equally good.
+    /// Probability of a statistic at least as far from 0 if both are equally good.
     pub p_value: f64,
-    /// Autocovariances that the standard error counts.
+    /// Number of autocovariances in the standard error.
     pub lags: usize,
 }
 
-/// A p value as sentences have it: small ones as a bound.
+/// Formats a p-value for sentences, small ones as a bound.
 ///
 /// ```
 /// use microclimate_models::stats::diebold_mariano::p_value_text;
@@ -32,20 +30,19 @@ pub fn p_value_text(p: f64) -> String {
     format!("p {is}{}", p_value_cell(p))
 }
 
-/// The same as tables have it, below a head that says what it is: `0.166`, `< 0.001`.
+/// Formats a p-value for tables, whose head names it: `0.166`, `< 0.001`.
 #[must_use]
 pub fn p_value_cell(p: f64) -> String {
     if p < P_MIN { format!("< {P_MIN}") } else { format!("{p:.3}") }
 }
 
-/// The least p value that is told.
+/// Smallest p-value that is shown as a number.
 const P_MIN: f64 = 0.001;
 
-/// Tests whether the losses `first` and `second` (squared or absolute errors on
-/// the same rows, in the order of time, evenly spaced) have the same mean. F.
-/// X. Diebold, R. S. Mariano, "Comparing predictive accuracy", JBES 13(3),
-/// 1995, with the variance of W. K. Newey, K. D. West, Econometrica 55(3),
-/// 1987 (Bartlett weights), and the correction for few rows of D. Harvey, S.
+/// Tests whether the losses `first` and `second` (squared or absolute errors on the same rows, in
+/// the order of time, evenly spaced) have the same mean. F. X. Diebold, R. S. Mariano, "Comparing
+/// predictive accuracy", JBES 13(3), 1995, with the variance of W. K. Newey, K. D. West,
+/// Econometrica 55(3), 1987 (Bartlett weights), and the correction for few rows of D. Harvey, S.
 /// Leybourne, P. Newbold, Int. J. Forecasting 13(2), 1997.
 ///
 /// `horizon` is how many rows ahead predictions are; errors that far apart
@@ -58,8 +55,7 @@ const P_MIN: f64 = 0.001;
 /// mean number of its rows: zones err together, and are no independent rows, and the
 /// mean over times is then the mean over rows.
 ///
-/// None where there are fewer than 10 rows, the lengths differ, or all
-/// differences are the same.
+/// `None` where there are fewer than 10 rows, the lengths differ, or all differences are equal.
 ///
 /// ```
 /// let first: Vec<f64> = (0..100).map(|i| 1.0 + 0.1 * f64::from(i % 7)).collect();
@@ -91,11 +87,11 @@ pub fn diebold_mariano_with_lags(
     let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
     let mean = differences.iter().sum::<f64>() / n;
     let error = long_run_variance(&differences, lags) / n;
-    let scale = differences.iter().fold(0.0_f64, |most, own| most.max(own.abs()));
+    let scale = differences.iter().fold(0.0_f64, |most, difference| most.max(difference.abs()));
     if error.is_nan() || error.sqrt() <= 1e-12 * scale {
         return None;
     }
-    // The factor is for at most half as many steps as rows.
+    // The factor is defined for at most half as many steps as rows.
     let steps = (horizon.max(1) as f64).min(n / 2.0);
     let few = ((n + 1.0 - 2.0 * steps + steps * (steps - 1.0) / n) / n).sqrt();
     let in_errors = mean / error.sqrt();

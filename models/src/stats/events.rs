@@ -1,25 +1,25 @@
-//! Scores of alarms over time. Faults are events of many minutes: point-
-//! adjusted F1, which counts an event as wholly found once any minute is,
-//! makes random scores look best (S. Kim et al., "Towards a rigorous evaluation
-//! of time-series anomaly detection", AAAI 2022), so it is not here.
+//! Scores of alarms over time. Faults are events of many minutes. The point-adjusted F1 score,
+//! which counts an event as wholly detected once any of its minutes is, is not offered: it favours
+//! random scores (S. Kim et al., "Towards a rigorous evaluation of time-series anomaly detection",
+//! AAAI 2022).
 
 use std::ops::Range;
 
-/// What a detector finds if it may raise so many false alarms.
+/// Recall of a detector at a number of false alarms.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EventRecall {
-    /// The score from which it raises alarms.
+    /// Score from which the detector raises alarms.
     pub threshold: f64,
-    /// The share of events with an alarm within.
+    /// Share of events with an alarm.
     pub events: f64,
-    /// From the beginning of an event to its first alarm, in rows; the mean of
-    /// the events that were found, NaN where none was.
+    /// Mean time from the beginning of a detected event to its first alarm, rows; NaN if no event
+    /// was detected.
     pub delay_rows: f64,
-    /// That it really raised.
+    /// False alarms per day and series at this threshold.
     pub false_alarms_per_day: f64,
 }
 
-/// Rows that follow one another and are labelled.
+/// Events: runs of consecutive labelled rows.
 #[must_use]
 pub fn labelled_events(labels: &[bool]) -> Vec<Range<usize>> {
     let mut events: Vec<Range<usize>> = Vec::new();
@@ -32,18 +32,18 @@ pub fn labelled_events(labels: &[bool]) -> Vec<Range<usize>> {
     events
 }
 
-/// A series, what was said of it, and the events that it has.
+/// A series with its scores and its events.
 #[derive(Clone, Copy, Debug)]
 pub struct ScoredSeries<'a> {
-    /// Of each row; NaN is no alarm.
+    /// Score of each row; NaN raises no alarm.
     pub scores: &'a [f64],
     /// Rows that are faulty, in the order of time and apart from one another.
     pub events: &'a [Range<usize>],
 }
 
 impl ScoredSeries<'_> {
-    /// From the beginning of each event to its first alarm, in rows; none where
-    /// there is none.
+    /// Time from the beginning of each event to its first alarm, rows. `None` for an event without
+    /// an alarm.
     #[must_use]
     pub fn alarm_delays(&self, threshold: f64) -> Vec<Option<usize>> {
         let delay =
@@ -51,38 +51,39 @@ impl ScoredSeries<'_> {
         self.events.iter().map(delay).collect()
     }
 
-    /// An alarm begins in a row outside of events at the thresholds above the
-    /// first and up to the second of a pair. One that began within an event and
-    /// goes on after it is not false.
+    /// Pairs of scores of a row outside events and the row before. An alarm begins in the row at
+    /// thresholds above the first score and up to the second. An alarm that began within an event
+    /// and continues after it is not false.
     fn false_alarms(&self) -> Vec<(f64, f64)> {
         let mut inside = vec![false; self.scores.len()];
         self.events.iter().for_each(|event| inside[event.clone()].fill(true));
-        let before = |row: usize| {
+        let score_before = |row: usize| {
             let before = row.checked_sub(1).map_or(f64::NEG_INFINITY, |row| self.scores[row]);
             if before.is_nan() { f64::NEG_INFINITY } else { before }
         };
         let rows = (0..self.scores.len()).filter(|row| !inside[*row]);
-        rows.map(|row| (before(row), self.scores[row])).filter(|(from, to)| from < to).collect()
+        rows.map(|row| (score_before(row), self.scores[row]))
+            .filter(|(from, to)| from < to)
+            .collect()
     }
 }
 
-/// The recall of events at the lowest threshold with at most
-/// `false_alarms_per_day` alarms a day and series that begin outside of events;
-/// rows follow one another at `rows_per_day`. Alarms in rows that follow one
-/// another are one. One threshold holds for all series. A. Lavin, S. Ahmad,
-/// "Evaluating real-time anomaly detection algorithms: the Numenta anomaly
-/// benchmark", ICMLA 2015, counts alarms likewise. None without an event.
+/// Recall of events at the lowest threshold with at most `false_alarms_per_day` alarms per day and
+/// series that begin outside events. There are `rows_per_day` rows per day. Alarms in consecutive
+/// rows are one alarm. One threshold holds for all series. `None` without events. A. Lavin, S.
+/// Ahmad, "Evaluating real-time anomaly detection algorithms: the Numenta anomaly benchmark", ICMLA
+/// 2015, counts alarms in the same way.
 #[must_use]
 pub fn recall_at(
     series: &[ScoredSeries],
     rows_per_day: f64,
     false_alarms_per_day: f64,
 ) -> Option<EventRecall> {
-    let events = series.iter().map(|own| own.events.len()).sum::<usize>();
+    let events = series.iter().map(|one| one.events.len()).sum::<usize>();
     if events == 0 {
         return None;
     }
-    let days = series.iter().map(|own| own.scores.len()).sum::<usize>() as f64 / rows_per_day;
+    let days = series.iter().map(|one| one.scores.len()).sum::<usize>() as f64 / rows_per_day;
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
     for (from, to) in series.iter().flat_map(ScoredSeries::false_alarms) {
         starts.push(to);
@@ -94,17 +95,17 @@ pub fn recall_at(
     let at_least = |values: &[f64], threshold: f64| values.partition_point(|v| *v >= threshold);
     let false_alarms =
         |threshold: f64| (at_least(&starts, threshold) - at_least(&ends, threshold)) as f64 / days;
-    let all = series.iter().flat_map(|own| own.scores.iter().copied());
+    let all = series.iter().flat_map(|one| one.scores.iter().copied());
     let mut thresholds: Vec<f64> = all.filter(|score| !score.is_nan()).collect();
     falling(&mut thresholds);
     thresholds.dedup();
-    // Lower thresholds may join alarms, so the count may fall again; the first
-    // threshold from above that is too many ends the search.
+    // Lower thresholds may join alarms, so the count may fall again. The search from above ends at
+    // the first threshold with too many alarms.
     let allowed = |threshold: &&f64| false_alarms(**threshold) <= false_alarms_per_day;
-    let threshold = thresholds.iter().take_while(allowed).last().copied();
-    let threshold = threshold.unwrap_or(f64::INFINITY);
+    let lowest_allowed = thresholds.iter().take_while(allowed).last().copied();
+    let threshold = lowest_allowed.unwrap_or(f64::INFINITY);
     let delays: Vec<usize> =
-        series.iter().flat_map(|own| own.alarm_delays(threshold)).flatten().collect();
+        series.iter().flat_map(|one| one.alarm_delays(threshold)).flatten().collect();
     Some(EventRecall {
         threshold,
         events: delays.len() as f64 / events as f64,
@@ -113,16 +114,14 @@ pub fn recall_at(
     })
 }
 
-/// Thresholds that the surface is cut at; as in the authors' code.
+/// Number of thresholds at which the surface is evaluated; as in the authors' code.
 const THRESHOLDS: usize = 250;
 
-/// The volume under the surface of precision and recall, 0 to 1: labels reach
-/// out to both sides of an event by up to half of `window_max` rows, weighing
-/// less further out, and the areas under the curves of all windows 0 …
-/// `window_max` are averaged, without interpolation, as in the authors' code. J.
-/// Paparrizos et al., "Volume under the surface",
-/// PVLDB 15(11), 2022. Takes rows × windows steps. None without an event, or
-/// where the shapes differ.
+/// Volume under the surface of precision and recall, 0 to 1. Labels extend to both sides of an
+/// event by up to half of `window_max` rows, with falling weights. The areas under the curves of
+/// all windows 0 … `window_max` are averaged, without interpolation, as in the authors' code. J.
+/// Paparrizos et al., "Volume under the surface", PVLDB 15(11), 2022. Takes rows × windows steps.
+/// `None` without events, or where the shapes differ.
 #[must_use]
 pub fn vus_pr(scores: &[f64], labels: &[bool], window_max: usize) -> Option<f64> {
     let events = labelled_events(labels);
@@ -131,7 +130,7 @@ pub fn vus_pr(scores: &[f64], labels: &[bool], window_max: usize) -> Option<f64>
     }
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    // The rows that are alarms at each threshold: equal scores together.
+    // Number of rows that are alarms at each threshold; equal scores come together.
     let last = scores.len() - 1;
     let alarms: Vec<(f64, usize)> = (0..THRESHOLDS)
         .map(|i| {
@@ -144,7 +143,7 @@ pub fn vus_pr(scores: &[f64], labels: &[bool], window_max: usize) -> Option<f64>
     Some(areas.sum::<f64>() / (window_max + 1) as f64)
 }
 
-/// Under the curve of one window.
+/// Area under the curve of one window.
 fn window_area(
     scores: &[f64],
     events: &[Range<usize>],
@@ -168,7 +167,7 @@ fn window_area(
         }
         seen = seen.max(*rows);
         let noticed = highest.iter().filter(|highest| *highest >= threshold).count();
-        // Rows beside an event ask to be found only once they are.
+        // Rows beside an event count as positives only once they are detected.
         let positives = labelled + beside / 2.0;
         let recall = (found / positives).min(1.0) * noticed as f64 / highest.len() as f64;
         area += (recall - recall_before) * (found / *rows as f64);
@@ -177,7 +176,7 @@ fn window_area(
     area
 }
 
-/// 1 within events, and √(1 − distance/window) up to half a window beside them.
+/// Weights: 1 within events, and √(1 − distance/window) up to half a window beside them.
 fn buffered_weights(rows: usize, events: &[Range<usize>], window: usize) -> Vec<f64> {
     let mut weights = vec![0.0; rows];
     for event in events {
@@ -196,7 +195,7 @@ fn buffered_weights(rows: usize, events: &[Range<usize>], window: usize) -> Vec<
     weights
 }
 
-/// Events with what they reach out to; those that meet are one.
+/// Events extended by half a window on both sides; overlapping ones are merged.
 fn merged_events(rows: usize, events: &[Range<usize>], window: usize) -> Vec<Range<usize>> {
     let mut joined: Vec<Range<usize>> = Vec::new();
     for event in events {
@@ -213,7 +212,7 @@ fn merged_events(rows: usize, events: &[Range<usize>], window: usize) -> Vec<Ran
 mod tests {
     use super::*;
 
-    /// Two events, scores that see one early and one late, and some noise.
+    /// Two events, scores that detect one early and one late, and some noise.
     fn series() -> (Vec<f64>, Vec<bool>) {
         let label = |i: usize| (40..52).contains(&i) || (130..140).contains(&i);
         let score = |i: usize| {
@@ -253,7 +252,7 @@ mod tests {
         };
         check(&one, 0.0, (f64::INFINITY, 0.0, 0.0));
         check(&one, 1.0, (0.8, 0.5, 1.0));
-        // What begins in row 6 and goes on is no false alarm; all rows are one.
+        // The alarm that begins in row 6 and continues is not false; the rows are one alarm.
         check(&one, 2.0, (0.1, 1.0, 1.0));
         assert_eq!(recall_at(&one, 10.0, 1.0).unwrap().delay_rows, 1.0);
         assert_eq!(one[0].alarm_delays(0.3), [Some(1), Some(0)]);

@@ -1,4 +1,4 @@
-//! What a prediction rests on: how much worse it becomes without an input.
+//! Importance of inputs: how much worse predictions become without them.
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 use rand::{SeedableRng, seq::SliceRandom};
@@ -8,28 +8,28 @@ use serde::Serialize;
 
 use super::{bootstrap::BlockBootstrap, mean_ranks};
 
-/// How much a model needs some inputs.
+/// Importance of a group of inputs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct InputImportance {
     /// Columns that were shuffled together.
     pub inputs: Vec<usize>,
-    /// By how much the mean squared error rises, in squares of the truths'
-    /// unit; about 0 where they tell nothing.
+    /// Increase of the mean squared error, in squares of the targets' unit; about 0 for useless
+    /// inputs.
     pub rise: f64,
-    /// Of the rise, at the level that was asked for.
+    /// Interval of the increase, at the requested level.
     pub interval: (f64, f64),
 }
 
-/// How [`permutation`] shuffles and judges.
+/// Settings of [`permutation_importance`].
 #[derive(Clone, Copy, Debug)]
 pub struct PermutationSettings {
-    /// How often each group is shuffled.
+    /// Number of shuffles per group.
     pub repeats: usize,
-    /// The same seed gives the same numbers.
+    /// Seed; the same seed gives the same numbers.
     pub seed: u64,
-    /// Rows that predictions overlap.
+    /// Number of rows over which predictions overlap.
     pub horizon: usize,
-    /// The share of intervals that hold the rise.
+    /// Probability that an interval contains the increase.
     pub level: f64,
 }
 
@@ -39,25 +39,24 @@ impl Default for PermutationSettings {
     }
 }
 
-/// The rise of the mean squared error when the columns of each group are
-/// shuffled over rows, together, so that they no longer tell of their own row.
-/// L. Breiman, "Random forests", Machine Learning 45(1), 2001; the model-
-/// agnostic form of A. Fisher, C. Rudin, F. Dominici, JMLR 20(177), 2019.
-/// Intervals are from blocks of rows. `x` (rows × inputs, in the order of time)
-/// should be of a time that was not learnt from. Inputs that say the same
-/// stand in for one another: put them in one group, see [`groups`].
+/// Increase of the mean squared error when the columns of each group are shuffled over rows,
+/// together, so that they carry no information about their row. L. Breiman, "Random forests",
+/// Machine Learning 45(1), 2001; the model-agnostic form of A. Fisher, C. Rudin, F. Dominici, JMLR
+/// 20(177), 2019. Intervals come from blocks of rows. `x` (rows × inputs, in the order of time)
+/// should be of a time that was not used for fitting. Correlated inputs replace one another: put
+/// them in one group, see [`correlated_groups`].
 #[must_use]
 pub fn permutation_importance(
     predict: impl Fn(ArrayView2<f64>) -> ndarray::Array1<f64> + Sync,
     x: ArrayView2<f64>,
-    truth: ArrayView1<f64>,
+    actual: ArrayView1<f64>,
     groups: &[Vec<usize>],
     shuffling: PermutationSettings,
 ) -> Vec<InputImportance> {
     let rows = x.nrows();
-    let squares = |x: ArrayView2<f64>| (predict(x) - truth).mapv(|error| error * error);
+    let squares = |x: ArrayView2<f64>| (predict(x) - actual).mapv(|error| error * error);
     let whole = squares(x);
-    let of_group = |inputs: &Vec<usize>| {
+    let group_importance = |inputs: &Vec<usize>| {
         let mut rise = -whole.clone();
         for repeat in 0..shuffling.repeats.max(1) {
             let mut order: Vec<usize> = (0..rows).collect();
@@ -84,18 +83,17 @@ pub fn permutation_importance(
             interval: interval.unwrap_or((f64::NAN, f64::NAN)),
         }
     };
-    groups.par_iter().map(of_group).collect()
+    groups.par_iter().map(group_importance).collect()
 }
 
-/// Inputs that say the same: groups of columns, joined while the mean of the
-/// absolute rank correlations between two groups is at least `correlation`
-/// (average linkage: R. R. Sokal, C. D. Michener, 1958). Rows in which either
-/// is missing do not count. Each column is in one group; groups are in the
-/// order of their first columns.
+/// Groups of correlated inputs: columns are joined while the mean of the absolute rank correlations
+/// between two groups is at least `correlation` (average linkage: R. R. Sokal, C. D. Michener,
+/// 1958). Rows in which either input is missing do not count. Each column is in one group; groups
+/// are in the order of their first columns.
 ///
 /// ```
 /// let x = ndarray::array![[1.0, 10.0, 3.0], [2.0, 20.0, 1.0], [3.0, 31.0, 4.0], [4.0, 39.0, 2.0]];
-/// let groups = microclimate_models::stats::importance::groups(x.view(), 0.9);
+/// let groups = microclimate_models::stats::importance::correlated_groups(x.view(), 0.9);
 /// assert_eq!(groups, [vec![0, 1], vec![2]]);
 /// ```
 #[must_use]
@@ -131,7 +129,7 @@ pub fn correlated_groups(x: ArrayView2<f64>, correlation: f64) -> Vec<Vec<usize>
     }
 }
 
-/// Spearman's, over the rows that have both; 0 where one does not move.
+/// Spearman's rank correlation over the rows that have both; 0 where one does not vary.
 fn rank_correlation(a: ArrayView1<f64>, b: ArrayView1<f64>) -> f64 {
     let both = a.iter().zip(b).filter(|(a, b)| a.is_finite() && b.is_finite());
     let (a, b): (Vec<f64>, Vec<f64>) = both.map(|(a, b)| (*a, *b)).unzip();
@@ -161,13 +159,13 @@ mod tests {
         let predict = |x: ArrayView2<f64>| -> Array1<f64> {
             x.rows().into_iter().map(|row| row[0] + row[1] + row[3]).collect()
         };
-        let truth = predict(x.view());
+        let actual = predict(x.view());
         let groups = correlated_groups(x.view(), 0.9);
         assert_eq!(groups, [vec![0, 3], vec![1], vec![2]]);
         let found = permutation_importance(
             predict,
             x.view(),
-            truth.view(),
+            actual.view(),
             &groups,
             PermutationSettings::default(),
         );

@@ -1,18 +1,17 @@
-//! Statistics that make a comparison honest: tests and intervals that know
-//! that neighbouring rows tell the same, intervals that keep their promise,
-//! and scores for classes, events, times and distributions.
+//! Statistics for comparisons of models: tests and intervals that allow for correlated neighbouring
+//! rows, intervals with a stated coverage, and scores for classes, events, times and distributions.
 //!
 //! # Layout
 //! - [`dependence`]: how far neighbouring rows are alike
 //! - [`diebold_mariano`]: whether one model's errors are smaller than another's
 //! - [`bootstrap`]: intervals from blocks of rows
-//! - [`conformal`]: prediction intervals that cover what they promise
+//! - [`conformal`]: prediction intervals with a stated coverage
 //! - [`quantile`]: scores of predicted distributions
 //! - [`classes`]: scores of classes and of their probabilities
 //! - [`events`]: scores of alarms over time
 //! - [`nab`]: the score of the Numenta Anomaly Benchmark
-//! - [`survival`]: scores of times, some of them censored
-//! - [`importance`]: what a prediction rests on
+//! - [`survival`]: scores of times, some of which are censored
+//! - [`importance`]: importance of inputs
 
 pub mod bootstrap;
 pub mod classes;

@@ -1,27 +1,25 @@
-//! The score of the Numenta Anomaly Benchmark, from its published rules: A.
-//! Lavin, S. Ahmad, "Evaluating real-time anomaly detection algorithms: the
-//! Numenta anomaly benchmark", ICMLA 2015, and the code of NAB 1.1 where the
-//! paper is silent.
+//! Score of the Numenta Anomaly Benchmark, by its published rules: A. Lavin, S. Ahmad, "Evaluating
+//! real-time anomaly detection algorithms: the Numenta anomaly benchmark", ICMLA 2015, and by the
+//! code of NAB 1.1 where the paper is silent.
 //!
-//! An alarm within a labelled window earns the more, the earlier it is; only
-//! the earliest counts. An alarm outside costs the more, the further behind the
-//! last window it is. A window without an alarm costs. The first 15 % of a
-//! series, 750 rows at most, is for learning and is not scored. One threshold,
-//! the best, holds for all series. 0 is a detector that never raises an alarm,
-//! 100 one that raises one in the first row of each window, and no other.
+//! An alarm within a labelled window earns more the earlier it is; only the earliest counts. An
+//! alarm outside costs more the further behind the last window it is. A window without an alarm
+//! costs. The first 15 % of a series, 750 rows at most, is for fitting and is not scored. One
+//! threshold, the best one, holds for all series. A detector that never raises an alarm scores 0. A
+//! detector that raises one in the first row of each window, and no other, scores 100.
 
 use std::ops::Range;
 
-/// What alarms earn and cost.
+/// Gains and costs of alarms.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NabProfile {
-    /// As in NAB's configuration.
+    /// Name in NAB's configuration.
     pub name: &'static str,
-    /// Earned by a window that is found at once.
+    /// Gain for a window that is detected at once.
     pub true_positive: f64,
     /// Cost of a false alarm far from any window.
     pub false_positive: f64,
-    /// Cost of a window that is missed.
+    /// Cost of a missed window.
     pub false_negative: f64,
 }
 
@@ -42,40 +40,41 @@ pub const PROFILES: [NabProfile; 3] = [
     },
 ];
 
-/// A series of the corpus, and what a detector said of it.
+/// A series of the corpus with a detector's scores.
 #[derive(Clone, Debug)]
 pub struct NabSeries<'a> {
-    /// Of each row, higher is more unusual; NaN never raises an alarm.
+    /// Score of each row, higher is more unusual; NaN never raises an alarm.
     pub scores: &'a [f64],
-    /// The labelled rows, in the order of time.
+    /// Labelled rows, in the order of time.
     pub windows: &'a [Range<usize>],
 }
 
-/// The score of a corpus.
+/// Score of a corpus.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NabScore {
-    /// 0 without alarms, 100 if perfect; below 0 if alarms do harm.
+    /// 0 without alarms, 100 if perfect, negative if alarms do harm.
     pub normalised: f64,
-    /// The threshold: rows with at least this score are alarms. Infinite where
-    /// no alarm is better than any.
+    /// Threshold: rows with at least this score are alarms. Infinite where having no alarms is
+    /// best.
     pub threshold: f64,
-    /// Of each series, before it is normalised.
+    /// Score of each series, before normalisation.
     pub of_series: Vec<f64>,
 }
 
-/// The share of a series that is for learning, and the most rows of it.
+/// Share of a series that is for fitting. `PROBATION_ROWS_MAX` is the number of rows at which the
+/// share stops growing.
 const PROBATION: f64 = 0.15;
 const PROBATION_ROWS_MAX: f64 = 5000.0;
 
-/// Rows at the beginning of a series that are not scored.
+/// Number of rows at the beginning of a series that are not scored.
 #[must_use]
 pub fn probation_rows(rows: usize) -> usize {
-    // NAB rounds down the share, but compares with the limit as it is.
+    // NAB rounds the share down, but not the limit that it is compared with.
     let limit = PROBATION * PROBATION_ROWS_MAX;
     (PROBATION * rows as f64).floor().min(limit).ceil() as usize
 }
 
-/// The score at the best threshold for this profile.
+/// Score at the best threshold for a profile.
 #[must_use]
 pub fn best_score(corpus: &[NabSeries], profile: NabProfile) -> NabScore {
     let mut rows: Vec<(f64, usize, AlarmValue)> = Vec::new();
@@ -95,7 +94,7 @@ pub fn best_score(corpus: &[NabSeries], profile: NabProfile) -> NabScore {
     score_at(corpus, profile, threshold)
 }
 
-/// The score at a given threshold.
+/// Score at a given threshold.
 #[must_use]
 pub fn score_at(corpus: &[NabSeries], profile: NabProfile, threshold: f64) -> NabScore {
     let mut tally = AlarmTally::new(corpus, profile);
@@ -113,30 +112,30 @@ pub fn score_at(corpus: &[NabSeries], profile: NabProfile, threshold: f64) -> Na
     NabScore { normalised: 100.0 * (total - none) / (perfect - none), threshold, of_series }
 }
 
-/// What an alarm in a row means.
+/// Meaning of an alarm in a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum AlarmValue {
     Probation,
-    /// The number of the window, and what is earned.
+    /// Index of the window, and the gain.
     Within(usize, f64),
-    /// What it costs, below 0.
+    /// Cost, negative.
     Outside(f64),
 }
 
-/// What an alarm in each row would earn or cost.
+/// Gain or cost of an alarm in each row.
 fn weigh_alarms(series: &NabSeries, profile: NabProfile) -> Vec<AlarmValue> {
     let probation = probation_rows(series.scores.len());
     let mut window = 0;
-    let of_row = |row: usize| {
-        while series.windows.get(window).is_some_and(|own| own.end <= row) {
+    let row_value = |row: usize| {
+        while series.windows.get(window).is_some_and(|window| window.end <= row) {
             window += 1;
         }
-        let within = series.windows.get(window).filter(|own| own.contains(&row));
+        let within = series.windows.get(window).filter(|window| window.contains(&row));
         let last = window.checked_sub(1).map(|last| &series.windows[last]);
         match (within, last) {
             _ if row < probation => AlarmValue::Probation,
-            (Some(own), _) => {
-                let position = -((own.end - row) as f64) / own.len() as f64;
+            (Some(current), _) => {
+                let position = -((current.end - row) as f64) / current.len() as f64;
                 let earned = profile.true_positive * sigmoid(position) / sigmoid(-1.0);
                 AlarmValue::Within(window, earned)
             }
@@ -147,20 +146,20 @@ fn weigh_alarms(series: &NabSeries, profile: NabProfile) -> Vec<AlarmValue> {
             (None, None) => AlarmValue::Outside(-profile.false_positive),
         }
     };
-    (0..series.scores.len()).map(of_row).collect()
+    (0..series.scores.len()).map(row_value).collect()
 }
 
-/// From 1 far before the end of a window to −1 far behind it; a position of −1
-/// is the window's beginning.
+/// Sigmoid from 1 far before the end of a window to −1 far behind it. A position of −1 is the
+/// beginning of the window.
 fn sigmoid(position: f64) -> f64 {
     if position >= 3.0 { -1.0 } else { 2.0 / (1.0 + (5.0 * position).exp()) - 1.0 }
 }
 
-/// What the alarms so far come to.
+/// Tally of the alarms so far.
 struct AlarmTally {
-    /// Of each window of each series.
+    /// Gain of each window of each series.
     windows: Vec<Vec<f64>>,
-    /// Of the false alarms of each series.
+    /// Sum over the false alarms of each series.
     outside: Vec<f64>,
     total: f64,
 }
@@ -177,9 +176,9 @@ impl AlarmTally {
         let gain = match row {
             AlarmValue::Probation => 0.0,
             AlarmValue::Within(window, earned) => {
-                let own = &mut self.windows[series][window];
-                let gain = (earned - *own).max(0.0);
-                *own += gain;
+                let window_gain = &mut self.windows[series][window];
+                let gain = (earned - *window_gain).max(0.0);
+                *window_gain += gain;
                 gain
             }
             AlarmValue::Outside(cost) => {
@@ -202,7 +201,7 @@ mod tests {
 
     const STANDARD: NabProfile = PROFILES[0];
 
-    /// 1 in these rows of 1,000, and 0 elsewhere.
+    /// Scores that are 1 in these rows of 1,000, and 0 elsewhere.
     fn alarms(rows: &[usize]) -> Vec<f64> {
         (0..1000).map(|row| f64::from(u8::from(rows.contains(&row)))).collect()
     }
@@ -225,7 +224,7 @@ mod tests {
         check(&windows, &[200], -2.0 - 0.11);
         check(&windows, &[149], -2.0);
         check(&windows, &[150], -2.0 - 0.11);
-        // As far behind the first window as it is wide, less one row.
+        // As far behind the first window as it is wide, minus one row.
         check(&windows, &[498], -2.0 - 0.11 * 0.986_614_298);
         check(&windows, &[900], -2.0 - 0.11);
         check(&[], &[200, 500], -0.22);
@@ -258,10 +257,10 @@ mod tests {
             NabSeries { scores: &good, windows: &window[..1] },
             NabSeries { scores: &bad, windows: &window[..1] },
         ];
-        let said = best_score(&corpus, STANDARD);
-        assert_eq!((said.threshold, said.of_series[0]), (0.9, 1.0));
-        assert!((said.of_series[1] + 1.11).abs() < 1e-12, "{said:?}");
-        assert!((said.normalised - 100.0 * 1.89 / 4.0).abs() < 1e-9);
+        let best = best_score(&corpus, STANDARD);
+        assert_eq!((best.threshold, best.of_series[0]), (0.9, 1.0));
+        assert!((best.of_series[1] + 1.11).abs() < 1e-12, "{best:?}");
+        assert!((best.normalised - 100.0 * 1.89 / 4.0).abs() < 1e-9);
     }
 
     #[test]

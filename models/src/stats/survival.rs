@@ -1,15 +1,14 @@
-//! Scores of predicted times, where some truths are only known to be later
-//! (`censored`): someone watered, or the recording ended.
+//! Scores of predicted times, where some actual times are only known to be later (`censored`),
+//! because someone watered or the recording ended.
 
-/// The share of comparable pairs whose predicted times are in the order of the
-/// true ones, ties counting half; 0.5 is chance. A pair is comparable where the
-/// earlier of the two times is not censored. F. E. Harrell, K. L. Lee, D. B.
-/// Mark, Statistics in Medicine 15(4), 1996. NaN without such a pair. Takes
-/// rows² steps.
+/// Concordance index: the share of comparable pairs whose predicted times are in the order of the
+/// actual ones, ties counting half; 0.5 is chance. A pair is comparable where the earlier of the
+/// two times is not censored. NaN without such a pair. Takes rows² steps. F. E. Harrell, K. L. Lee,
+/// D. B. Mark, Statistics in Medicine 15(4), 1996.
 ///
 /// ```
-/// let concordance = microclimate_models::stats::survival::concordance;
-/// // the second is censored at 5: it came later than the first, nothing else is known
+/// let concordance = microclimate_models::stats::survival::concordance_index;
+/// // The second is censored at 5: it came later than the first, nothing else is known.
 /// assert_eq!(concordance(&[1.0, 4.0, 9.0], &[2.0, 5.0, 8.0], &[false, true, false]), 1.0);
 /// assert_eq!(concordance(&[9.0, 4.0, 1.0], &[2.0, 5.0, 8.0], &[false, true, false]), 0.0);
 /// ```
@@ -34,11 +33,10 @@ pub fn concordance_index(predicted: &[f64], time: &[f64], censored: &[bool]) -> 
     agreeing / pairs
 }
 
-/// The mean squared error of `lasting`, the probabilities that it has not come
-/// by `until`, 0 to 1; less is better. Rows that are censored before tell
-/// nothing; the others weigh more where censoring is likely (by the Kaplan–
-/// Meier estimate of being censored later, of these same rows). E. Graf, C.
-/// Schmoor, W. Sauerbrei, M. Schumacher, Statistics in Medicine 18, 1999.
+/// Mean squared error of `lasting`, the predicted probabilities that the event has not happened by
+/// `until`, 0 to 1; less is better. Rows that are censored earlier do not count. The others weigh
+/// more where censoring is likely (by the Kaplan–Meier estimate of being censored later, from these
+/// rows). E. Graf, C. Schmoor, W. Sauerbrei, M. Schumacher, Statistics in Medicine 18, 1999.
 #[must_use]
 pub fn survival_brier_score(lasting: &[f64], time: &[f64], censored: &[bool], until: f64) -> f64 {
     let uncensored = CensoringCurve::from_censoring(time, censored);
@@ -54,8 +52,7 @@ pub fn survival_brier_score(lasting: &[f64], time: &[f64], censored: &[bool], un
     each.sum::<f64>() / time.len() as f64
 }
 
-/// The probability of being censored later than a time: E. L. Kaplan, P. Meier,
-/// JASA 53, 1958.
+/// Probability of being censored later than a time: E. L. Kaplan, P. Meier, JASA 53, 1958.
 struct CensoringCurve(Vec<(f64, f64)>);
 
 impl CensoringCurve {
@@ -66,10 +63,10 @@ impl CensoringCurve {
         let (mut left, mut share, mut steps) = (rows.len() as f64, 1.0, Vec::new());
         for equal in rows.chunk_by(|a, b| a.0 == b.0) {
             let lost = equal.iter().filter(|(_, censored)| *censored).count() as f64;
-            // What comes at the time of a censoring comes before it.
-            let came = equal.len() as f64 - lost;
+            // Events at the time of a censoring count as earlier.
+            let happened = equal.len() as f64 - lost;
             if lost > 0.0 {
-                share *= 1.0 - lost / (left - came);
+                share *= 1.0 - lost / (left - happened);
                 steps.push((equal[0].0, share));
             }
             left -= equal.len() as f64;

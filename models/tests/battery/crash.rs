@@ -1,4 +1,4 @@
-//! The registry under `kill -9`, and under several processes at once.
+//! The registry under `kill -9`, and with several processes at once.
 
 use std::{
     io::{BufRead, BufReader, Read, Result},
@@ -18,11 +18,11 @@ use tempfile::TempDir;
 
 use super::registry::{BY, artifact};
 
-/// Set for the child: the registry's folder, and at which operation it dies.
+/// Environment of the child: folder of the registry, and operation at which the child dies.
 const DIR: &str = "REGISTRY_CRASH_DIR";
 const DIES_AT: &str = "REGISTRY_CRASH_AT";
 
-/// A folder in which the process dies before or after one operation.
+/// Folder whose process dies before or after one operation.
 #[derive(Debug)]
 struct Mortal {
     folder: FolderStore,
@@ -70,8 +70,8 @@ impl RegistryStore for Mortal {
     }
 }
 
-/// The child: promotes one version after the other, goes back, and keeps more,
-/// saying a line after each.
+/// The child: promotes one version after the other, rolls back, and adds more. It writes a line
+/// after each promotion.
 #[test]
 #[ignore = "a process of its own, started by the other tests"]
 fn decides_until_it_dies() {
@@ -84,7 +84,7 @@ fn decides_until_it_dies() {
         registry.promote_version("test", 1 + round % 2, BY, true).unwrap();
         println!("promoted");
         if round % 3 == 2 {
-            // Of several processes, another may have gone back first.
+            // Another process may have rolled back before this one.
             let _ = registry.rollback_champion("test", BY);
         }
         if round % 5 == 4 {
@@ -114,7 +114,7 @@ fn two_versions() -> (TempDir, ModelRegistry) {
     (dir, registry)
 }
 
-/// Whatever happened, there is a champion, it loads, and the log has no gap.
+/// Checks that there is a champion, that every version loads, and that the log has no gap.
 fn check(registry: &ModelRegistry, what: &str) {
     let champion = registry.champion_version("test").unwrap().expect(what);
     assert_eq!(registry.load_artifact("test", champion).unwrap().card.model, "ridge", "{what}");
@@ -133,7 +133,7 @@ fn dying_between_any_two_steps_leaves_a_champion() {
         assert!(!status.success(), "it dies at step {at}");
         check(&registry, &format!("after dying at step {at}"));
     }
-    // It can go on.
+    // The registry can still be used.
     registry.promote_version("test", 2, BY, true).unwrap();
     assert_eq!(registry.champion_version("test").unwrap(), Some(2));
 }
@@ -143,10 +143,10 @@ fn kill_9_at_any_time_leaves_a_champion() {
     let (dir, registry) = two_versions();
     for lines in 1..25 {
         let mut child = child(dir.path(), None);
-        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         for _ in 0..lines {
-            said.read_line(&mut line).unwrap();
+            output.read_line(&mut line).unwrap();
         }
         child.kill().unwrap();
         child.wait().unwrap();
@@ -159,10 +159,10 @@ fn several_processes_decide_one_after_the_other() {
     let (dir, registry) = two_versions();
     let mut children: Vec<Child> = (0..3).map(|_| child(dir.path(), Some(400))).collect();
     for child in &mut children {
-        let mut said = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        let mut output = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
         child.wait().unwrap();
-        assert!(said.matches("promoted").count() > 5, "{said}");
+        assert!(output.matches("promoted").count() > 5, "{output}");
     }
     check(&registry, "after three processes");
 }

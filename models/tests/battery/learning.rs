@@ -1,4 +1,4 @@
-//! What models must have learnt.
+//! Checks what models must learn.
 
 use microclimate_models::{
     FitError, MissingPolicy, Predictor, classify, detect, fit_regressor, metrics, regressors,
@@ -12,9 +12,9 @@ use super::subject::{Kind, Rows, each};
 fn regressors_learn_more_than_the_mean() {
     let all = Rows::of(2300, 3);
     let (train, test) = (all.select(0..2000), all.select(2000..2300));
-    let check = |name: &str, predictor: &Predictor, truth: &Array1<f64>, mean: f64| {
-        let worst = metrics::rmse(Array1::from_elem(300, mean).view(), truth.view());
-        let rmse = metrics::rmse(predictor.predict(test.x.view()).view(), truth.view());
+    let check = |name: &str, predictor: &Predictor, actual: &Array1<f64>, mean: f64| {
+        let worst = metrics::rmse(Array1::from_elem(300, mean).view(), actual.view());
+        let rmse = metrics::rmse(predictor.predict(test.x.view()).view(), actual.view());
         assert!(rmse < 0.5 * worst, "{name}: {rmse} against {worst} of the mean");
     };
     each(|subject| {
@@ -34,14 +34,15 @@ fn a_constant_truth_is_learnt_exactly() {
     let data = rows.dataset(Array1::from_elem(300, 4.25));
     for estimator in regressors::all_regressors().into_iter().chain(regressors::amount_regressors())
     {
-        let said = fit_regressor(estimator.as_ref(), &data, 1).unwrap().0.predict(rows.x.view());
-        let off = said.iter().find(|value| (*value - 4.25).abs() > 1e-3);
+        let predicted =
+            fit_regressor(estimator.as_ref(), &data, 1).unwrap().0.predict(rows.x.view());
+        let off = predicted.iter().find(|value| (*value - 4.25).abs() > 1e-3);
         assert_eq!(off, None, "{}", estimator.name());
     }
 }
 
-/// What models state about missing inputs is true: those with a flag or a branch
-/// learn that an input is silent where that is all there is to learn.
+/// The stated treatment of missing inputs is correct: models with a flag or a branch learn from the
+/// silence of an input where there is nothing else to learn.
 #[test]
 fn that_a_sensor_is_silent_tells_something() {
     let mut rows = Rows::of(2000, 3);
@@ -55,8 +56,9 @@ fn that_a_sensor_is_silent_tells_something() {
     let (train, test) = (part(0..1500), part(1500..2000));
     for estimator in regressors::all_regressors().into_iter().chain(regressors::amount_regressors())
     {
-        let said = fit_regressor(estimator.as_ref(), &train, 1).unwrap().0.predict(test.x.view());
-        let rmse = metrics::rmse(said.view(), test.y.view());
+        let predicted =
+            fit_regressor(estimator.as_ref(), &train, 1).unwrap().0.predict(test.x.view());
+        let rmse = metrics::rmse(predicted.view(), test.y.view());
         let learnt = rmse < 0.5 * test.y.std(0.0);
         let stated = matches!(
             estimator.missing_policy(),
@@ -79,13 +81,14 @@ fn amounts_below_0_are_refused() {
 #[test]
 fn ridge_and_partial_least_squares_are_least_squares_where_there_is_much_to_learn_from() {
     let rows = Rows::of(20_000, 3);
-    let asked: Array2<f64> = Array2::eye(4);
+    let test_rows: Array2<f64> = Array2::eye(4);
     for name in ["ridge", "partial least squares"] {
         let estimator = regressors::by_name(name).unwrap();
         let data = rows.dataset(rows.y.clone());
-        let said = fit_regressor(estimator.as_ref(), &data, 1).unwrap().0.predict(asked.view());
-        for (said, truth) in said.iter().zip([3.0, -2.0, 0.0, 0.0]) {
-            assert!((said - truth).abs() < 5e-3, "{name}: {said} is not {truth}");
+        let predictions =
+            fit_regressor(estimator.as_ref(), &data, 1).unwrap().0.predict(test_rows.view());
+        for (predicted, actual) in predictions.iter().zip([3.0, -2.0, 0.0, 0.0]) {
+            assert!((predicted - actual).abs() < 5e-3, "{name}: {predicted} is not {actual}");
         }
     }
 }
@@ -94,20 +97,20 @@ fn ridge_and_partial_least_squares_are_least_squares_where_there_is_much_to_lear
 fn an_online_model_follows_the_world() {
     let rows = Rows::of(2000, 3);
     let data = rows.dataset(rows.y.clone());
-    let asked = array![[1.0, 0.0, 0.0, 0.0]];
+    let test_row = array![[1.0, 0.0, 0.0, 0.0]];
     let mut online =
         fit_regressor(regressors::by_name("recursive least squares").unwrap().as_ref(), &data, 1)
             .unwrap()
             .0;
-    assert!((online.predict(asked.view())[0] - 3.0).abs() < 0.02);
-    // From now on a counts for nothing.
+    assert!((online.predict(test_row.view())[0] - 3.0).abs() < 0.02);
+    // From now on input a has no effect.
     for row in Rows::of(60_000, 4).x.rows() {
         assert!(online.learn_row(row, -2.0 * row[1]));
     }
-    assert!(online.predict(asked.view())[0].abs() < 0.05, "{}", online.predict(asked.view()));
-    let before = online.predict(asked.view());
-    assert!(online.learn_row(rows.x.row(0), f64::NAN), "no truth, nothing to learn");
-    assert_eq!(online.predict(asked.view()), before);
+    assert!(online.predict(test_row.view())[0].abs() < 0.05, "{}", online.predict(test_row.view()));
+    let before = online.predict(test_row.view());
+    assert!(online.learn_row(rows.x.row(0), f64::NAN), "a row without a target is ignored");
+    assert_eq!(online.predict(test_row.view()), before);
     let mut ridge =
         fit_regressor(regressors::by_name("ridge").unwrap().as_ref(), &data, 1).unwrap().0;
     assert!(!ridge.learn_row(rows.x.row(0), 1.0), "it does not learn online");
@@ -122,12 +125,12 @@ fn quantiles_cover_what_they_say() {
         &train.dataset(train.y.clone()),
         1,
     );
-    let (levels, said) = fitted.unwrap().0.predict_quantiles(test.x.view()).unwrap();
-    for (level, column) in levels.iter().zip(said.columns()) {
+    let (levels, quantiles) = fitted.unwrap().0.predict_quantiles(test.x.view()).unwrap();
+    for (level, column) in levels.iter().zip(quantiles.columns()) {
         let below = column.iter().zip(&test.y).filter(|(q, y)| y <= q).count() as f64 / 1000.0;
-        assert!((below - level).abs() < 0.12, "{below} of the truths are below {level}");
+        assert!((below - level).abs() < 0.12, "{below} of the targets are below {level}");
     }
-    let crps = quantile::crps(said.view(), levels, &test.y.to_vec());
+    let crps = quantile::crps(quantiles.view(), levels, &test.y.to_vec());
     assert!(crps < 0.3 * test.y.std(0.0), "{crps}");
 }
 
@@ -135,25 +138,26 @@ fn quantiles_cover_what_they_say() {
 fn survival_boosting_learns_from_what_was_cut_short() {
     let all = Rows::of(4000, 3);
     let times = all.amounts();
-    // Half of the times are cut at a moment that has nothing to do with them.
+    // Half of the times are censored at a time that is unrelated to them.
     let cut = |row: usize| if row.is_multiple_of(2) { 0.4 } else { f64::INFINITY };
     let censored: Vec<bool> = (0..4000).map(|row| times.y[row] > cut(row)).collect();
     let seen: Array1<f64> = (0..4000).map(|row| times.y[row].min(cut(row))).collect();
     let train: Vec<usize> = (0..3000).collect();
     let blind = all.dataset(seen).select_rows(&train);
-    let told = blind.clone().with_censored(censored[..3000].to_vec()).unwrap();
+    let with_flags = blind.clone().with_censored(censored[..3000].to_vec()).unwrap();
     let boosting = regressors::by_name("survival boosting").unwrap();
     let test = all.select(3000..4000).x;
-    let truth = times.y.to_vec().split_off(3000);
+    let actual = times.y.to_vec().split_off(3000);
     let error = |data| {
         let fitted = fit_regressor(boosting.as_ref(), data, 1).unwrap().0;
-        let said = fitted.predict(test.view());
-        let order = survival::concordance_index(&said.to_vec(), &truth, &[false; 1000]);
-        let log = said.iter().zip(&truth).map(|(s, t)| (s.max(1e-9) / t).ln().abs()).sum::<f64>();
+        let predicted = fitted.predict(test.view());
+        let order = survival::concordance_index(&predicted.to_vec(), &actual, &[false; 1000]);
+        let log =
+            predicted.iter().zip(&actual).map(|(s, t)| (s.max(1e-9) / t).ln().abs()).sum::<f64>();
         (log / 1000.0, order)
     };
-    let ((told, order), (blind, _)) = (error(&told), error(&blind));
-    assert!(told < 0.6 * blind, "told: {told}, blind: {blind}");
+    let ((with_flags, order), (blind, _)) = (error(&with_flags), error(&blind));
+    assert!(with_flags < 0.6 * blind, "with flags: {with_flags}, blind: {blind}");
     assert!(order > 0.9, "{order}");
 }
 
@@ -168,9 +172,11 @@ fn classifiers_learn_more_than_the_shares() {
         let name = classifier.name();
         let (fitted, _) =
             classify::fit_classifier(classifier.as_ref(), &train.labelled(), 1).unwrap();
-        let said = fitted.predict_probabilities(test.x.view());
-        assert!(said.sum_axis(ndarray::Axis(1)).iter().all(|sum| (sum - 1.0).abs() < 1e-9));
-        let loss = classes::log_loss(said.view(), &test.y);
+        let probabilities = fitted.predict_probabilities(test.x.view());
+        assert!(
+            probabilities.sum_axis(ndarray::Axis(1)).iter().all(|sum| (sum - 1.0).abs() < 1e-9)
+        );
+        let loss = classes::log_loss(probabilities.view(), &test.y);
         assert!(loss < 0.6 * worst, "{name}: {loss} against {worst}");
         let f1 = classes::macro_f1(&fitted.predict_classes(test.x.view()), &test.y);
         assert!(f1 > 0.75, "{name}: {f1}");
@@ -190,9 +196,9 @@ fn one_class_teaches_nothing() {
 #[test]
 fn detectors_find_what_stands_out() {
     let usual = Rows::of(1500, 3).x.mapv(|value| value * value * value);
-    let asked = array![[0.0, 0.1, 0.0, -0.1], [0.1, 4.0, 0.0, -4.0], [0.1, 2.0, 0.0, -2.0]];
+    let test_rows = array![[0.0, 0.1, 0.0, -0.1], [0.1, 4.0, 0.0, -4.0], [0.1, 2.0, 0.0, -2.0]];
     for detector in detect::all_detectors() {
-        let scores = detector.fit(usual.view(), 7).unwrap().score_rows(asked.view());
+        let scores = detector.fit(usual.view(), 7).unwrap().score_rows(test_rows.view());
         assert!(scores[1] > 1.1 * scores[0], "{}: {scores}", detector.name());
         assert!(scores[1] >= scores[2], "{}: further is no less: {scores}", detector.name());
         assert!(scores.iter().all(|score| *score >= 0.0), "{}: {scores}", detector.name());

@@ -1,4 +1,4 @@
-//! Every detector of series must pass all of this.
+//! One battery that every detector of series must pass.
 
 use microclimate_models::detect::series::{SeriesDetector, SeriesMonitor, all_detectors, by_name};
 use rand::{RngExt, SeedableRng};
@@ -53,7 +53,7 @@ fn value_by_value_is_as_a_whole_and_never_looks_ahead() {
         assert_eq!(watch.score_series(&values[..150]), whole[..150], "{name}");
         let mut live = watch;
         for (value, score) in values.iter().zip(&whole) {
-            // Written and read between any two values.
+            // The monitor is saved and loaded between two values.
             let json = serde_json::to_string(&live).unwrap();
             live = serde_json::from_str::<SeriesMonitor>(&json).unwrap();
             assert_eq!(live.push(*value), *score, "{name}");

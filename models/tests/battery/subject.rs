@@ -1,4 +1,4 @@
-//! What the battery is run on: all models behind one door.
+//! Subjects of the battery: all models behind one interface.
 
 use std::{ops::Range, sync::Arc};
 
@@ -9,7 +9,7 @@ use microclimate_models::{
 use ndarray::{Array1, Array2, Axis};
 use rand::{RngExt, SeedableRng};
 
-/// Inputs a, b, c, d … and truths 3a − 2b + noise; the others say nothing.
+/// Inputs a, b, c, d … and targets 3a − 2b + noise; the other inputs have no effect.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rows {
     pub(crate) x: Array2<f64>,
@@ -49,12 +49,12 @@ impl Rows {
         Dataset::new(self.schema(), self.x.clone(), y).unwrap()
     }
 
-    /// Amounts: never below 0.
+    /// Amounts, which are never below 0.
     pub(crate) fn amounts(&self) -> Dataset {
         self.dataset(self.y.mapv(|y| (0.6 * y).exp()))
     }
 
-    /// Three classes of y: below −1, to 1, above.
+    /// Three classes of y: below −1, up to 1, above.
     pub(crate) fn labelled(&self) -> LabelledDataset {
         let class = |y: &f64| usize::from(*y > -1.0) + usize::from(*y > 1.0);
         let names = ["cool", "hold", "heat"].map(str::to_owned).to_vec();
@@ -63,7 +63,7 @@ impl Rows {
     }
 }
 
-/// What a subject learns.
+/// Kind of model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Regressor,
@@ -72,15 +72,15 @@ pub(crate) enum Kind {
     Detector,
 }
 
-/// Learns from rows with a seed; also says how many rows it used.
+/// Fits rows with a seed and returns the number of rows that were used.
 type Fit = Box<dyn Fn(&Rows, u64) -> Result<(Predictor, usize), FitError> + Send + Sync>;
 
-/// A model to be tested.
+/// Model under test.
 pub(crate) struct Subject {
     pub(crate) name: String,
     pub(crate) kind: Kind,
     pub(crate) rows_max: usize,
-    /// Whether chance has a part in it.
+    /// Whether the model is fitted with random numbers.
     pub(crate) draws: bool,
     fit: Fit,
 }
@@ -91,7 +91,7 @@ impl Subject {
     }
 }
 
-/// Names of models in which chance has no part.
+/// Names of models that are fitted without random numbers.
 const WITHOUT_CHANCE: [&str; 21] = [
     "ridge",
     "elastic net",

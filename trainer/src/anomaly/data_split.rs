@@ -13,58 +13,58 @@ use rayon::prelude::*;
 use super::{MinuteSeries, anomaly_metrics, series_key};
 use crate::{feature_frame::ZoneFrame, settings::TrainerSettings, split::SplitSpans};
 
-/// The share of the training part that the sensors' scales are learnt from.
+/// Share of the training set on which the sensors' profiles are fitted.
 const SCALE_SHARE: f64 = 0.75;
-/// Rows that detectors learn from, at most, evenly over all.
+/// Largest number of rows on which detectors are fitted, spread evenly.
 const TRAIN_ROWS_MAX: usize = 200_000;
-/// Minutes of a part that are judged, at most: the last of each series.
+/// Largest number of evaluated minutes in a set: the last ones of each series.
 const TEST_MINUTES_MAX: usize = 30_000;
 
-/// Every metric of every zone, by `site/zone metric`.
+/// Collects every metric of every zone, by `site/zone metric`.
 ///
 /// # Errors
-/// Where there is none.
+/// No metric has a value.
 pub(super) fn collect_series(frames: &[ZoneFrame]) -> Result<Vec<(String, MinuteSeries)>, String> {
     let mut all = Vec::new();
     for frame in frames {
         for metric in anomaly_metrics(frame) {
             all.extend(
                 MinuteSeries::from_frame(frame, &metric)
-                    .map(|own| (series_key(&frame.zone, &metric), own)),
+                    .map(|series| (series_key(&frame.zone, &metric), series)),
             );
         }
     }
     if all.is_empty() {
-        return Err("no metric that moves in these zones".to_owned());
+        return Err("no metric that varies in these zones".to_owned());
     }
     Ok(all)
 }
 
-/// First and last minute of all of them, UTC ms.
+/// First and last minute of all series, UTC ms.
 pub(super) fn time_range(series: &[(String, MinuteSeries)]) -> (i64, i64) {
-    let first = series.iter().map(|(_, own)| own.first_ms).min();
-    let last = series.iter().map(|(_, own)| own.at_ms(own.values.len() - 1)).max();
+    let first = series.iter().map(|(_, series)| series.first_ms).min();
+    let last = series.iter().map(|(_, series)| series.at_ms(series.values.len() - 1)).max();
     (first.unwrap_or_default(), last.unwrap_or_default())
 }
 
-/// What detectors learn from, are chosen by, and are judged on.
+/// Data for fitting, selecting and testing detectors.
 pub(super) struct AnomalySplit {
     pub(super) spans: SplitSpans,
-    /// Of each series, by `site/zone metric`.
+    /// Profile of each series, by `site/zone metric`.
     pub(super) scales: BTreeMap<String, NormalProfile>,
-    /// Rows of usual minutes, unknown to the scales.
+    /// Rows of normal minutes that the profiles were not fitted on.
     pub(super) train: Array2<f64>,
-    /// Rows of usual minutes, unknown to the detectors too.
+    /// Rows of normal minutes that the detectors were not fitted on either.
     pub(super) usual: Array2<f64>,
     pub(super) choice: Vec<FaultedSeries>,
     pub(super) test: Vec<FaultedSeries>,
-    /// Tells the channels of a row apart, whatever the detector.
+    /// Scores the channels of a row separately, whatever the detector.
     pub(super) kinds: FittedDetector,
     /// Event time of the first minute of each series in the test part.
     test_from_ms: Vec<i64>,
 }
 
-/// The parts of one series.
+/// The sets of one series.
 struct SeriesSplit {
     name: String,
     scales: NormalProfile,
@@ -76,10 +76,10 @@ struct SeriesSplit {
 }
 
 impl AnomalySplit {
-    /// Divides all series at the same times; each fold has faults of its own.
+    /// Splits all series at the same times; each fold has its own faults.
     ///
     /// # Errors
-    /// Says why there is nothing to learn from or to judge on.
+    /// States why there is nothing to fit or to evaluate.
     pub(super) fn from_series(
         series: &[(String, MinuteSeries)],
         spans: SplitSpans,
@@ -91,8 +91,8 @@ impl AnomalySplit {
             .par_iter()
             .enumerate()
             .filter_map(|(number, (name, series))| {
-                let number = ((fold as u64) << 40) | (2 * number as u64);
-                let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(number);
+                let stream = ((fold as u64) << 40) | (2 * number as u64);
+                let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(stream);
                 split_series(name.clone(), series, spans, minutes_max, seed)
             })
             .collect();
@@ -100,8 +100,8 @@ impl AnomalySplit {
     }
 
     fn join_series(parts: Vec<SeriesSplit>, spans: SplitSpans, seed: u64) -> Result<Self, String> {
-        let rows = |of: fn(&SeriesSplit) -> &Array2<f64>| {
-            let views: Vec<_> = parts.iter().map(|part| of(part).view()).collect();
+        let rows = |rows_of: fn(&SeriesSplit) -> &Array2<f64>| {
+            let views: Vec<_> = parts.iter().map(|part| rows_of(part).view()).collect();
             let empty = Array2::zeros((0, CHANNELS.len()));
             let joined = concatenate(Axis(0), &views).unwrap_or(empty);
             thin_rows(joined, TRAIN_ROWS_MAX)
@@ -109,11 +109,12 @@ impl AnomalySplit {
         let (learn, usual) = (rows(|part| &part.train), rows(|part| &part.usual));
         let faults = parts.iter().map(|part| part.test.faults.len()).sum::<usize>();
         if learn.nrows().min(usual.nrows()) < ROWS_MIN || faults == 0 {
-            return Err("too short: hardly any minute of any series".to_owned());
+            return Err("too short: too few minutes of all series together".to_owned());
         }
-        let weighted = all_detectors().into_iter().find(|own| own.name() == ConformalTails::NAME);
-        let kinds = weighted.expect("it is one of them").fit(learn.view(), seed);
-        let kinds = kinds.map_err(|error| error.to_string())?;
+        let weighted =
+            all_detectors().into_iter().find(|detector| detector.name() == ConformalTails::NAME);
+        let fitted = weighted.expect("the detector is one of them").fit(learn.view(), seed);
+        let kinds = fitted.map_err(|error| error.to_string())?;
         let mut joined = Self {
             spans,
             scales: BTreeMap::new(),
@@ -138,17 +139,17 @@ impl AnomalySplit {
         self.test.iter().flat_map(FaultedSeries::minute_kinds).map(|kind| kind.is_some()).collect()
     }
 
-    /// Event time of each of them, UTC ms.
+    /// Event time of each minute of the test set, UTC ms.
     pub(super) fn test_at_ms(&self) -> Vec<i64> {
-        let of = |(from, part): (&i64, &FaultedSeries)| {
+        let minute_times = |(from, part): (&i64, &FaultedSeries)| {
             let from = *from;
             (0..part.known.len()).map(move |minute| from + 60_000 * minute as i64)
         };
-        self.test_from_ms.iter().zip(&self.test).flat_map(of).collect()
+        self.test_from_ms.iter().zip(&self.test).flat_map(minute_times).collect()
     }
 }
 
-/// None where the series does not move in training.
+/// Splits one series. `None` where the series is constant in training.
 fn split_series(
     name: String,
     series: &MinuteSeries,

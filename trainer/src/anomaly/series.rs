@@ -2,26 +2,25 @@ use std::ops::Range;
 
 use crate::feature_frame::ZoneFrame;
 
-/// Metrics that rest or jump by nature: unchanged for hours is usual of them.
+/// Metrics that rest or jump by nature, so that hours without a change are normal.
 const SWITCHED_METRICS: [&str; 4] = ["motion", "irrigation", "heater", "battery"];
-/// A value older than this is no measurement of its minute.
+/// Age, s, from which a value no longer counts as the measurement of its minute.
 const AGE_S_MAX: f64 = 120.0;
 const MINUTE_MS: i64 = 60_000;
-/// Of a longer series the last minutes are taken: two years.
+/// Largest number of minutes of a series: two years. The last ones are used.
 const MINUTES_MAX: i64 = 2 * 366 * 1440;
 
-/// The newest value of each minute, also of those without a row; NaN where
-/// none is fresh.
+/// Latest value of each minute, including minutes without a row; NaN where no value is fresh.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MinuteSeries {
     /// Event time of the first minute, UTC ms.
     pub first_ms: i64,
-    /// One a minute, in the metric's unit.
+    /// One value per minute, in the metric's unit.
     pub values: Vec<f64>,
 }
 
 impl MinuteSeries {
-    /// The series of a metric, if the frame has it and it has any value.
+    /// Creates the series of a metric, if the frame has a value of it.
     #[must_use]
     pub fn from_frame(frame: &ZoneFrame, metric: &str) -> Option<Self> {
         let last = frame.column(&format!("{metric}_last"))?;
@@ -31,15 +30,15 @@ impl MinuteSeries {
         let first = minute(*frame.at_ms.first()?).max(end + 1 - MINUTES_MAX);
         let mut values = vec![f64::NAN; (end - first + 1) as usize];
         for (row, at_ms) in frame.at_ms.iter().enumerate() {
-            let Ok(own) = usize::try_from(minute(*at_ms) - first) else { continue };
-            // Several rows of a minute: the later one.
-            values[own] = if age_s[row] <= AGE_S_MAX { last[row] } else { f64::NAN };
+            let Ok(minute_number) = usize::try_from(minute(*at_ms) - first) else { continue };
+            // Of several rows in a minute, the later one counts.
+            values[minute_number] = if age_s[row] <= AGE_S_MAX { last[row] } else { f64::NAN };
         }
         let has_any = values.iter().any(|value| value.is_finite());
         has_any.then_some(Self { first_ms: first * MINUTE_MS, values })
     }
 
-    /// The numbers of the minutes in [from, to).
+    /// Indices of the minutes in [from, to).
     #[must_use]
     pub fn minutes_between(&self, (from_ms, to_ms): (i64, i64)) -> Range<usize> {
         let number = |at_ms: i64| {
@@ -57,7 +56,7 @@ impl MinuteSeries {
     }
 }
 
-/// The metrics of a frame that the task is about.
+/// Metrics of a frame that the task scores.
 #[must_use]
 pub fn anomaly_metrics(frame: &ZoneFrame) -> Vec<String> {
     let ages = frame.column_names().filter_map(|name| name.strip_suffix("_age_s"));

@@ -14,32 +14,31 @@ use telemetry::ZoneId;
 use super::{MinuteSeries, anomaly_metrics, series_key};
 use crate::feature_frame::ZoneFrame;
 
-/// What serving keeps with a detector.
+/// Facts that serving needs besides the detector.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AnomalyServing {
-    /// Of each series, by `site/zone metric`.
+    /// Profile of each series, by `site/zone metric`.
     pub scales: BTreeMap<String, NormalProfile>,
-    /// Says which channel of a minute is the most unusual, and so which kind of
-    /// fault it looks like.
+    /// Finds the most unusual channel of a minute, and so the kind of fault that it resembles.
     pub kinds: FittedDetector,
-    /// The score that raises an alarm.
+    /// Score that raises an alarm.
     pub alarm: f64,
-    /// Between these lie 90 % of the scores of usual minutes.
+    /// Range of 90 % of the scores of normal minutes.
     pub usual: (f64, f64),
 }
 
-/// A score of a zone: its most unusual metric.
+/// Score of a zone: that of its most unusual metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnomalyScore {
-    /// The metric.
+    /// Most unusual metric.
     pub metric: String,
-    /// In multiples of the alarm.
+    /// Score in multiples of the alarm.
     pub value: f64,
-    /// What it looks like, from an alarm on.
+    /// Kind of fault that it resembles, if the score is an alarm.
     pub fault: Option<FaultKind>,
 }
 
-/// Scores the newest minute of each metric in the last hours of a zone.
+/// Scores the latest minute of each metric in the last hours of a zone.
 #[must_use]
 pub fn score_zone(
     zone: &ZoneId,

@@ -205,7 +205,7 @@ impl Trainer {
                 }
             };
             let done = tokio::task::spawn_blocking(work).await;
-            let outcome = done.map_err(|error| TrainError::Source(error.to_string()))?;
+            let outcome = done.map_err(TrainError::Stopped)?;
             let mut result = self.record_result(name, outcome, &folder.run_id, request)?;
             result.took_s = start.elapsed().as_secs_f64();
             comparison.tasks.push(result);
@@ -217,12 +217,12 @@ impl Trainer {
 
     /// What a task learns from and is judged by.
     async fn read_zone_views(&self, queries: &TaskQueries) -> Result<Vec<ZoneViews>, TrainError> {
-        let as_known = self.source().read_frame(&queries.inputs, Mode::AsKnown).await?;
+        let as_known = self.source().read_frame(&queries.inputs, RevisionMode::AsKnown).await?;
         let Some(truths) = &queries.truths else {
             // What is learnt from what was known is judged by it, too.
             return ZoneViews::by_zone(&as_known, &as_known);
         };
-        let came = self.source().read_frame(truths, Mode::AsCorrected).await?;
+        let came = self.source().read_frame(truths, RevisionMode::AsCorrected).await?;
         let mut zones = ZoneViews::by_zone(&as_known, &came)?;
         for zone in &mut zones {
             queries.earlier.iter().for_each(|name| zone.as_known.add_lag_column(name));

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use feature_store::FrameQuery;
+use feature_api::FrameQuery;
 use telemetry::SmolStr;
 
 use super::CompareRequest;

@@ -1,6 +1,6 @@
-//! What Home Assistant is told of a prediction, so that it shows it as a
-//! sensor: <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>
-//! and <https://www.home-assistant.io/integrations/sensor.mqtt/>.
+//! Discovery messages for Home Assistant, which then shows a prediction as a sensor:
+//! <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery> and
+//! <https://www.home-assistant.io/integrations/sensor.mqtt/>.
 
 use serde_json::{Value, json};
 use telemetry::ZoneId;
@@ -12,7 +12,7 @@ use crate::{
     tasks,
 };
 
-/// A task's prediction of a zone.
+/// Sensor that shows a task's prediction for a zone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DiscoverySensor {
     task: String,
@@ -21,19 +21,23 @@ pub struct DiscoverySensor {
 }
 
 impl DiscoverySensor {
-    /// The sensor that shows `said`.
+    /// Creates the sensor that shows a prediction.
     #[must_use]
-    pub fn from_prediction(said: &Prediction) -> Self {
-        Self { task: said.task.clone(), zone: said.zone.clone(), unit: said.unit.clone() }
+    pub fn from_prediction(prediction: &Prediction) -> Self {
+        Self {
+            task: prediction.task.clone(),
+            zone: prediction.zone.clone(),
+            unit: prediction.unit.clone(),
+        }
     }
 
-    /// Where predictions go.
+    /// Topic of the predictions.
     #[must_use]
     pub fn state_topic(&self, mqtt: &PublisherSettings) -> String {
         format!("{}/{}/{}", mqtt.topic, self.zone, self.task)
     }
 
-    /// Where its configuration goes, retained.
+    /// Topic of the sensor's retained configuration.
     #[must_use]
     pub fn config_topic(&self, mqtt: &PublisherSettings) -> String {
         let prefix = &mqtt.discovery_prefix;
@@ -44,7 +48,7 @@ impl DiscoverySensor {
         format!("microclimate_{}", escape_topic_name(&self.zone.to_string()))
     }
 
-    /// Its configuration; after `expire_s` without a prediction it is
+    /// Configuration of the sensor. After `expire_s` without a prediction the sensor is
     /// unavailable.
     #[must_use]
     pub fn discovery_config(&self, mqtt: &PublisherSettings, expire_s: u64) -> Value {
@@ -72,28 +76,28 @@ impl DiscoverySensor {
             config["device_class"] = class.into();
         }
         let classes = task_classes(&self.task);
-        // The number of one of several classes means nothing to anybody; of two, the
-        // probability of the second is worth more than its name.
+        // The index of one of several classes means nothing to a user, so its name is shown. Of two
+        // classes, the probability of the second is more useful than the name.
         if classes.len() > 2 {
             config["value_template"] = "{{ value_json.class }}".into();
             config["device_class"] = "enum".into();
             config["options"] = classes.into();
             // An enumeration may have neither.
             for key in ["unit_of_measurement", "state_class"] {
-                config.as_object_mut().expect("it is one").remove(key);
+                config.as_object_mut().expect("the configuration is an object").remove(key);
             }
         }
         config
     }
 }
 
-/// The classes of a task that is a choice between some.
+/// Classes of a classification task; none for other tasks.
 fn task_classes(task: &str) -> &'static [&'static str] {
-    let task = tasks::all_tasks().into_iter().find(|own| own.spec().name == task);
-    task.map_or(&[], |task| task.spec().classes)
+    let found = tasks::all_tasks().into_iter().find(|candidate| candidate.spec().name == task);
+    found.map_or(&[], |task| task.spec().classes)
 }
 
-/// Home Assistant's class of a unit, where it has one.
+/// Home Assistant's device class for a unit, if there is one.
 fn device_class(unit: &str) -> Option<&'static str> {
     match unit {
         "°C" => Some("temperature"),
@@ -102,8 +106,8 @@ fn device_class(unit: &str) -> Option<&'static str> {
     }
 }
 
-/// A name of letters, digits, `_` and `-`, as topics of discovery must be. Two
-/// names that differ stay different: what is replaced is spelled out.
+/// Name of letters, digits, `_` and `-`, as topics of discovery require. Different names stay
+/// different, because replaced characters are spelled out.
 fn escape_topic_name(name: &str) -> String {
     let spell = |c: char| match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '-' => c.to_string(),

@@ -1,8 +1,8 @@
-//! Predictions by MQTT, for dashboards and for Home Assistant.
+//! Publishes predictions by MQTT, for dashboards and for Home Assistant.
 //!
 //! # Layout
-//! - this file: one client; what it cannot send now it drops and counts
-//! - [`discovery`]: what Home Assistant is told
+//! - this file: one client; messages that it cannot send now are dropped and counted
+//! - [`discovery`]: configuration of sensors for Home Assistant
 
 pub mod discovery;
 
@@ -28,36 +28,35 @@ use crate::{
 };
 use discovery::DiscoverySensor;
 
-/// Messages that wait for the broker.
+/// Largest number of messages that wait for the broker.
 const QUEUE_MAX: usize = 4096;
-/// Waits between attempts to connect, each twice the one before.
+/// Shortest pause between attempts to connect; each pause is twice the previous one.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// Sensors that Home Assistant is told of.
+/// Largest number of sensors that are announced to Home Assistant.
 const SENSORS_MAX: usize = 10_000;
 
-/// Sends predictions to a broker. Clones share it.
+/// Sends predictions to a broker. Clones share one client.
 #[derive(Clone, Debug)]
 pub struct Publisher(Arc<PublisherShared>);
 
 #[derive(Debug)]
 struct PublisherShared {
     mqtt: PublisherSettings,
-    /// A prediction that is not followed by another in so long is none any
-    /// more, seconds.
+    /// Time, s, after which a prediction expires if no other follows it.
     expire_s: u64,
     client: AsyncClient,
-    /// What Home Assistant was told on this connection.
+    /// Sensors that were announced to Home Assistant on this connection.
     announced: Mutex<BTreeSet<DiscoverySensor>>,
     dropped: AtomicU64,
 }
 
 impl Publisher {
-    /// A client that is yet to be [run](Publisher::run); `every_s` is how often
-    /// predictions come.
+    /// Creates a client, which must be run by [`Publisher::run_client`]. `every_s` is the interval
+    /// of predictions, s.
     ///
     /// # Errors
-    /// [`TrainError::PublisherSettings`] where the settings make no client.
+    /// [`TrainError::Mqtt`] where the settings do not make a valid client.
     pub fn new(mqtt: &PublisherSettings, every_s: u64) -> Result<(Self, EventLoop), TrainError> {
         let mut options = MqttOptions::new(&mqtt.client_id, (mqtt.host.as_str(), mqtt.port));
         let gone = LastWill::new(status_topic(mqtt), "offline", QoS::AtLeastOnce, true, None);
@@ -67,10 +66,10 @@ impl Publisher {
             options.set_credentials(mqtt.user.clone(), password);
         }
         if mqtt.tls.enabled {
-            let config = mqtt.tls.client_files().load_config();
-            let config = config.map_err(|error| TrainError::Mqtt(error.to_string()))?;
-            let config = TlsConfiguration::Rustls(config);
-            options.set_transport(Transport::tls_with_config(config));
+            let loaded = mqtt.tls.client_files().load_config();
+            let config = loaded.map_err(|error| TrainError::Mqtt(error.to_string()))?;
+            let tls = TlsConfiguration::Rustls(config);
+            options.set_transport(Transport::tls_with_config(tls));
         }
         let (client, events) = AsyncClient::builder(options)
             .capacity(QUEUE_MAX)
@@ -86,7 +85,7 @@ impl Publisher {
         Ok((Self(Arc::new(shared)), events))
     }
 
-    /// Keeps the connection until `stop`.
+    /// Runs the connection until `stop`.
     pub async fn run_client(&self, mut events: EventLoop, stop: CancellationToken) {
         let PublisherSettings { host, port, .. } = &self.0.mqtt;
         let mut backoff = BACKOFF_MIN;
@@ -115,22 +114,22 @@ impl Publisher {
         }
         self.send_message(&status_topic(&self.0.mqtt), true, b"offline".to_vec());
         let _ = self.0.client.try_disconnect();
-        // What is under way is worth a moment.
+        // Gives messages under way a moment to be sent.
         let _ = tokio::time::timeout(Duration::from_secs(1), async {
             while events.poll().await.is_ok() {}
         })
         .await;
     }
 
-    /// Sends a prediction to its topic, without waiting; before the first of
-    /// its kind, Home Assistant is told of it.
-    pub fn publish_prediction(&self, said: &Prediction) {
+    /// Sends a prediction to its topic, without waiting. Before the first prediction of a task and
+    /// zone, the sensor is announced to Home Assistant.
+    pub fn publish_prediction(&self, prediction: &Prediction) {
         let PublisherShared { mqtt, expire_s, .. } = &*self.0;
-        let sensor = DiscoverySensor::from_prediction(said);
+        let sensor = DiscoverySensor::from_prediction(prediction);
         if !mqtt.discovery_prefix.is_empty() {
             let is_new = {
-                let mut told = self.lock_announced();
-                told.len() < SENSORS_MAX && told.insert(sensor.clone())
+                let mut announced = self.lock_announced();
+                announced.len() < SENSORS_MAX && announced.insert(sensor.clone())
             };
             if is_new {
                 let config = sensor.discovery_config(mqtt, *expire_s);
@@ -141,7 +140,7 @@ impl Publisher {
                 );
             }
         }
-        let json = serde_json::to_vec(said).expect("a prediction has a JSON form");
+        let json = serde_json::to_vec(prediction).expect("a prediction has a JSON form");
         self.send_message(&sensor.state_topic(mqtt), false, json);
     }
 
@@ -156,14 +155,14 @@ impl Publisher {
         }
     }
 
-    /// Messages that were dropped because too many waited.
+    /// Number of messages that were dropped because too many waited.
     #[must_use]
     pub fn dropped_count(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
 }
 
-/// Says `online` or, left behind as the client's will, `offline`.
+/// Topic of the client's status: `online` or, as the client's last will, `offline`.
 fn status_topic(mqtt: &PublisherSettings) -> String {
     format!("{}/status", mqtt.topic)
 }

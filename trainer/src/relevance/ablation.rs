@@ -13,28 +13,29 @@ use crate::backtest::{
     table::DatasetTable,
 };
 
-/// A model fitted again without some windows.
+/// Result of fitting a model again without some windows.
 #[derive(Clone, Debug, Serialize)]
 pub struct WindowAblation {
-    /// What it did without: `7 d`, `24 h and longer`, `all windows`.
+    /// Removed windows: `7 d`, `24 h and longer`, `all windows`.
     pub without: String,
-    /// The shortest of these windows, seconds.
+    /// Shortest of the removed windows, seconds.
     pub from_s: u64,
-    /// Inputs that it lost.
+    /// Number of inputs that were removed.
     pub inputs_removed: usize,
-    /// Inputs that it kept.
+    /// Number of inputs that were left.
     pub inputs_left: usize,
-    /// On the test part.
+    /// Error on the test set.
     pub error: f64,
-    /// By which share the error changed: above 0 the windows were of use.
+    /// Relative change of the error; a positive change means that the windows were useful.
     pub change: f64,
-    /// Of the change: 95 %, where the test part is long enough.
+    /// 95 % interval of the change, where the test set is long enough.
     pub interval: Option<[f64; 2]>,
-    /// Whether the two differ, or only seem to; above 0 it is worse without.
+    /// Significance test of the difference; a positive statistic means that the model is worse
+    /// without the windows.
     pub test: Option<SignificanceTest>,
 }
 
-/// Windows this long and longer are long-term data, seconds.
+/// Length, s, from which windows count as long-term data.
 pub(super) const LONG_S: u64 = 86_400;
 
 /// Rows that models are fitted to without a window, at most.
@@ -70,7 +71,7 @@ impl RelevanceStudy<'_> {
         };
         let metric = ErrorMetric::from_name(self.task.spec().metric);
         let clock = TimeGroups::from_times(&test.at_ms, self.task.spec().horizon_s, self.seed);
-        let of_full = test.model_losses(metric, full);
+        let full_losses = test.model_losses(metric, full);
         let inputs = &known.schema.features;
         let without = |variant: AblationVariant| -> Result<WindowAblation, String> {
             let (known, test) = (known.with_inputs(&variant.kept), test.with_inputs(&variant.kept));
@@ -81,16 +82,16 @@ impl RelevanceStudy<'_> {
             })?;
             let losses = test.model_losses(metric, &fitted);
             let error = metric.error_from_losses(&losses);
-            let interval = clock.skill_interval(metric, &losses, &of_full);
+            let interval = clock.skill_interval(metric, &losses, &full_losses);
             Ok(WindowAblation {
                 without: variant.without,
                 from_s: variant.from_s,
                 inputs_removed: inputs.len() - variant.kept.len(),
                 inputs_left: variant.kept.len(),
                 error,
-                change: error / metric.error_from_losses(&of_full) - 1.0,
+                change: error / metric.error_from_losses(&full_losses) - 1.0,
                 interval: interval.map(|[low, high]| [0.0 - high, 0.0 - low]),
-                test: clock.test_difference(&losses, &of_full),
+                test: clock.test_difference(&losses, &full_losses),
             })
         };
         debug_assert!(known.y.len() >= ROWS_MIN, "the split sees to it");
@@ -98,22 +99,22 @@ impl RelevanceStudy<'_> {
     }
 }
 
-/// Each window by itself, long-term ones together, all together; only what
-/// leaves an input.
+/// Variants that remove each window by itself, long-term ones together, and all together, if an
+/// input is left.
 fn ablation_variants(inputs: &[String]) -> Vec<AblationVariant> {
-    let of_inputs: Vec<Vec<InputWindow>> =
+    let windows_by_input: Vec<Vec<InputWindow>> =
         inputs.iter().map(|input| windows::input_windows(input)).collect();
-    let mut widths: Vec<InputWindow> = of_inputs.iter().flatten().cloned().collect();
+    let mut widths: Vec<InputWindow> = windows_by_input.iter().flatten().cloned().collect();
     widths.sort();
     widths.dedup();
     let without = |without: String, from_s: u64, goes: &dyn Fn(&InputWindow) -> bool| {
-        let kept = (0..inputs.len()).filter(|i| !of_inputs[*i].iter().any(goes)).collect();
+        let kept = (0..inputs.len()).filter(|i| !windows_by_input[*i].iter().any(goes)).collect();
         AblationVariant { without, from_s, kept }
     };
     let mut variants: Vec<AblationVariant> = widths
         .iter()
         .rev()
-        .map(|own| without(format_width(&own.name), own.seconds, &|width| width == own))
+        .map(|window| without(format_width(&window.name), window.seconds, &|width| width == window))
         .collect();
     let long: Vec<&InputWindow> = widths.iter().filter(|width| width.seconds >= LONG_S).collect();
     if let [shortest, _, ..] = long.as_slice() {
@@ -127,7 +128,7 @@ fn ablation_variants(inputs: &[String]) -> Vec<AblationVariant> {
     variants
 }
 
-/// `24h` as `24 h`.
+/// Formats `24h` as `24 h`.
 pub(super) fn format_width(width: &str) -> String {
     let (count, unit) = width.split_at(width.len() - 1);
     format!("{count} {}", if unit == "m" { "min" } else { unit })

@@ -1,5 +1,4 @@
-//! What long-term data are worth, said so that it is neither more nor less than
-//! what was found.
+//! States the value of long-term data, no more strongly and no more weakly than the results show.
 
 use std::fmt::Write;
 
@@ -10,10 +9,10 @@ use super::{
     windows,
 };
 
-/// Differences that come by chance more often than this are none.
+/// Largest p-value of a difference that counts as significant.
 pub(crate) const SIGNIFICANCE_LEVEL: f64 = 0.05;
 
-/// A sentence or two.
+/// Writes the conclusion in a sentence or two.
 pub(super) fn write_conclusion(
     ablation: &[WindowAblation],
     inputs: &[String],
@@ -23,7 +22,7 @@ pub(super) fn write_conclusion(
         inputs.iter().flat_map(|input| windows::input_windows(input)).collect();
     widths.sort();
     let Some(longest) = widths.last() else {
-        return "None of its inputs is of a window.".to_owned();
+        return "None of its inputs uses a window.".to_owned();
     };
     if longest.seconds < LONG_S {
         return format!(
@@ -31,12 +30,12 @@ pub(super) fn write_conclusion(
             format_width(&longest.name)
         );
     }
-    // The last with this reach: all long windows together, where there are several.
-    let long = ablation
-        .iter()
-        .rfind(|own| own.from_s == LONG_S || own.without == format_width(&longest.name));
+    // The last variant of this length: all long windows together, if there are several.
+    let long = ablation.iter().rfind(|variant| {
+        variant.from_s == LONG_S || variant.without == format_width(&longest.name)
+    });
     let Some(long) = long else {
-        return "Without its long windows nothing is left to learn from.".to_owned();
+        return "Without its long windows it has no inputs left.".to_owned();
     };
     let mut answer = describe_effect(long, "long-term data");
     let width_days = longest.seconds as f64 / 86_400.0;
@@ -45,35 +44,38 @@ pub(super) fn write_conclusion(
         let _ = write!(
             answer,
             " Training saw {train_days:.1} days, so a window of {longest} was never full: a longer \
-             recording may say otherwise."
+             recording may show something else."
         );
     }
     answer
 }
 
-fn describe_effect(own: &WindowAblation, what: &str) -> String {
+fn describe_effect(ablation: &WindowAblation, what: &str) -> String {
     let percent = |share: f64| {
         let text = format!("{:+.1} %", 100.0 * share).replace('-', "−");
-        // What rounds to nothing has no sign.
+        // A value that rounds to 0 has no sign.
         if text.ends_with("0.0 %") && text.chars().count() == 6 { "0.0 %".to_owned() } else { text }
     };
-    let sure = own.interval.map(|[low, high]| {
-        let p = own.test.map_or(String::new(), |test| format!(", {}", p_value_text(test.p_value)));
+    let sure = ablation.interval.map(|[low, high]| {
+        let p =
+            ablation.test.map_or(String::new(), |test| format!(", {}", p_value_text(test.p_value)));
         format!(" (95 %: {} to {}{p})", percent(low), percent(high))
     });
-    let is_significant = own.test.is_some_and(|test| test.p_value < SIGNIFICANCE_LEVEL);
-    let verdict = match own.interval {
-        None => "the test part is too short to tell whether that is more than chance".to_owned(),
-        Some([low, _]) if low > 0.0 && is_significant => format!("{what} earn their keep here"),
+    let is_significant = ablation.test.is_some_and(|test| test.p_value < SIGNIFICANCE_LEVEL);
+    let verdict = match ablation.interval {
+        None => "the test set is too short to tell whether that is more than chance".to_owned(),
+        Some([low, _]) if low > 0.0 && is_significant => {
+            format!("{what} improve the predictions here")
+        }
         Some([_, high]) if high < 0.0 && is_significant => {
-            format!("the model is better off without {what}")
+            format!("the model is better without {what}")
         }
         Some(_) => format!("no proof that {what} help here"),
     };
     format!(
         "Without windows of {} the error changes by {}{}: {verdict}.",
-        own.without,
-        percent(own.change),
+        ablation.without,
+        percent(ablation.change),
         sure.unwrap_or_default()
     )
 }
@@ -107,8 +109,11 @@ mod tests {
 
     #[test]
     fn answers_say_what_was_found() {
-        let found =
-            ["24 h and longer", "+4.1 % (95 %: +1.0 % to +7.0 %, p = 0.012)", "earn their keep"];
+        let found = [
+            "24 h and longer",
+            "+4.1 % (95 %: +1.0 % to +7.0 %, p = 0.012)",
+            "improve the predictions",
+        ];
         check(0.041, Some([0.01, 0.07]), 0.012, 30.0, &found);
         check(0.01, Some([-0.01, 0.03]), 0.3, 30.0, &["no proof"]);
         check(0.01, Some([0.001, 0.03]), 0.3, 30.0, &["no proof"]);
@@ -117,7 +122,7 @@ mod tests {
             Some([-0.05, -0.03]),
             0.0001,
             30.0,
-            &["−4.0 %", "p < 0.001", "better off without"],
+            &["−4.0 %", "p < 0.001", "better without"],
         );
         check(
             0.04,

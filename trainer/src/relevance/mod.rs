@@ -1,9 +1,9 @@
-//! What a model rests on, and what long-term data are worth to it.
+//! Importance of a model's inputs, and the value of long-term data to it.
 //!
 //! # Layout
 //! - `windows`: how far back an input looks
 //! - `ablation`: the same model fitted without some windows
-//! - `answer`: what came of it, in a sentence
+//! - `conclusion`: the result in a sentence
 
 mod ablation;
 pub(crate) mod conclusion;
@@ -27,61 +27,60 @@ use crate::{
 };
 pub use ablation::WindowAblation;
 
-/// What a model rests on, on time that it was not fitted on.
+/// Importance of a model's inputs, on data that it was not fitted on.
 #[derive(Clone, Debug, Serialize)]
 pub struct RelevanceReport {
-    /// The model.
+    /// Name of the model.
     pub model: String,
-    /// Rows of the test part that inputs were shuffled in.
+    /// Number of rows of the test set in which inputs were shuffled.
     pub rows: usize,
-    /// How long a time it was fitted on, days.
+    /// Length of the time that the model was fitted on, days.
     pub train_days: f64,
-    /// Inputs that say the same are together; what matters most comes first.
+    /// Groups of correlated inputs, the most important first.
     pub groups: Vec<InputGroup>,
-    /// The model fitted again without some windows.
+    /// Results of fitting the model again without some windows.
     pub ablation: Vec<WindowAblation>,
-    /// What long-term data are worth, in a sentence.
+    /// Value of long-term data, in a sentence.
     pub answer: String,
 }
 
 /// Inputs that were shuffled together.
 #[derive(Clone, Debug, Serialize)]
 pub struct InputGroup {
-    /// Their names.
+    /// Names of the inputs.
     pub inputs: Vec<String>,
-    /// By which share the root of the mean squared error rises without what
-    /// they tell.
+    /// Relative increase of the root mean squared error without their information.
     pub rise: f64,
-    /// Of the rise: 95 %, where the test part is long enough.
+    /// 95 % interval of the increase, where the test set is long enough.
     pub interval: Option<[f64; 2]>,
 }
 
-/// Inputs whose rank correlation is at least this say the same.
+/// Rank correlation from which inputs are grouped.
 const SAME_CORRELATION: f64 = 0.95;
-/// Rows that correlations are computed from.
+/// Number of rows from which correlations are computed.
 const CORRELATION_ROWS: usize = 1000;
-/// Rows that are shuffled.
+/// Largest number of rows that are shuffled.
 const SHUFFLED_ROWS_MAX: usize = 2000;
-/// What shuffling may take, seconds on one thread.
+/// Time for shuffling, seconds on one thread.
 const BUDGET_S: f64 = 10.0;
 
-/// A model and what it is asked about.
+/// A model and the data of its study.
 pub(crate) struct RelevanceStudy<'a> {
     pub(crate) task: &'a dyn PredictionTask,
-    /// Of the last fold.
+    /// Data of the last fold.
     pub(crate) parts: &'a DataSplit,
     pub(crate) estimator: &'a dyn Estimator,
     pub(crate) seed: u64,
-    /// Ten times the rows' budget and twice the repeats.
+    /// Whether to use ten times the time and twice the repeats.
     pub(crate) is_thorough: bool,
 }
 
 impl RelevanceStudy<'_> {
-    /// Asks `predictor`, which `estimator` was fitted to and which takes
-    /// `predict_us` a row; `step` hears what is done.
+    /// Studies `predictor`, which `estimator` was fitted to and which takes `predict_us` per row;
+    /// `step` is called after each step.
     ///
     /// # Errors
-    /// Where a model cannot be fitted without some inputs.
+    /// A model cannot be fitted without some inputs.
     pub(crate) fn run_study(
         &self,
         predictor: &Predictor,
@@ -90,7 +89,7 @@ impl RelevanceStudy<'_> {
     ) -> Result<RelevanceReport, String> {
         let table =
             |rows| DatasetTable::from_parts(self.task, &[rows]).map_err(|error| error.to_string());
-        // As many rows as the model itself was fitted to: fewer would count as a loss of windows.
+        // As many rows as the model was fitted on: fewer rows would look like a loss of windows.
         let (known, test) = (table(&self.parts.known)?, table(&self.parts.test)?);
         let (groups, rows) = self.rank_groups(predictor, &test, predict_us);
         step("relevance");
@@ -125,35 +124,40 @@ impl RelevanceStudy<'_> {
             &all,
             affordable.clamp(200, if self.is_thorough { usize::MAX } else { SHUFFLED_ROWS_MAX }),
         );
-        let test = test.select_rows(&picked);
-        let clock = TimeGroups::from_times(&test.at_ms, self.task.spec().horizon_s, self.seed);
+        let sample = test.select_rows(&picked);
+        let clock = TimeGroups::from_times(&sample.at_ms, self.task.spec().horizon_s, self.seed);
         let shuffling = PermutationSettings {
             repeats,
             seed: self.seed,
             horizon: clock.horizon_rows(),
             level: 0.95,
         };
-        // In the task's unit: what is learnt may be another quantity than what is said.
-        let predict = |x: ndarray::ArrayView2<f64>| test.to_levels(&predictor.predict(x));
+        // In the task's unit: the training target may be another quantity than the prediction.
+        let predict = |x: ndarray::ArrayView2<f64>| sample.to_levels(&predictor.predict(x));
         let found = importance::permutation_importance(
             predict,
-            test.x.view(),
-            test.actual.view(),
+            sample.x.view(),
+            sample.actual.view(),
             &groups,
             shuffling,
         );
-        let squares = test.prediction_losses(ErrorMetric::Rmse, &predictor.predict(test.x.view()));
+        let squares =
+            sample.prediction_losses(ErrorMetric::Rmse, &predictor.predict(sample.x.view()));
         let mean_square = squares.iter().sum::<f64>() / squares.len() as f64;
-        // From squares to the error itself, as a share of it.
+        // From squared errors to the relative increase of the error itself.
         let share = |rise: f64| (1.0 + rise / mean_square).max(0.0).sqrt() - 1.0;
         let mut groups: Vec<InputGroup> = found
             .into_iter()
-            .map(|own| InputGroup {
-                inputs: own.inputs.iter().map(|i| test.schema.features[*i].clone()).collect(),
-                rise: share(own.rise),
+            .map(|importance| InputGroup {
+                inputs: importance
+                    .inputs
+                    .iter()
+                    .map(|i| sample.schema.features[*i].clone())
+                    .collect(),
+                rise: share(importance.rise),
                 interval: clock
                     .has_blocks()
-                    .then_some([share(own.interval.0), share(own.interval.1)]),
+                    .then_some([share(importance.interval.0), share(importance.interval.1)]),
             })
             .filter(|group| group.rise.is_finite())
             .collect();

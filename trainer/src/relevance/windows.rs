@@ -4,17 +4,17 @@ use crate::{
     lag_columns::parse_lag_column,
 };
 
-/// A window's width, from the end of a feature's name.
+/// Window of an input, from the end of a feature's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct InputWindow {
-    /// Seconds.
+    /// Length, seconds.
     pub(super) seconds: u64,
-    /// As in names: `10m`, `7d`.
+    /// Name, as in `10m` or `7d`.
     pub(super) name: String,
 }
 
-/// The windows that an input needs, without repetition, shortest first; none
-/// of newest values, the time of the day and the like.
+/// Windows that an input needs, without repetition, shortest first; none for latest values, the
+/// time of the day and the like.
 pub(super) fn input_windows(input: &str) -> Vec<InputWindow> {
     let mut widths = collect_windows(&InputExpression::parse(input));
     widths.sort();
@@ -23,7 +23,7 @@ pub(super) fn input_windows(input: &str) -> Vec<InputWindow> {
 }
 
 fn collect_windows(input: &InputExpression) -> Vec<InputWindow> {
-    // A present value may be the mean of a minute, which makes it no history.
+    // A present value may be the mean of a minute, which does not count as history.
     let present = [PresentMetric::Temperature, PresentMetric::SoilMoisture]
         .map(PresentMetric::source_columns)
         .concat();
@@ -39,15 +39,15 @@ fn collect_windows(input: &InputExpression) -> Vec<InputWindow> {
     }
 }
 
-/// How far back a column reaches: its window, and how long ago it is looked up.
+/// Window of a column, including the time for which it is lagged.
 fn column_window(column: &str) -> Option<InputWindow> {
     let (column, ago_s) = parse_lag_column(column);
     let window = column.rsplit('_').next()?;
     match (duration_name::parse_seconds(window), ago_s) {
         (None, 0) => None,
         (Some(seconds), 0) => Some(InputWindow { seconds, name: window.to_owned() }),
-        (seconds, ago_s) => {
-            let seconds = seconds.unwrap_or_default() + ago_s.unsigned_abs();
+        (window_s, ago_s) => {
+            let seconds = window_s.unwrap_or_default() + ago_s.unsigned_abs();
             Some(InputWindow { seconds, name: duration_name::format_seconds(seconds) })
         }
     }

@@ -5,7 +5,7 @@ use crate::{backtest::LeaderboardEntry, compare::ModelComparison};
 const CSV_HEADER: &str = "task,model,metric,value,value_low,value_high,baseline_value,skill,skill_low,skill_high,\
 dm_statistic,dm_p,is_baseline,is_champion,coverage,half_width,fit_s,predict_us,predict_us_p99,size_bytes,rows,rows_offered";
 
-/// The leaderboards as one table; what is not known is empty.
+/// The leaderboards as one table; unknown values are empty.
 pub(super) fn leaderboard_csv(comparison: &ModelComparison) -> String {
     let mut text = format!("{CSV_HEADER}\n");
     for task in &comparison.tasks {
@@ -21,7 +21,7 @@ fn csv_line(entry: &LeaderboardEntry, is_champion: bool) -> String {
     let optional = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
     let low = |interval: Option<[f64; 2]>| optional(interval.map(|[low, _]| low));
     let high = |interval: Option<[f64; 2]>| optional(interval.map(|[_, high]| high));
-    // Names of models may have a comma.
+    // Names of models may contain a comma.
     let name = if entry.model.contains([',', '"']) {
         format!("\"{}\"", entry.model.replace('"', "\"\""))
     } else {

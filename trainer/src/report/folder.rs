@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 use super::{csv, html, markdown};
 use crate::{compare::ModelComparison, error::TrainError};
 
-/// `<reports>/<run id>/`.
+/// Folder of a run, `<reports>/<run id>/`.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportFolder {
     pub(crate) run_id: String,
@@ -16,11 +16,11 @@ pub(crate) struct ReportFolder {
     reports: PathBuf,
 }
 
-/// Runs that begin in one second.
+/// Largest number of runs that may begin in one second.
 const SAME_SECOND_MAX: u32 = 100;
 
 impl ReportFolder {
-    /// Makes a new one, before any work whose report it is to hold.
+    /// Creates a new folder, before the work whose report it will hold.
     ///
     /// # Errors
     /// [`TrainError::Report`].
@@ -42,7 +42,7 @@ impl ReportFolder {
         Err(failed(reports, source))
     }
 
-    /// Writes all files, and then names this run the latest.
+    /// Writes all files, then names this run the latest.
     ///
     /// # Errors
     /// [`TrainError::Report`].
@@ -69,7 +69,7 @@ impl ReportFolder {
         self.name_latest(&pretty(&latest))
     }
 
-    /// Whoever reads it finds the old run or this one, and nothing between.
+    /// Names this run the latest. Readers see the earlier run or this one, never a partial file.
     fn name_latest(&self, content: &str) -> Result<(), TrainError> {
         let path = self.reports.join("latest_run.json");
         let unfinished = self.reports.join(format!("latest_run.json.{}", self.run_id));
@@ -78,12 +78,12 @@ impl ReportFolder {
     }
 }
 
-/// What was asked, and which rows it came to.
+/// Request of the comparison, and the rows that it used.
 fn run_json(comparison: &ModelComparison) -> serde_json::Value {
     let mut tasks = Map::new();
     for task in &comparison.tasks {
         let facts = json!({
-            "not_applicable": task.not_applicable.as_ref().map(|own| &own.why),
+            "not_applicable": task.not_applicable.as_ref().map(|reason| &reason.why),
             "champion": task.champion,
             "offered": task.offered,
             "facts": task.facts,

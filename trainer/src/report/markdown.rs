@@ -9,7 +9,7 @@ use crate::{
     folds::format_time,
 };
 
-/// The report as Markdown.
+/// Renders the report as Markdown.
 pub(super) fn markdown_page(comparison: &ModelComparison) -> String {
     let mut text = format!("# Models compared, run {}\n", comparison.run_id);
     text.push_str(
@@ -91,16 +91,21 @@ fn write_task(text: &mut String, task: &TaskResult) {
         }
     }
     if let Some(relevance) = &task.relevance {
-        let _ = writeln!(text, "\n### What {} rests on\n\n{}", relevance.model, relevance.answer);
+        let _ = writeln!(
+            text,
+            "\n### Importance of the inputs of {}\n\n{}",
+            relevance.model, relevance.answer
+        );
         let percent = |share: f64| format!("{:+.1} %", 100.0 * share).replace('-', "−");
         if !relevance.ablation.is_empty() {
             let _ =
                 writeln!(text, "\n| fitted without | error | change | p |\n|---|---:|---:|---:|");
         }
-        for own in &relevance.ablation {
-            let p = sentences::format_p_value(own.test);
-            let change = percent(own.change);
-            let _ = writeln!(text, "| {} | {:.4} | {change} | {p} |", own.without, own.error);
+        for ablation in &relevance.ablation {
+            let p = sentences::format_p_value(ablation.test);
+            let change = percent(ablation.change);
+            let _ =
+                writeln!(text, "| {} | {:.4} | {change} | {p} |", ablation.without, ablation.error);
         }
         let _ = writeln!(text, "\n| inputs, shuffled together | error |\n|---|---:|");
         for group in relevance.groups.iter().take(10) {

@@ -1,11 +1,11 @@
-//! What people read of a comparison.
+//! Reports of a comparison for people.
 //!
 //! # Layout
-//! - `folder`: the run folder, and which is the latest
-//! - `words`: what came of a task, in sentences; what numbers mean
+//! - `folder`: the run folder, and which run is the latest
+//! - `sentences`: the results of a task in sentences; the meaning of its numbers
 //! - `terminal`, `markdown`, `csv`: leaderboards as text
-//! - `html`: one page that needs nothing from elsewhere
-//! - `svg`: its pictures
+//! - `html`: one page that loads nothing else
+//! - `svg`: its figures
 
 mod csv;
 mod folder;

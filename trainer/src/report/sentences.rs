@@ -1,4 +1,4 @@
-//! What came of a task in sentences, and what its numbers mean.
+//! Results of a task in sentences, and the meaning of its numbers.
 
 use models::stats::diebold_mariano::{p_value_cell, p_value_text};
 
@@ -13,13 +13,13 @@ use crate::{
     tasks::NotApplicable,
 };
 
-/// What the leaderboard is by: an error, or a score.
+/// Quantity of the leaderboard: an error or a score.
 pub(super) fn quantity_name(task: &TaskResult) -> &'static str {
     let first = task.leaderboard.first();
     if first.is_some_and(|entry| entry.metric == "pr_auc") { "score" } else { "error" }
 }
 
-/// What the error is, and in which direction it is good.
+/// Description of the error or score, and the direction in which it is better.
 pub(super) fn describe_metric(task: &TaskResult) -> String {
     match task.leaderboard.first().map(|entry| entry.metric) {
         Some("pr_auc") => "area under precision–recall, higher is better".to_owned(),
@@ -28,7 +28,7 @@ pub(super) fn describe_metric(task: &TaskResult) -> String {
     }
 }
 
-/// The same, as an axis has it.
+/// Label of an axis with the error or score.
 pub(super) fn axis_label(task: &TaskResult) -> String {
     match task.leaderboard.first().map(|entry| entry.metric) {
         Some("pr_auc") => "area under precision–recall".to_owned(),
@@ -51,47 +51,47 @@ pub(super) fn describe_scores(task: &TaskResult) -> Option<String> {
     Some(format!("More scores of {}{level}: {}.", entry.model, each.join(", ")))
 }
 
-/// `0.74 (0.70 to 0.78)`, or nothing where there is no such score.
+/// Formats a score as `0.74 (0.70 to 0.78)`; empty where there is no such score.
 pub(super) fn format_score(entry: &LeaderboardEntry, name: &str) -> String {
     let Some(value) = entry.scores.get(name) else { return String::new() };
-    let interval = entry.score_intervals.get(name);
-    let interval = interval.map_or(String::new(), |[low, high]| {
+    let found = entry.score_intervals.get(name);
+    let interval = found.map_or(String::new(), |[low, high]| {
         format!(" ({} to {})", format_number(*low), format_number(*high))
     });
     format!("{}{interval}", format_number(*value))
 }
 
-/// Why there are no intervals, if there are none.
+/// Sentence with the reason why there are no intervals, if there are none.
 pub(super) fn describe_missing_intervals(task: &TaskResult) -> Option<String> {
     let why = task.no_intervals.as_ref()?;
     Some(format!("No intervals and no tests: {why}."))
 }
 
-/// `0.40 (0.31 to 0.48)`
+/// Formats a skill as `0.40 (0.31 to 0.48)`.
 pub(super) fn format_skill(value: f64, interval: Option<[f64; 2]>) -> String {
-    let interval = interval.map(|[low, high]| format!(" ({low:.2} to {high:.2})"));
-    let text = format!("{value:.2}{}", interval.unwrap_or_default());
+    let range = interval.map(|[low, high]| format!(" ({low:.2} to {high:.2})"));
+    let text = format!("{value:.2}{}", range.unwrap_or_default());
     text.replace("-0.00", "0.00").replace('-', "−")
 }
 
-/// Of a Diebold–Mariano test, or nothing.
+/// Formats the p-value of a Diebold–Mariano test; empty without a test.
 pub(super) fn format_p_value(test: Option<SignificanceTest>) -> String {
     test.map_or(String::new(), |test| p_value_cell(test.p_value))
 }
 
-/// Whether the champion beats the best baseline.
+/// Sentence that states whether the champion beats the best baseline.
 pub(super) fn task_verdict(task: &TaskResult) -> String {
     if let Some(NotApplicable { why, hint }) = &task.not_applicable {
-        let hint = hint.as_ref().map_or(String::new(), |hint| format!(" Hint: {hint}."));
-        return format!("Not applicable: {why}.{hint}");
+        let advice = hint.as_ref().map_or(String::new(), |hint| format!(" Hint: {hint}."));
+        return format!("Not applicable: {why}.{advice}");
     }
     let (Some(champion), Some(baseline)) = (task.champion_entry(), task.baseline_entry()) else {
         return "No model could be fitted.".to_owned();
     };
     if task.is_trivial() {
         return format!(
-            "Nothing to tell models apart by: {} makes no error on the test part. A longer recording, or \
-             other settings of comfort, may have more to say.",
+            "No model can be better: {} makes no error on the test set. A longer recording, or \
+             other comfort settings, may show a difference.",
             baseline.model
         );
     }
@@ -101,10 +101,10 @@ pub(super) fn task_verdict(task: &TaskResult) -> String {
                 && entry.test.is_some_and(|t| t.p_value < SIGNIFICANCE_LEVEL)
                 && entry.skill > 0.0
         });
-        let then = better
-            .map_or("on the test part nothing beats it beyond doubt either".to_owned(), |entry| {
-                format!("on the test part {} would have been better", entry.model)
-            });
+        let then = better.map_or(
+            "on the test set no model is significantly better either".to_owned(),
+            |entry| format!("on the test set {} would have been better", entry.model),
+        );
         return format!(
             "No model was better than {} beyond doubt, so it is the champion; {then}.",
             champion.model
@@ -139,7 +139,7 @@ pub(super) fn task_verdict(task: &TaskResult) -> String {
         )
     };
     let doubt = match champion.test {
-        None => "; the test part is too short to tell whether that is more than chance".to_owned(),
+        None => "; the test set is too short to tell whether that is more than chance".to_owned(),
         Some(test) if test.p_value < SIGNIFICANCE_LEVEL => {
             format!(
                 "; chance alone would rarely make such a difference ({})",
@@ -154,7 +154,7 @@ pub(super) fn task_verdict(task: &TaskResult) -> String {
     format!("{beginning}{doubt}.")
 }
 
-/// What the registry made of the champion.
+/// Sentence about the registry's decision on the champion.
 pub(super) fn describe_decision(decision: &GateDecision) -> String {
     let role = if decision.promoted { "champion" } else { "challenger" };
     let refused = decision.refused.iter().map(|own| format!("{}, because {}", own.model, own.why));
@@ -172,7 +172,7 @@ pub(super) fn describe_decision(decision: &GateDecision) -> String {
     )
 }
 
-/// Models that saw fewer rows than there were.
+/// Sentence about models that were fitted on fewer rows than there were.
 pub(super) fn describe_thinning(task: &TaskResult) -> Option<String> {
     let fewer = task.leaderboard.iter().filter(|entry| entry.rows < entry.rows_offered);
     let models: Vec<String> = fewer
@@ -180,21 +180,21 @@ pub(super) fn describe_thinning(task: &TaskResult) -> Option<String> {
         .collect();
     (!models.is_empty()).then(|| {
         format!(
-            "Fitted on rows thinned evenly over time, for want of speed: {}.",
+            "To save time, these models were fitted on fewer rows, thinned evenly over time: {}.",
             models.join(", ")
         )
     })
 }
 
-/// What the leakage self-test compares, row after row.
+/// Skills that the leakage self-test compares, row after row.
 pub(super) fn leakage_skills(leakage: &LeakageReport) -> Vec<(&'static str, SkillEstimate)> {
     let honest = Some(("in the order of time", leakage.honest));
     let random = leakage.random_split.map(|skill| ("rows split at random", skill));
-    let dealt = leakage.dealt_targets.map(|skill| ("targets dealt out anew", skill));
+    let dealt = leakage.dealt_targets.map(|skill| ("permuted targets", skill));
     [honest, random, dealt].into_iter().flatten().collect()
 }
 
-/// What it comes to.
+/// Sentence about the result of the leakage self-test.
 pub(super) fn leakage_verdict(leakage: &LeakageReport) -> String {
     if leakage.warnings.is_empty() {
         let random = leakage.random_split.map_or(String::new(), |random| {
@@ -205,7 +205,7 @@ pub(super) fn leakage_verdict(leakage: &LeakageReport) -> String {
         });
         return format!("No leak found.{random}").replace('-', "−");
     }
-    format!("Look here: {}.", leakage.warnings.join("; "))
+    format!("Warning: {}.", leakage.warnings.join("; "))
 }
 
 pub(super) fn capitalise_first(text: &str) -> String {

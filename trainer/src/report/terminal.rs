@@ -18,7 +18,7 @@ pub(super) const HEADINGS: [&str; 10] = [
     "",
 ];
 
-/// What stands in the columns of [`HEAD`].
+/// Cells of a leaderboard row in the columns of [`HEADINGS`].
 pub(super) fn leaderboard_cells(task: &TaskResult, entry: &LeaderboardEntry) -> [String; 10] {
     let is_champion = task.champion.as_deref() == Some(entry.model.as_str());
     let note = match (is_champion, entry.is_baseline) {
@@ -46,7 +46,7 @@ pub(super) fn leaderboard_cells(task: &TaskResult, entry: &LeaderboardEntry) -> 
     ]
 }
 
-/// A task's leaderboard for the terminal.
+/// Renders a task's leaderboard for the terminal.
 #[must_use]
 pub fn terminal_report(task: &TaskResult) -> String {
     if let Some(why) = &task.not_applicable {
@@ -82,42 +82,42 @@ pub fn terminal_report(task: &TaskResult) -> String {
     text
 }
 
-/// Groups of inputs that are listed; the others matter less.
+/// Number of groups of inputs that are listed; the others matter less.
 const GROUPS_MAX: usize = 15;
 
-/// What a task's model rests on, for the terminal.
+/// Renders the importance of the inputs of a task's model for the terminal.
 #[must_use]
 pub fn relevance_report(task: &TaskResult) -> String {
     if let Some(why) = &task.not_applicable {
         return format!("{}: not applicable: {why}", task.task);
     }
     let Some(found) = &task.relevance else {
-        return format!("{}: no model that learns could be fitted", task.task);
+        return format!("{}: no model other than the baselines could be fitted", task.task);
     };
     let percent = |share: f64| format!("{:+.1} %", 100.0 * share).replace('-', "−");
     let range = |interval: Option<[f64; 2]>| {
         interval.map_or(String::new(), |[a, b]| format!("{} to {}", percent(a), percent(b)))
     };
     let mut groups = new_table();
-    groups.set_header(["error without", "95 %", "inputs that say the same"]);
+    groups.set_header(["error without", "95 %", "correlated inputs"]);
     for group in found.groups.iter().take(GROUPS_MAX) {
         groups.add_row([percent(group.rise), range(group.interval), group.inputs.join("\n")]);
     }
     let mut windows = new_table();
     windows.set_header(["fitted without", "inputs", "error", "change", "95 %", "p"]);
-    for own in &found.ablation {
+    for ablation in &found.ablation {
         windows.add_row([
-            own.without.clone(),
-            format!("−{}", own.inputs_removed),
-            format!("{:.4}", own.error),
-            percent(own.change),
-            range(own.interval),
-            sentences::format_p_value(own.test),
+            ablation.without.clone(),
+            format!("−{}", ablation.inputs_removed),
+            format!("{:.4}", ablation.error),
+            percent(ablation.change),
+            range(ablation.interval),
+            sentences::format_p_value(ablation.test),
         ]);
     }
     align_right(&mut windows, 6);
     format!(
-        "{}: what {} rests on ({} test rows, shuffled)\n{groups}\nwindows, refitted without\n{windows}\n{}",
+        "{}: importance of the inputs of {} ({} test rows, shuffled)\n{groups}\nwindows, refitted without\n{windows}\n{}",
         task.task, found.model, found.rows, found.answer
     )
 }
@@ -128,7 +128,7 @@ fn new_table() -> Table {
     table
 }
 
-/// All columns but the first and the last read like numbers.
+/// Aligns all columns but the first and the last to the right, as numbers.
 fn align_right(table: &mut Table, columns: usize) {
     for column in 1..columns {
         if let Some(column) = table.column_mut(column) {

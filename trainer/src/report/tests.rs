@@ -6,8 +6,7 @@ use crate::{
     compare::{ModelComparison, TaskResult},
 };
 
-/// A small comparison whose times and sizes, which differ from machine to
-/// machine, are set.
+/// A small comparison whose times and sizes, which differ between machines, are fixed.
 fn sample_comparison() -> ModelComparison {
     let backtest = fixture::run_backtest(&["ridge", "decision tree"], false, 2, 2);
     let mut leaderboard = backtest.leaderboard;
@@ -77,7 +76,7 @@ fn the_page_is_complete_in_itself_and_no_name_becomes_markup() {
     }
     let count = |part: &str| page.matches(part).count();
     assert_eq!(count("<svg"), count("</svg>"));
-    assert_eq!(count("<figure>"), count("<figcaption>"), "each picture says how to read it");
+    assert_eq!(count("<figure>"), count("<figcaption>"), "each figure has a caption");
     assert!(count("<figure>") >= 11, "{}", count("<figure>"));
 }
 

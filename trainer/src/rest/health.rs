@@ -1,4 +1,4 @@
-//! What supervisors and Prometheus ask.
+//! Health and metrics, for supervisors and Prometheus.
 
 use axum::{extract::State, response::IntoResponse};
 use service::{
@@ -8,18 +8,18 @@ use service::{
 
 use crate::{serve::Trainer, tasks::NAMES};
 
-/// The process lives.
+/// The process runs.
 #[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = String)))]
 pub(super) async fn healthz() -> &'static str {
     "ok"
 }
 
-/// A task has a champion, and the feature store can be reached.
+/// Some task has a champion, and the feature store can be reached.
 #[utoipa::path(get, path = "/readyz", tag = "operation",
     responses((status = 200, body = String), (status = 503, body = ProblemAnswer)))]
 pub(super) async fn readyz(State(trainer): State<Trainer>) -> Result<&'static str, Problem> {
     if !NAMES.iter().any(|name| trainer.champion(name).is_some()) {
-        let hint = "`trainer compare` trains and chooses one";
+        let hint = "`trainer compare` trains and selects one";
         return Err(Problem::unavailable("no task has a champion yet").with_hint(hint));
     }
     match trainer.zones().await {
@@ -28,7 +28,7 @@ pub(super) async fn readyz(State(trainer): State<Trainer>) -> Result<&'static st
     }
 }
 
-/// Counts for Prometheus.
+/// Metrics for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operation",
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(trainer): State<Trainer>) -> impl IntoResponse {

@@ -22,26 +22,26 @@ use crate::{
     tasks::NAMES,
 };
 
-/// All paths of the trainer, to be merged with those of other services.
+/// All paths of the trainer except health and metrics, to be merged with those of other services.
 pub fn routes(trainer: Trainer) -> Router {
     Router::from(api_routes().with_state(trainer))
 }
 
-/// The paths of a trainer that runs by itself.
+/// All paths of a trainer that runs as a service of its own.
 pub fn service_routes(trainer: Trainer) -> Router {
     let operation = Router::from(operation_routes().with_state(trainer.clone()));
     routes(trainer).merge(operation).merge(service::openapi::openapi_routes(openapi()))
 }
 
-/// The description of all paths, in the form of OpenAPI 3.1.
+/// Description of all paths as OpenAPI 3.1.
 #[must_use]
 pub fn openapi() -> OpenApi {
     let mut document = api_routes().into_openapi();
     document.merge(operation_routes().into_openapi());
     "Microclimate trainer".clone_into(&mut document.info.title);
     document.info.description = Some(
-        "Predictions of the champions, their models, versions and scores; the same as the Open \
-         Inference Protocol. Times are UTC; where a service has a token, it is sent as \
+        "Predictions of the champions, their models, versions and scores; predictions also by the \
+         Open Inference Protocol. Times are UTC. If a service has a token, send it as \
          `Authorization: Bearer …`."
             .to_owned(),
     );
@@ -66,7 +66,7 @@ fn operation_routes() -> OpenApiRouter<Trainer> {
         .routes(routes!(health::readyz))
 }
 
-/// An error of a prediction as clients see it.
+/// Error of a prediction as clients see it.
 fn prediction_problem(error: PredictError) -> Problem {
     let text = error.to_string();
     match error {
@@ -77,8 +77,8 @@ fn prediction_problem(error: PredictError) -> Problem {
             .with_code("unknown_zone")
             .with_hint("GET /v1/zones of the feature store lists them"),
         PredictError::NoChampion { not_applicable, .. } => {
-            let trains = || "`trainer compare` trains and chooses one".to_owned();
-            let hint = not_applicable.and_then(|own| own.hint).unwrap_or_else(trains);
+            let trains = || "`trainer compare` trains and selects one".to_owned();
+            let hint = not_applicable.and_then(|reason| reason.hint).unwrap_or_else(trains);
             Problem::unavailable(text).with_code("no_champion").with_hint(hint)
         }
         PredictError::NotApplicable { .. } => Problem::conflict(text).with_code("not_applicable"),

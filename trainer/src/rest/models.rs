@@ -23,10 +23,10 @@ use crate::{
     tasks::NAMES,
 };
 
-/// Entries of a log in one answer.
+/// Largest number of log entries in one answer.
 const ENTRIES_MAX: usize = 1000;
 
-/// What can be predicted.
+/// Tasks of the trainer.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Tasks {
     tasks: Vec<TaskLine>,
@@ -36,15 +36,15 @@ pub(super) struct Tasks {
 struct TaskLine {
     #[schema(example = "temperature-10m")]
     task: &'static str,
-    /// What it says, for people.
+    /// Title of the task, for people.
     #[schema(example = "temperature in 10 minutes")]
     title: &'static str,
-    /// Of predictions.
+    /// Unit of predictions.
     #[schema(example = "°C")]
     unit: &'static str,
-    /// The model in service; null before one was trained.
+    /// Model in service; null until one was trained.
     champion: Option<TaskChampion>,
-    /// Why the last comparison in this process had no leaderboard, where it had none.
+    /// Reason why the last comparison in this process had no leaderboard, if it had none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "no zone was below 20 °C, so there is nothing to learn")]
     not_applicable: Option<String>,
@@ -52,15 +52,15 @@ struct TaskLine {
 
 #[derive(Serialize, ToSchema)]
 struct TaskChampion {
-    /// Its name.
+    /// Name of the model.
     #[schema(example = "quantile boosting")]
     model: String,
     version: u64,
-    /// On held-out time, by name.
+    /// Errors and scores on the test set, by name.
     metrics: BTreeMap<String, f64>,
 }
 
-/// The tasks, and the champion of each.
+/// All tasks, with the champion of each.
 #[utoipa::path(get, path = "/v1/tasks", tag = "models",
     responses((status = 200, body = Tasks)))]
 pub(super) async fn tasks(State(trainer): State<Trainer>) -> Json<Tasks> {
@@ -74,7 +74,7 @@ pub(super) async fn tasks(State(trainer): State<Trainer>) -> Json<Tasks> {
                 metrics: card.metrics.clone(),
             }
         });
-        let not_applicable = trainer.not_applicable_reason(task).map(|own| own.why);
+        let not_applicable = trainer.not_applicable_reason(task).map(|reason| reason.why);
         TaskLine { task, title, unit, champion, not_applicable }
     };
     Json(Tasks { tasks: NAMES.into_iter().map(line).collect() })
@@ -86,40 +86,40 @@ pub(super) struct Models {
     models: Vec<Model>,
 }
 
-/// A model in service: what it takes, what it was made from, how good it was.
+/// Model in service with its inputs, origin and errors.
 #[derive(Serialize, ToSchema)]
 struct Model {
     task: String,
-    /// Its name.
+    /// Name of the model.
     model: String,
     version: u64,
     inputs: Vec<ModelInput>,
-    /// Of the names and order of inputs.
+    /// Hash of the names and order of inputs.
     schema_hash: String,
-    /// Of predictions.
+    /// Unit of predictions.
     unit: String,
-    /// In the order of their numbers, where it says classes.
+    /// Classes in the order of their indices, if it predicts classes.
     classes: Vec<String>,
     /// First and last event time of its training rows, UTC ms.
     #[schema(value_type = [i64; 2])]
     trained_ms: (i64, i64),
     /// SHA-256 over its training rows.
     data_hash: String,
-    /// Rows that it was trained on.
+    /// Number of training rows.
     rows: usize,
     seed: u64,
-    /// On held-out time, by name.
+    /// Errors and scores on the test set, by name.
     metrics: BTreeMap<String, f64>,
-    /// 95 % intervals of these.
+    /// 95 % intervals of the metrics.
     metric_intervals: BTreeMap<String, [f64; 2]>,
-    /// Of the program that trained it.
+    /// Version of the program that trained the model.
     code_version: String,
-    /// Of the libraries that fit models.
+    /// Versions of the libraries that fit models.
     crates: BTreeMap<String, String>,
-    /// Of the training.
+    /// Settings of the training.
     #[schema(value_type = Object)]
     settings: Value,
-    /// Why the champion that the registry names is not this one.
+    /// Reason why the registry's champion is not served instead.
     refused: Option<String>,
 }
 
@@ -129,7 +129,7 @@ struct ModelInput {
     name: String,
     #[schema(example = "°C/h")]
     unit: Option<String>,
-    /// In training: `low`, `median`, `high`, and the share that was `missing`.
+    /// Values in training: `low`, `median`, `high`, and the share that was `missing`.
     #[schema(value_type = Option<BTreeMap<String, f64>>)]
     range: Option<InputRange>,
 }
@@ -165,7 +165,7 @@ impl Model {
     }
 }
 
-/// The champions in service, with all that is known of their making.
+/// The champions in service, with the facts of their training.
 #[utoipa::path(get, path = "/v1/models", tag = "models",
     responses((status = 200, body = Models)))]
 pub(super) async fn models(State(trainer): State<Trainer>) -> Json<Models> {
@@ -176,7 +176,7 @@ pub(super) async fn models(State(trainer): State<Trainer>) -> Json<Models> {
     Json(Models { models: NAMES.into_iter().filter_map(model).collect() })
 }
 
-/// What the registry has of a task.
+/// Versions of a task in the registry.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Versions {
     task: &'static str,
@@ -190,10 +190,10 @@ pub(super) struct Versions {
 #[serde(untagged)]
 enum Version {
     Kept(Box<KeptVersion>),
-    /// A file that cannot be served.
+    /// Version whose file cannot be served.
     Refused {
         version: u64,
-        /// Why.
+        /// Reason of the refusal.
         refused: String,
     },
 }
@@ -201,15 +201,15 @@ enum Version {
 #[derive(Serialize, ToSchema)]
 struct KeptVersion {
     version: u64,
-    /// Its name.
+    /// Name of the model.
     model: String,
     /// First and last event time of its training rows, UTC ms.
     #[schema(value_type = [i64; 2])]
     trained_ms: (i64, i64),
-    /// On held-out time, by name.
+    /// Errors and scores on the test set, by name.
     metrics: BTreeMap<String, f64>,
     size_bytes: usize,
-    /// What the gate was shown, and said.
+    /// Evidence and decision of the gate.
     #[schema(value_type = Option<Object>)]
     verdict: Option<GateVerdict>,
 }
@@ -250,20 +250,20 @@ pub(super) async fn versions(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DecisionLogQuery {
-    /// At most this many, at most 1000; 50 without it.
+    /// Largest number of decisions, at most 1000; 50 if omitted.
     limit: Option<usize>,
 }
 
 /// Decisions about a task, the newest first.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Decisions {
-    /// Each with `number`, `at_ms`, `who`, `what`, `version`, `why`, `evidence` where
-    /// the gate was asked, and the `aliases` after it.
+    /// Decisions, each with `number`, `at_ms`, `who`, `what`, `version`, `why`, `evidence` if the
+    /// gate was asked, and the `aliases` after it.
     #[schema(value_type = Vec<Object>)]
     log: Vec<DecisionRecord>,
 }
 
-/// The newest decisions about a task: when, who, what and why.
+/// The latest decisions about a task: when, who, what and why.
 #[utoipa::path(get, path = "/v1/models/{task}/log", tag = "models",
     params(("task" = String, Path, example = "temperature-10m"), DecisionLogQuery),
     responses((status = 200, body = Decisions), (status = 400, body = ProblemAnswer),
@@ -274,24 +274,24 @@ pub(super) async fn log(
     QueryParams(DecisionLogQuery { limit }): QueryParams<DecisionLogQuery>,
 ) -> Result<Json<Decisions>, Problem> {
     let task = find_task_name(&task)?;
-    let limit = limit.unwrap_or(50);
-    if limit > ENTRIES_MAX {
-        let what = format!("limit {limit}, expected at most {ENTRIES_MAX}");
+    let entries = limit.unwrap_or(50);
+    if entries > ENTRIES_MAX {
+        let what = format!("limit {entries}, expected at most {ENTRIES_MAX}");
         return Err(Problem::bad_request(what));
     }
     let read = run_blocking(move || {
-        Ok(Decisions { log: trainer.registry().recent_decisions(task, limit)? })
+        Ok(Decisions { log: trainer.registry().recent_decisions(task, entries)? })
     });
     read.await.map(Json)
 }
 
-/// Scores of what was served.
+/// Scores of served predictions.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Scores {
     scores: Vec<Score>,
 }
 
-/// How the champions' served predictions fared, once the truth had come.
+/// Scores of the champions' served predictions, once the actual values are known.
 #[utoipa::path(get, path = "/v1/scores", tag = "models",
     responses((status = 200, body = Scores)))]
 pub(super) async fn scores(State(trainer): State<Trainer>) -> Json<Scores> {
@@ -309,6 +309,6 @@ fn find_task_name(task: &str) -> Result<&'static str, Problem> {
 async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TrainError> + Send + 'static,
 ) -> Result<T, Problem> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(Problem::internal)?;
-    done.map_err(Problem::internal)
+    let result = tokio::task::spawn_blocking(work).await.map_err(Problem::internal)?;
+    result.map_err(Problem::internal)
 }

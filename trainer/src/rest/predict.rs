@@ -12,36 +12,36 @@ use utoipa::{IntoParams, ToSchema};
 use super::prediction_problem;
 use crate::serve::{Prediction, Trainer, ZONES_MAX};
 
-/// A request: one `zone`, or many `zones`.
+/// Request for one `zone` or many `zones`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PredictQuery {
-    /// The zone; the answer is its prediction.
+    /// Zone; the answer is its prediction.
     #[param(value_type = Option<String>, example = "farm/bay-1")]
     zone: Option<ZoneId>,
-    /// In its place zones, separated by commas, at most 1000; the answer is a list.
+    /// Zones instead of `zone`, separated by commas, at most 1000; the answer is a list.
     zones: Option<String>,
-    /// Adds so many of the inputs that moved the value most, at most 50.
+    /// Number of most important inputs to add to the answer, at most 50.
     explain: Option<usize>,
 }
 
-/// The same in a body.
+/// Request for one `zone` or many `zones`, in a body.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = PredictRequest)]
 pub(super) struct PredictRequest {
-    /// The zone; the answer is its prediction.
+    /// Zone; the answer is its prediction.
     #[schema(value_type = Option<String>, example = "farm/bay-1")]
     zone: Option<ZoneId>,
-    /// In its place zones, at most 1000; the answer is a list.
+    /// Zones instead of `zone`, at most 1000; the answer is a list.
     #[schema(value_type = Option<Vec<String>>)]
     zones: Option<Vec<ZoneId>>,
-    /// Adds so many of the inputs that moved the value most, at most 50.
+    /// Number of most important inputs to add to the answer, at most 50.
     explain: Option<usize>,
 }
 
-/// One prediction, or one for each zone that was asked for.
+/// One prediction, or one for each requested zone.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = PredictAnswer)]
@@ -50,18 +50,18 @@ pub(super) enum PredictAnswer {
     Many { predictions: Vec<Prediction>, errors: Vec<PredictFailure> },
 }
 
-/// A zone without a prediction.
+/// Zone without a prediction.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PredictFailure)]
 pub(super) struct PredictFailure {
     #[schema(value_type = String, example = "farm/bay-9")]
     zone: ZoneId,
-    /// Why.
+    /// Reason of the failure.
     message: String,
 }
 
-/// Predictions of a task from the newest features of a zone, or of several: what the
-/// champion says, or where its inputs cannot be trusted the baseline.
+/// Predictions of a task from the latest features of a zone or of several zones: the champion's, or
+/// the baseline's if the champion's inputs cannot be trusted.
 #[utoipa::path(get, path = "/v1/predict/{task}", tag = "predictions",
     params(("task" = String, Path, description = "As `/v1/tasks` lists them", example = "temperature-10m"), PredictQuery),
     responses((status = 200, body = PredictAnswer), (status = 400, body = ProblemAnswer),
@@ -72,15 +72,15 @@ pub(super) async fn asked(
     Path(task): Path<String>,
     QueryParams(PredictQuery { zone, zones, explain }): QueryParams<PredictQuery>,
 ) -> Result<Json<PredictAnswer>, Problem> {
-    let parsed = zones.map(|zones| zones.split(',').map(str::parse).collect());
-    let zones: Option<Result<Vec<ZoneId>, _>> = parsed;
-    let zones = zones.transpose().map_err(|error: telemetry::zone::ParseZoneError| {
+    let split_zones = zones.map(|zones| zones.split(',').map(str::parse).collect());
+    let parsed: Option<Result<Vec<ZoneId>, _>> = split_zones;
+    let zones = parsed.transpose().map_err(|error: telemetry::zone::ParseZoneError| {
         Problem::bad_request(format!("zones: {error}"))
     })?;
     predict_zones(&trainer, &task, PredictRequest { zone, zones, explain }).await
 }
 
-/// The same for zones in a body.
+/// Predictions of a task for zones in a body.
 #[utoipa::path(post, path = "/v1/predict/{task}", tag = "predictions",
     params(("task" = String, Path, example = "temperature-10m")), request_body = PredictRequest,
     responses((status = 200, body = PredictAnswer), (status = 400, body = ProblemAnswer),
@@ -100,14 +100,14 @@ async fn predict_zones(
     posted: PredictRequest,
 ) -> Result<Json<PredictAnswer>, Problem> {
     let PredictRequest { zone, zones, explain } = posted;
-    let explain = explain.unwrap_or(0);
+    let explained_inputs = explain.unwrap_or(0);
     let zones = match (zone, zones) {
         (Some(zone), None) => {
-            let said = trainer
-                .predict_with_explanation(task, &zone, explain)
+            let prediction = trainer
+                .predict_with_explanation(task, &zone, explained_inputs)
                 .await
                 .map_err(prediction_problem)?;
-            return Ok(Json(PredictAnswer::One(Box::new(said))));
+            return Ok(Json(PredictAnswer::One(Box::new(prediction))));
         }
         (None, Some(zones)) => zones,
         _ => {
@@ -121,9 +121,9 @@ async fn predict_zones(
     }
     let (mut predictions, mut errors) = (Vec::new(), Vec::new());
     for zone in zones {
-        match trainer.predict_with_explanation(task, &zone, explain).await {
-            Ok(said) => predictions.push(said),
-            // What is wrong with the task is wrong with the request.
+        match trainer.predict_with_explanation(task, &zone, explained_inputs).await {
+            Ok(prediction) => predictions.push(prediction),
+            // An error of the task concerns the whole request.
             Err(
                 error @ (crate::PredictError::UnknownTask(_)
                 | crate::PredictError::NoChampion { .. }

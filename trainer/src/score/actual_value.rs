@@ -1,13 +1,13 @@
-//! What really came.
+//! Actual values of past predictions.
 
 use crate::{feature_frame::ZoneFrame, settings::ComfortSettings, tasks::PredictionTask};
 
-/// Feature rows are a minute apart.
+/// Distance of feature rows, ms.
 const GRID_MS: i64 = 60_000;
 
-/// The truth of what a task said of features of `at_ms` (UTC ms), in the task's
-/// unit: that of the nearest row, which is at most 30 s away, made as in
-/// training. None where it is not known.
+/// Finds the actual value for a prediction from the features of `at_ms` (UTC ms), in the task's
+/// unit. It is computed as in training from the nearest row, at most 30 s away. `None` where it is
+/// not known.
 #[must_use]
 pub fn find_actual(
     task: &dyn PredictionTask,
@@ -20,7 +20,7 @@ pub fn find_actual(
     if task.is_censored(frame, row, comfort) {
         return None;
     }
-    task.actual_value(frame, row, comfort).filter(|truth| truth.is_finite())
+    task.actual_value(frame, row, comfort).filter(|actual| actual.is_finite())
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
-//! Predictions and their truths as JSON lines, a file a day.
+//! Journal of predictions and their actual values as JSON lines, one file per day.
 //!
-//! Files and not a topic of the log, because the embedded log belongs to the
-//! one process that writes readings, and scores must survive the trainer's
-//! restarts when it runs apart from it. Lines are not synced: a loss of power
-//! may cost the last scores, and nothing else.
+//! The journal is not a topic of the log, because the embedded log belongs to the one process that
+//! writes readings. Scores must also survive restarts of a trainer that runs in another process.
+//! Lines are not synced to disk: a power failure may lose the last scores, and nothing else.
 
 use std::{
     fs::{self, File},
@@ -16,16 +15,17 @@ use tracing::warn;
 
 use super::LoggedPrediction;
 
-/// A line longer than this is none of ours, bytes.
+/// Longest valid line, bytes.
 const LINE_BYTES_MAX: u64 = 4096;
-/// Truths take up to two days; and the newest thousand are scored.
+/// Number of days that are read. Actual values take up to two days, and the latest thousand are
+/// scored.
 const DAYS_READ: i64 = 4;
 
 #[derive(Debug)]
 pub(super) struct PredictionJournal {
     dir: PathBuf,
     days: i64,
-    /// The file of a day, open.
+    /// Open file of a day.
     open: Option<(Date, File)>,
     is_failing: bool,
 }
@@ -35,8 +35,8 @@ impl PredictionJournal {
         Self { dir: dir.to_owned(), days: i64::from(days), open: None, is_failing: false }
     }
 
-    /// The lines of the last days, in the order in which they were written; what
-    /// cannot be read is passed over.
+    /// Reads the lines of the last days, in the order in which they were written. Unreadable lines
+    /// are skipped.
     pub(super) fn read_recent(&self) -> Vec<LoggedPrediction> {
         let today = today_utc();
         let mut all = Vec::new();
@@ -57,13 +57,13 @@ impl PredictionJournal {
                 }
             }
             if broken > 0 {
-                warn!(path = %path.display(), broken, "lines that cannot be read are passed over");
+                warn!(path = %path.display(), broken, "unreadable lines were skipped");
             }
         }
         all
     }
 
-    /// Adds a line; a failure is logged once, until it works again.
+    /// Appends a line. A failure is logged once, until writing works again.
     pub(super) fn append_line(&mut self, noted: &LoggedPrediction) {
         let mut line = serde_json::to_vec(noted).expect("a prediction has a JSON form");
         line.push(b'\n');
@@ -73,7 +73,11 @@ impl PredictionJournal {
             Err(error) => {
                 self.open = None;
                 if !self.is_failing {
-                    warn!(dir = %self.dir.display(), %error, "predictions are not written down");
+                    warn!(
+                        dir = %self.dir.display(),
+                        %error,
+                        "predictions cannot be written to the journal"
+                    );
                 }
                 self.is_failing = true;
             }
@@ -95,14 +99,14 @@ impl PredictionJournal {
         self.dir.join(format!("{day}.jsonl"))
     }
 
-    /// Removes files of days that are long past.
+    /// Removes files that are older than the number of days to keep.
     fn remove_old_files(&self, today: Date) {
         let Ok(oldest) = today.checked_sub(self.days.days()) else { return };
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let day = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
-            let day: Option<Date> = day.and_then(|day| day.parse().ok());
+            let date_text = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
+            let day: Option<Date> = date_text.and_then(|text| text.parse().ok());
             if day.is_some_and(|day| day < oldest) {
                 let _ = fs::remove_file(entry.path());
             }

@@ -1,15 +1,14 @@
-//! How served predictions fare once the truth has come.
+//! Scores of served predictions, once the actual values are known.
 //!
-//! A zone's prediction is noted once a step of its task (a minute to ten). When
-//! the zone's own clock, the event time of its newest row, has passed the
-//! prediction's horizon, its truth is made from feature rows exactly as targets
-//! are in training, and only then do errors, coverage and the width of
-//! intervals move.
+//! One prediction per zone and step of its task (one to ten minutes) is recorded. When the zone's
+//! own clock, the event time of its latest row, has passed the prediction's horizon, the actual
+//! value is computed from feature rows exactly as targets are in training. Only then do errors,
+//! coverage and the width of intervals change.
 //!
 //! # Layout
-//! - `journal`: predictions and their truths as JSON lines, a file a day
-//! - `tally`: the newest errors of a task's champion, and its intervals
-//! - [`truth`]: what really came
+//! - `journal`: predictions and their actual values as JSON lines, one file per day
+//! - `tally`: the latest errors of a task's champion, and its intervals
+//! - [`actual_value`]: actual values of past predictions
 
 pub mod actual_value;
 mod journal;
@@ -32,39 +31,39 @@ use journal::PredictionJournal;
 use tally::ErrorTally;
 pub use tally::Score;
 
-/// Predictions of one task that wait for their truth.
+/// Largest number of predictions of one task that wait for their actual value.
 const WAITING_MAX: usize = 100_000;
-/// After its horizon a truth may take so much longer: rows become final with
-/// the watermark.
+/// Time after the horizon by which the actual value is expected, ms: rows become final with the
+/// watermark.
 const LATENESS_MS: i64 = 5 * 60_000;
 
-/// A prediction that was noted, and what came.
+/// Recorded prediction, with its actual value once that is known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoggedPrediction {
-    /// The task.
+    /// Task.
     pub task: String,
-    /// The zone.
+    /// Zone.
     pub zone: ZoneId,
     /// Event time of its features, UTC ms.
     pub at_ms: i64,
-    /// The model's name.
+    /// Name of the model.
     pub model: String,
-    /// Its version.
+    /// Version of the model.
     pub version: u64,
-    /// What was said.
+    /// Predicted value.
     pub value: f64,
-    /// Its interval.
+    /// Prediction interval.
     pub interval: Option<[f64; 2]>,
-    /// What the interval promises.
+    /// Stated coverage of the interval, 0 to 1.
     pub level: f64,
-    /// What the baseline said.
+    /// Prediction of the baseline.
     pub baseline: Option<f64>,
-    /// What came, once it is known.
+    /// Actual value, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truth: Option<f64>,
 }
 
-/// The scores of all tasks.
+/// Scores of all tasks.
 #[derive(Debug)]
 pub struct PredictionScores(Mutex<ScoresState>);
 
@@ -74,25 +73,25 @@ struct ScoresState {
     tasks: BTreeMap<String, TaskScores>,
 }
 
-/// What is known of a task.
+/// Scores of one task.
 #[derive(Debug, Default)]
 struct TaskScores {
     waiting: BTreeMap<(i64, ZoneId), LoggedPrediction>,
-    /// The step of each zone that was noted last.
+    /// Last recorded step of each zone.
     steps: HashMap<ZoneId, i64>,
-    /// Of the version that was noted last.
+    /// Tally of the version that was recorded last.
     tally: Option<ErrorTally>,
-    /// Predictions that were dropped because too many waited.
+    /// Number of predictions that were dropped because too many waited.
     dropped: u64,
-    /// Predictions whose truth never came.
+    /// Number of predictions whose actual value never became known.
     unknown: u64,
 }
 
 impl TaskScores {
     fn tally_for(&mut self, noted: &LoggedPrediction) -> &mut ErrorTally {
-        let fresh = || ErrorTally::new(&noted.model, noted.version, noted.level);
-        let known = self.tally.take().filter(|own| own.version() >= noted.version);
-        self.tally.insert(known.unwrap_or_else(fresh))
+        let new_tally = || ErrorTally::new(&noted.model, noted.version, noted.level);
+        let known = self.tally.take().filter(|tally| tally.version() >= noted.version);
+        self.tally.insert(known.unwrap_or_else(new_tally))
     }
 
     fn add_waiting(&mut self, noted: LoggedPrediction) {
@@ -103,30 +102,30 @@ impl TaskScores {
         }
     }
 
-    fn record_actual(&mut self, noted: &LoggedPrediction, truth: f64) {
+    fn record_actual(&mut self, noted: &LoggedPrediction, actual: f64) {
         self.waiting.remove(&(noted.at_ms, noted.zone.clone()));
         let tally = self.tally_for(noted);
-        // What an earlier champion said tells nothing of this one.
+        // Predictions of an earlier champion do not count for this one.
         if tally.version() == noted.version {
-            tally.record_actual(noted, truth);
+            tally.record_actual(noted, actual);
         }
     }
 }
 
 impl PredictionScores {
-    /// The scores that the journal tells of. A journal that cannot be read is
-    /// logged and left: scores begin anew.
+    /// Opens the scores of the journal. A journal that cannot be read is logged and left as it is;
+    /// scores then start from nothing.
     #[must_use]
     pub fn open(settings: &ModelWatchSettings) -> Self {
         let journal = PredictionJournal::new(&settings.journal_dir, settings.journal_days);
         let mut tasks: BTreeMap<String, TaskScores> = BTreeMap::new();
         for noted in journal.read_recent() {
-            let of_task = tasks.entry(noted.task.clone()).or_default();
+            let task_scores = tasks.entry(noted.task.clone()).or_default();
             match noted.truth {
-                Some(truth) => of_task.record_actual(&noted, truth),
+                Some(actual) => task_scores.record_actual(&noted, actual),
                 None => {
-                    of_task.tally_for(&noted);
-                    of_task.add_waiting(noted);
+                    task_scores.tally_for(&noted);
+                    task_scores.add_waiting(noted);
                 }
             }
         }
@@ -137,37 +136,37 @@ impl PredictionScores {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a prediction, once a step of `step_s` of event time and zone. What
-    /// the baseline answered for the model is not noted.
-    pub fn note_prediction(&self, said: &Prediction, step_s: i64) {
-        let step = said.features_at_ms.div_euclid(step_s.max(1) * 1000);
+    /// Records a prediction, once per zone and step of `step_s` seconds of event time. Predictions
+    /// of the fallback are not recorded.
+    pub fn note_prediction(&self, prediction: &Prediction, step_s: i64) {
+        let step = prediction.features_at_ms.div_euclid(step_s.max(1) * 1000);
         let mut state = self.lock_state();
-        let state = &mut *state;
-        let of_task = state.tasks.entry(said.task.clone()).or_default();
-        if said.fallback || of_task.steps.get(&said.zone) == Some(&step) {
+        let ScoresState { journal, tasks } = &mut *state;
+        let task_scores = tasks.entry(prediction.task.clone()).or_default();
+        if prediction.fallback || task_scores.steps.get(&prediction.zone) == Some(&step) {
             return;
         }
-        of_task.steps.insert(said.zone.clone(), step);
+        task_scores.steps.insert(prediction.zone.clone(), step);
         let noted = LoggedPrediction {
-            task: said.task.clone(),
-            zone: said.zone.clone(),
-            at_ms: said.features_at_ms,
-            model: said.model.clone(),
-            version: said.version,
-            value: said.value,
-            interval: said.interval,
-            level: said.interval_level,
-            baseline: said.baseline_value,
+            task: prediction.task.clone(),
+            zone: prediction.zone.clone(),
+            at_ms: prediction.features_at_ms,
+            model: prediction.model.clone(),
+            version: prediction.version,
+            value: prediction.value,
+            interval: prediction.interval,
+            level: prediction.interval_level,
+            baseline: prediction.baseline_value,
             truth: None,
         };
-        let tally = of_task.tally_for(&noted);
-        tally.record_outside_share(said.drift.outside_share);
-        state.journal.append_line(&noted);
-        of_task.add_waiting(noted);
+        let tally = task_scores.tally_for(&noted);
+        tally.record_outside_share(prediction.drift.outside_share);
+        journal.append_line(&noted);
+        task_scores.add_waiting(noted);
     }
 
-    /// The predictions of a task and zone whose truth is due when the zone's
-    /// newest row is of `clock_ms`.
+    /// Predictions of a task and zone whose actual value is due when the zone's latest row has the
+    /// event time `clock_ms`.
     #[must_use]
     pub fn due_predictions(
         &self,
@@ -177,61 +176,65 @@ impl PredictionScores {
     ) -> Vec<LoggedPrediction> {
         let until_ms = clock_ms - task.spec().horizon_s * 1000 - LATENESS_MS;
         let state = self.lock_state();
-        let Some(of_task) = state.tasks.get(task.spec().name) else { return Vec::new() };
-        let past = of_task.waiting.values().take_while(|noted| noted.at_ms <= until_ms);
+        let Some(task_scores) = state.tasks.get(task.spec().name) else { return Vec::new() };
+        let past = task_scores.waiting.values().take_while(|noted| noted.at_ms <= until_ms);
         past.filter(|noted| noted.zone == *zone).cloned().collect()
     }
 
-    /// The truth of a prediction has come; without one it never will.
-    pub fn record_actual(&self, noted: &LoggedPrediction, truth: Option<f64>) {
+    /// Records the actual value of a prediction; `None` if it will never be known.
+    pub fn record_actual(&self, noted: &LoggedPrediction, actual: Option<f64>) {
         let mut state = self.lock_state();
-        let state = &mut *state;
-        let of_task = state.tasks.entry(noted.task.clone()).or_default();
-        match truth.filter(|truth| truth.is_finite()) {
-            Some(truth) => {
-                of_task.record_actual(noted, truth);
-                state
-                    .journal
-                    .append_line(&LoggedPrediction { truth: Some(truth), ..noted.clone() });
+        let ScoresState { journal, tasks } = &mut *state;
+        let task_scores = tasks.entry(noted.task.clone()).or_default();
+        match actual.filter(|value| value.is_finite()) {
+            Some(value) => {
+                task_scores.record_actual(noted, value);
+                journal.append_line(&LoggedPrediction { truth: Some(value), ..noted.clone() });
             }
             None => {
-                of_task.waiting.remove(&(noted.at_ms, noted.zone.clone()));
-                of_task.unknown += 1;
+                task_scores.waiting.remove(&(noted.at_ms, noted.zone.clone()));
+                task_scores.unknown += 1;
             }
         }
     }
 
-    /// Half the width of an interval around what the model of `said` says:
-    /// adapted to the truths that have come, or else `made` in training.
+    /// Half width of the interval around a prediction: adapted to the actual values, or else `made`
+    /// in training.
     #[must_use]
-    pub fn half_width(&self, said: &Prediction, made: Option<f64>) -> Option<f64> {
+    pub fn half_width(&self, prediction: &Prediction, made: Option<f64>) -> Option<f64> {
         let state = self.lock_state();
-        let tally = state.tasks.get(&said.task).and_then(|of_task| of_task.tally.as_ref());
-        let tally = tally.filter(|tally| tally.version() == said.version);
+        let found =
+            state.tasks.get(&prediction.task).and_then(|task_scores| task_scores.tally.as_ref());
+        let tally = found.filter(|tally| tally.version() == prediction.version);
         tally.and_then(ErrorTally::half_width).or(made)
     }
 
-    /// How each task's champion fares.
+    /// Scores of each task's champion.
     #[must_use]
     pub fn all_scores(&self) -> Vec<Score> {
         let state = self.lock_state();
         let mut scores = Vec::new();
-        for (task, of_task) in &state.tasks {
-            if let Some(tally) = &of_task.tally {
-                let waiting = of_task.waiting.len();
-                scores.push(tally.to_score(task, waiting, of_task.dropped, of_task.unknown));
+        for (task, task_scores) in &state.tasks {
+            if let Some(tally) = &task_scores.tally {
+                let waiting = task_scores.waiting.len();
+                scores.push(tally.to_score(
+                    task,
+                    waiting,
+                    task_scores.dropped,
+                    task_scores.unknown,
+                ));
             }
         }
         scores
     }
 
-    /// How a task's champion fares.
+    /// Scores of a task's champion.
     #[must_use]
     pub fn task_score(&self, task: &str) -> Option<Score> {
         self.all_scores().into_iter().find(|score| score.task == task)
     }
 
-    /// For Prometheus.
+    /// Writes the metrics for Prometheus.
     pub(crate) fn write_metrics(&self, page: &mut MetricsPage) {
         let scores = self.all_scores();
         let mut gauge = |name: &str, help: &str, of: &dyn Fn(&Score) -> Option<f64>| {
@@ -241,16 +244,20 @@ impl PredictionScores {
             });
             page.add_family((name, "gauge", help), samples);
         };
-        gauge("scored", "Newest predictions with a truth", &|s| Some(s.scored as f64));
-        gauge("waiting", "Predictions that wait for a truth", &|s| Some(s.waiting as f64));
+        gauge("scored", "Latest predictions with an actual value", &|s| Some(s.scored as f64));
+        gauge("waiting", "Predictions that wait for their actual value", &|s| {
+            Some(s.waiting as f64)
+        });
         gauge("mae", "Mean absolute error of served predictions", &|s| s.mae);
-        gauge("baseline_mae", "That of the baseline", &|s| s.baseline_mae);
-        gauge("coverage", "Share of truths within intervals", &|s| s.coverage);
+        gauge("baseline_mae", "Mean absolute error of the baseline", &|s| s.baseline_mae);
+        gauge("coverage", "Share of actual values within intervals", &|s| s.coverage);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use feature_api::RowStatus;
+
     use super::*;
     use crate::{TrainerSettings, serve::Drift, tasks};
 
@@ -286,11 +293,11 @@ mod tests {
             features_at_ms: minute * MINUTE_MS,
             features_age_s: 0.0,
             is_stale: false,
-            status: "provisional".to_owned(),
+            status: RowStatus::Provisional,
         }
     }
 
-    /// Lets the truth of everything that is due be `truth`; says how many.
+    /// Records `truth` as the actual value of everything that is due, and returns the number.
     fn record_due_actuals(scores: &PredictionScores, minute: i64, truth: f64) -> usize {
         let task = &tasks::all_tasks()[0];
         let due =
@@ -326,7 +333,7 @@ mod tests {
         let mut page = MetricsPage::new("t");
         scores.write_metrics(&mut page);
         assert!(page.into_text().contains("t_mae{task=\"temperature-10m\",version=\"1\"} 0.5\n"));
-        // A line that a crash cut short.
+        // A line that was cut off by a crash.
         let file = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
         let whole = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, format!("{whole}{{\"task\":\"temp")).unwrap();
@@ -359,8 +366,12 @@ mod tests {
             scores.note_prediction(&prediction_at(minute, 1, 20.0), 60);
         }
         let now = prediction_at(600, 1, 20.0);
-        assert_eq!(scores.half_width(&now, Some(1.0)), Some(1.0), "no truth yet: as in training");
-        // Errors are 3 where the interval promised 1.
+        assert_eq!(
+            scores.half_width(&now, Some(1.0)),
+            Some(1.0),
+            "no actual value yet: as in training"
+        );
+        // Errors are 3 where the interval has a half width of 1.
         assert_eq!(record_due_actuals(&scores, 199 + 15, 23.0), 200);
         assert_eq!(scores.half_width(&now, Some(1.0)), Some(3.0));
         assert!(scores.task_score("temperature-10m").unwrap().is_worse_than_baseline());

@@ -1,4 +1,4 @@
-//! The newest errors of a task's champion, and its intervals.
+//! Latest errors of a task's champion, and its intervals.
 
 use std::collections::VecDeque;
 
@@ -8,64 +8,64 @@ use utoipa::ToSchema;
 
 use super::LoggedPrediction;
 
-/// Truths that count.
+/// Largest number of actual values that count.
 const SCORED_MAX: usize = 1000;
-/// Truths from which on intervals are those of served predictions, and a
+/// Number of actual values from which intervals are adapted to served predictions, and from which a
 /// champion can be found to be worse than its baseline.
 const SCORED_MIN: usize = 200;
 
-/// How a task's champion fares.
+/// Score of a task's champion.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Score {
-    /// The task.
+    /// Task.
     pub task: String,
-    /// The champion's name.
+    /// Name of the champion.
     pub model: String,
-    /// Its version.
+    /// Version of the champion.
     pub version: u64,
-    /// Its newest predictions with a truth, at most 1,000; what follows is of
-    /// them.
+    /// Number of its latest predictions with an actual value, at most 1,000. The following values
+    /// are computed from them.
     pub scored: usize,
     /// Mean absolute error, in the task's unit.
     pub mae: Option<f64>,
     /// Root of the mean squared error, in the task's unit.
     pub rmse: Option<f64>,
-    /// The baseline's, on the same predictions.
+    /// Mean absolute error of the baseline, on the same predictions.
     pub baseline_mae: Option<f64>,
-    /// The baseline's, on the same predictions.
+    /// Root mean squared error of the baseline, on the same predictions.
     pub baseline_rmse: Option<f64>,
-    /// The share of the baseline's mean absolute error that is avoided.
+    /// Share of the baseline's mean absolute error that is avoided.
     pub skill: Option<f64>,
-    /// The share of truths within the interval that was served.
+    /// Share of actual values within the served interval.
     pub coverage: Option<f64>,
-    /// What intervals promise.
+    /// Stated coverage of intervals.
     pub level: f64,
-    /// Half the width of intervals now; none while it is that of training.
+    /// Present half width of intervals; null while it is that of training.
     pub half_width: Option<f64>,
-    /// The mean share of inputs outside what training saw.
+    /// Mean share of inputs outside the range of training.
     pub outside_share: Option<f64>,
     /// First and last event time of the predictions, UTC ms.
     #[schema(value_type = Option<[i64; 2]>)]
     pub span_ms: Option<(i64, i64)>,
-    /// Predictions that wait for their truth.
+    /// Number of predictions that wait for their actual value.
     pub waiting: usize,
-    /// Predictions that were dropped because too many waited, since the start.
+    /// Number of predictions that were dropped because too many waited, since the start.
     pub dropped: u64,
-    /// Predictions whose truth never came, since the start.
+    /// Number of predictions whose actual value never became known, since the start.
     pub unknown: u64,
 }
 
 impl Score {
-    /// Whether the baseline would have done better, on enough predictions.
+    /// Whether the baseline would have been better, on enough predictions.
     #[must_use]
     pub fn is_worse_than_baseline(&self) -> bool {
         let is_worse =
-            matches!((self.mae, self.baseline_mae), (Some(own), Some(base)) if own > base);
+            matches!((self.mae, self.baseline_mae), (Some(model), Some(base)) if model > base);
         is_worse && self.scored >= SCORED_MIN
     }
 }
 
-/// One prediction with its truth.
+/// Error of one prediction.
 #[derive(Clone, Copy, Debug)]
 struct PastError {
     at_ms: i64,
@@ -74,7 +74,7 @@ struct PastError {
     is_covered: Option<bool>,
 }
 
-/// The newest errors of one version.
+/// Latest errors of one version.
 #[derive(Debug)]
 pub(super) struct ErrorTally {
     model: String,
@@ -87,7 +87,7 @@ pub(super) struct ErrorTally {
 
 impl ErrorTally {
     pub(super) fn new(model: &str, version: u64, level: f64) -> Self {
-        // A level that is none (the task has no intervals) adapts nothing.
+        // A task without intervals has no valid level; its intervals are never adapted.
         let adaptive = AdaptiveConformal::new(level.clamp(0.01, 0.999), &[]);
         Self {
             model: model.to_owned(),
@@ -103,14 +103,14 @@ impl ErrorTally {
         self.version
     }
 
-    /// The share of a row's inputs outside what training saw.
+    /// Records the share of a row's inputs outside the range of training.
     pub(super) fn record_outside_share(&mut self, share: f64) {
         push_newest(&mut self.outside, share);
     }
 
-    pub(super) fn record_actual(&mut self, noted: &LoggedPrediction, truth: f64) {
-        let error = noted.value - truth;
-        // Bounds of the task may cut one side: the wider one was meant.
+    pub(super) fn record_actual(&mut self, noted: &LoggedPrediction, actual: f64) {
+        let error = noted.value - actual;
+        // The task's bounds may cut one side of the interval, so the wider side counts.
         if let Some([low, high]) = noted.interval {
             let half_width = (noted.value - low).max(high - noted.value);
             self.adaptive.observe_error(half_width, error);
@@ -118,18 +118,18 @@ impl ErrorTally {
         let past = PastError {
             at_ms: noted.at_ms,
             error,
-            baseline_error: noted.baseline.map(|baseline| baseline - truth),
-            is_covered: noted.interval.map(|[low, high]| (low..=high).contains(&truth)),
+            baseline_error: noted.baseline.map(|baseline| baseline - actual),
+            is_covered: noted.interval.map(|[low, high]| (low..=high).contains(&actual)),
         };
         push_newest(&mut self.past, past);
     }
 
-    /// Half the width of the next interval, once enough truths have come.
+    /// Half width of the next interval, once enough actual values are known.
     pub(super) fn half_width(&self) -> Option<f64> {
         let enough =
             self.past.iter().filter(|past| past.is_covered.is_some()).count() >= SCORED_MIN;
         let widest = || self.past.iter().map(|past| past.error.abs()).fold(0.0, f64::max);
-        // Where no error tells how wide is wide enough, the largest must do.
+        // Where no error is large enough for the level, the largest one is used.
         let half_width = Some(self.adaptive.half_width()).filter(|half| half.is_finite());
         enough.then(|| half_width.unwrap_or_else(widest))
     }
@@ -151,7 +151,7 @@ impl ErrorTally {
             baseline_mae,
             baseline_rmse: mean_of(paired().map(|error| error * error)).map(f64::sqrt),
             skill: match (mae, baseline_mae) {
-                (Some(own), Some(base)) if base > 0.0 => Some(1.0 - own / base),
+                (Some(model), Some(base)) if base > 0.0 => Some(1.0 - model / base),
                 _ => None,
             },
             coverage: mean_of(covered.map(|is_covered| f64::from(u8::from(is_covered)))),

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use feature_store::{FrameQuery, Mode};
+use feature_api::{FrameQuery, LatestFeatures, RevisionMode};
 use telemetry::ZoneId;
 
 use super::{Champion, PredictError, Prediction, Trainer};
-use crate::{anomaly, feature_frame::ZoneFrame, source::LatestFeatures};
+use crate::{anomaly, error::TrainError, feature_frame::ZoneFrame};
 
 /// A score is made from final rows, of which there is a new one a minute.
 const STEP_MS: i64 = 60_000;
@@ -42,7 +42,8 @@ impl Trainer {
                     columns: Some(columns),
                     ..FrameQuery::default()
                 };
-                let table = self.source().read_frame(&query, Mode::AsKnown).await?;
+                let table = self.source().read_frame(&query, RevisionMode::AsKnown).await;
+                let table = table.map_err(TrainError::from)?;
                 let frames = ZoneFrame::by_zone(&table)?;
                 let score = frames.first().and_then(|frame| {
                     anomaly::score_zone(zone, frame, &serving, &champion.artifact.predictor)

@@ -1,12 +1,10 @@
 use std::collections::BTreeSet;
 
+use feature_api::LatestFeatures;
 use models::ModelArtifact;
 use serde::de::DeserializeOwned;
 
-use crate::{
-    input::InputExpression, lag_columns::parse_lag_column, settings::ComfortSettings,
-    source::LatestFeatures,
-};
+use crate::{input::InputExpression, lag_columns::parse_lag_column, settings::ComfortSettings};
 
 /// A model that is served, ready to be asked.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
+use feature_api::LatestFeatures;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{input::PresentMetric, source::LatestFeatures};
+use crate::input::PresentMetric;
 
 /// How long to water now, so that the soil reaches the target moisture of the
 /// feature store's `engine.drying`: (target − moisture) ÷ the median rise per minute
@@ -51,11 +52,13 @@ impl Irrigation {
 
 #[cfg(test)]
 mod tests {
+    use feature_api::RowStatus;
+
     use super::*;
 
     fn check(features: &[(&str, f64)], expect: (Option<f64>, Option<&str>)) {
         let features = features.iter().map(|(name, value)| ((*name).into(), *value)).collect();
-        let latest = LatestFeatures { at_ms: 0, status: "final".to_owned(), features };
+        let latest = LatestFeatures { at_ms: 0, status: RowStatus::Final, features };
         let got = Irrigation::from_latest(&latest);
         assert_eq!(got.minutes, expect.0, "{got:?}");
         let reason = got.reason.as_deref();

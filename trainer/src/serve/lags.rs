@@ -3,14 +3,11 @@ use std::{
     sync::Arc,
 };
 
-use feature_store::{FrameQuery, Mode};
+use feature_api::{FrameQuery, LatestFeatures, RevisionMode};
 use telemetry::{SmolStr, ZoneId};
 
 use super::{Champion, Trainer};
-use crate::{
-    error::TrainError, feature_frame::ZoneFrame, lag_columns::parse_lag_column,
-    source::LatestFeatures,
-};
+use crate::{error::TrainError, feature_frame::ZoneFrame, lag_columns::parse_lag_column};
 
 /// Rows are at whole minutes.
 const GRID_S: i64 = 60;
@@ -48,7 +45,7 @@ impl Trainer {
                     step_s: Some(GRID_S),
                     ..FrameQuery::default()
                 };
-                let table = self.source().read_frame(&query, Mode::AsKnown).await?;
+                let table = self.source().read_frame(&query, RevisionMode::AsKnown).await?;
                 let frames = ZoneFrame::by_zone(&table)?;
                 let value = |name: &str| {
                     let (column, ago_s) = parse_lag_column(name);

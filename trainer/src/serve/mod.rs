@@ -8,6 +8,7 @@
 //! - `regress`, `detect`: from a zone's newest row to a prediction
 //! - [`irrigation`]: how long to water
 //! - `explain`: what a prediction rests on
+//! - `newest`: what was predicted last, of each zone
 //! - `meter`: how many, how fast
 
 mod anomaly_detection;
@@ -18,6 +19,7 @@ mod explain;
 pub mod irrigation;
 mod lags;
 mod meter;
+mod newest;
 /// What is said.
 pub mod prediction;
 mod prediction_cache;
@@ -30,6 +32,7 @@ use std::{
     time::Instant,
 };
 
+use feature_api::{FeatureReader, LatestFeatures};
 use models::{
     ModelRegistry,
     registry::{ModelAliases, VersionRef},
@@ -43,13 +46,13 @@ use crate::{
     registry_store,
     score::PredictionScores,
     settings::TrainerSettings,
-    source::{FeatureSource, LatestFeatures},
     tasks::{self, NotApplicable},
 };
 pub use champion::Champion;
 pub use irrigation::Irrigation;
 use lags::LagValues;
 use meter::PredictionMeter;
+pub use newest::{NewestPredictions, ZonePredictions};
 pub use prediction::{Contribution, Drift, PredictError, Prediction};
 use prediction_cache::PredictionCache;
 
@@ -63,7 +66,7 @@ pub struct Trainer(Arc<TrainerShared>);
 #[derive(Debug)]
 struct TrainerShared {
     settings: TrainerSettings,
-    source: FeatureSource,
+    source: Arc<dyn FeatureReader>,
     registry: ModelRegistry,
     champions: RwLock<HashMap<String, Arc<Champion>>>,
     /// Champions that the registry names and that were refused, with the
@@ -75,15 +78,20 @@ struct TrainerShared {
     meter: PredictionMeter,
     anomalies: PredictionCache<Arc<anomaly::AnomalyScore>>,
     lags: PredictionCache<LagValues>,
+    newest: NewestPredictions,
 }
 
 impl Trainer {
-    /// A trainer with the champions that the registry has.
+    /// A trainer with the champions that the registry has, which reads features from
+    /// `source`.
     ///
     /// # Errors
     /// Where the registry cannot be read. A champion that is refused is logged,
     /// and one before it is served.
-    pub fn new(settings: TrainerSettings, source: FeatureSource) -> Result<Self, TrainError> {
+    pub fn new(
+        settings: TrainerSettings,
+        source: Arc<dyn FeatureReader>,
+    ) -> Result<Self, TrainError> {
         let registry = registry_store::open_registry(&settings)?;
         let scores = PredictionScores::open(&settings.watch);
         let trainer = Self(Arc::new(TrainerShared {
@@ -97,6 +105,7 @@ impl Trainer {
             meter: PredictionMeter::default(),
             anomalies: PredictionCache::default(),
             lags: PredictionCache::default(),
+            newest: NewestPredictions::default(),
         }));
         for task in tasks::NAMES {
             if let Err(error) = trainer.load_champion(task) {
@@ -110,14 +119,20 @@ impl Trainer {
         &self.0.settings
     }
 
-    pub(crate) fn source(&self) -> &FeatureSource {
-        &self.0.source
+    pub(crate) fn source(&self) -> &dyn FeatureReader {
+        &*self.0.source
     }
 
     /// Where models are kept.
     #[must_use]
     pub fn registry(&self) -> &ModelRegistry {
         &self.0.registry
+    }
+
+    /// What was predicted last, of each zone.
+    #[must_use]
+    pub fn newest_predictions(&self) -> &NewestPredictions {
+        &self.0.newest
     }
 
     /// How predictions fared.
@@ -211,7 +226,7 @@ impl Trainer {
     /// # Errors
     /// Where the feature store fails.
     pub async fn zones(&self) -> Result<Vec<ZoneId>, TrainError> {
-        self.0.source.list_zones().await
+        Ok(self.0.source.list_zones().await?)
     }
 
     /// Predicts for a zone as it is now.
@@ -224,6 +239,23 @@ impl Trainer {
         zone: &ZoneId,
     ) -> Result<Prediction, PredictError> {
         self.predict_with_explanation(task, zone, 0).await
+    }
+
+    /// Predicts every task that has a champion and applies to a zone, and remembers the result
+    /// as the zone's newest.
+    pub async fn predict_all_tasks(&self, zone: &ZoneId) -> Vec<Prediction> {
+        let mut predictions = Vec::new();
+        for task in tasks::NAMES {
+            if self.champion(task).is_none() {
+                continue;
+            }
+            // A task that does not apply to a zone says so each time.
+            if let Ok(prediction) = self.predict_zone(task, zone).await {
+                predictions.push(prediction);
+            }
+        }
+        self.0.newest.put(zone, predictions.clone());
+        predictions
     }
 
     /// The same with the `explain` inputs that moved the prediction most.
@@ -256,7 +288,8 @@ impl Trainer {
             not_applicable: self.not_applicable_reason(task),
         };
         let champion = self.champion(task).ok_or_else(no_champion)?;
-        let latest: Option<LatestFeatures> = self.0.source.latest_features(zone).await?;
+        let latest: Option<LatestFeatures> =
+            self.0.source.latest_features(zone).await.map_err(TrainError::from)?;
         let mut latest = latest.ok_or_else(|| PredictError::UnknownZone(zone.clone()))?;
         match tasks::all_tasks().into_iter().find(|own| own.spec().name == task) {
             Some(own) => {

@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 
+use feature_api::{LatestFeatures, RowStatus};
 use models::detect::sensor_faults::FaultKind;
 use serde::Serialize;
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
 use super::{champion::Champion, irrigation::Irrigation, settings::ServingSettings};
-use crate::{error::TrainError, source::LatestFeatures, tasks::NotApplicable};
+use crate::{error::TrainError, tasks::NotApplicable};
 
 /// What a task says of a zone.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -72,7 +73,8 @@ pub struct Prediction {
     /// Whether that is more than `serving.stale_s`: the value is none of now.
     pub is_stale: bool,
     /// Whether the features are `provisional` or `final`.
-    pub status: String,
+    #[schema(value_type = String)]
+    pub status: RowStatus,
 }
 
 /// How a row compares with training.
@@ -174,7 +176,7 @@ impl Prediction {
             features_at_ms: latest.at_ms,
             features_age_s,
             is_stale: features_age_s > rules.stale_after_s(),
-            status: latest.status.clone(),
+            status: latest.status,
         }
     }
 }

@@ -1,10 +1,11 @@
+use feature_api::LatestFeatures;
 use ndarray::Array2;
 use telemetry::ZoneId;
 
 use super::{
     Champion, Drift, Irrigation, PredictError, Prediction, Trainer, explain::rank_contributions,
 };
-use crate::{backtest, input::InputExpression, source::LatestFeatures, tasks::PredictionTask};
+use crate::{backtest, input::InputExpression, tasks::PredictionTask};
 
 /// Names of strange inputs that a prediction carries.
 const NAMED_MAX: usize = 5;

@@ -1,4 +1,4 @@
-//! Whether there is anything to learn, and to judge by.
+//! Checks whether a task has anything to learn and to evaluate.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ use crate::{
     training_set::LabelledRows,
 };
 
-/// Why a task has no leaderboard.
+/// Reason why a task has no leaderboard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotApplicable {
-    /// What is lacking.
+    /// Reason: what is missing.
     #[serde(rename = "not_applicable")]
     pub why: String,
-    /// What may mend it.
+    /// Hint on how to change it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -37,18 +37,18 @@ impl fmt::Display for NotApplicable {
     }
 }
 
-/// Whether truths change, at least on the test parts: where they do not, any
-/// model that says always the same is perfect, and nothing tells models apart.
+/// Checks that targets vary, at least in the test sets. Where they do not, any model that always
+/// predicts the same is perfect, and models cannot be compared.
 ///
 /// # Errors
-/// What the truth always was, in the task's own words.
+/// States the constant target, in the task's own words.
 pub(crate) fn check_target_varies(
     task: &dyn PredictionTask,
     folds: &[DataSplit],
     settings: &TrainerSettings,
 ) -> Result<(), NotApplicable> {
     let tests = || folds.iter().map(|parts| &parts.test);
-    let Some(truth) = constant_target(tests()) else { return Ok(()) };
+    let Some(constant) = constant_target(tests()) else { return Ok(()) };
     let all = || folds.iter().flat_map(|parts| [&parts.known, &parts.test]);
     let is_always = constant_target(all()).is_some();
     let comforts: Vec<ComfortSettings> = {
@@ -57,7 +57,7 @@ pub(crate) fn check_target_varies(
         zones.dedup();
         zones.into_iter().map(|zone| settings.comfort_in(zone)).collect()
     };
-    let ConstantTarget { what, hint } = task.describe_constant(truth, &comforts);
+    let ConstantTarget { what, hint } = task.describe_constant(constant, &comforts);
     let (first, last) = (&folds[0].spans, &folds[folds.len() - 1].spans);
     let why = if is_always {
         let (from, to) = (format_time(first.train.0), format_time(last.test.1));
@@ -69,26 +69,25 @@ pub(crate) fn check_target_varies(
     Err(NotApplicable { why, hint: Some(hint.to_owned()) })
 }
 
-/// The truth of all rows, where it is the same.
+/// Target of all rows, if it is constant.
 fn constant_target<'a>(parts: impl Iterator<Item = &'a LabelledRows>) -> Option<f64> {
-    let mut truths = parts.flat_map(|rows| rows.actual_values().to_vec());
-    let first = truths.next()?;
-    // A truth less its anchor, and the anchor again, may differ in the last bits.
+    let mut targets = parts.flat_map(|rows| rows.actual_values().to_vec());
+    let first = targets.next()?;
+    // Subtracting and adding the reference value may change the last bits of a target.
     let within = 1e-9 * first.abs().max(1.0);
-    truths.all(|truth| (truth - first).abs() <= within).then_some(first)
+    targets.all(|target| (target - first).abs() <= within).then_some(first)
 }
 
-/// What it means that a truth is always the same.
+/// Description of a constant target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConstantTarget {
-    /// What was, as in `no zone was below 20 °C`.
+    /// Observation, as in `no zone was below 20 °C`.
     pub what: String,
-    /// What may change it.
+    /// Change that may help.
     pub hint: &'static str,
 }
 
-/// Why no row of these zones has a known truth, where that is not for want of
-/// time.
+/// Reason why no row of these zones has a known target, if the reason is not a lack of time.
 pub(crate) fn without_rows(
     task: &dyn PredictionTask,
     zones: &[&ZoneViews],
@@ -96,10 +95,10 @@ pub(crate) fn without_rows(
 ) -> NotApplicable {
     let is_null = |column: &str| {
         zones.iter().all(|zone| {
-            let of = |frame: &crate::feature_frame::ZoneFrame| {
-                frame.column(column).is_none_or(|values| values.iter().all(|own| own.is_nan()))
+            let is_null_in = |frame: &crate::feature_frame::ZoneFrame| {
+                frame.column(column).is_none_or(|values| values.iter().all(|value| value.is_nan()))
             };
-            of(&zone.as_known) && of(&zone.as_corrected)
+            is_null_in(&zone.as_known) && is_null_in(&zone.as_corrected)
         })
     };
     let lacks_place = task.spec().is_by_sun
@@ -116,13 +115,13 @@ pub(crate) fn without_rows(
     why.into()
 }
 
-/// `20 °C`, or `16 to 20 °C` where zones differ.
+/// Formats a range as `20 °C`, or `16 to 20 °C` where zones differ.
 pub(super) fn format_range(
     comforts: &[ComfortSettings],
-    of: impl Fn(&ComfortSettings) -> f64,
+    setting: impl Fn(&ComfortSettings) -> f64,
     unit: &str,
 ) -> String {
-    let values = || comforts.iter().map(&of);
+    let values = || comforts.iter().map(&setting);
     let low = values().fold(f64::INFINITY, f64::min);
     let high = values().fold(f64::NEG_INFINITY, f64::max);
     if low < high { format!("{low} to {high} {unit}") } else { format!("{low} {unit}") }
@@ -140,7 +139,7 @@ mod tests {
         tasks::all_tasks().into_iter().find(|task| task.spec().name == name).unwrap()
     }
 
-    /// What is said of four days of a zone with these columns.
+    /// Result of the check for four days of a zone with these columns.
     fn applicability_of_days(
         name: &str,
         columns: &[(&str, &dyn Fn(f64) -> f64)],
@@ -158,9 +157,10 @@ mod tests {
     #[test]
     fn targets_that_never_change_make_a_task_not_applicable() {
         let check = |name: &str, temperature: &dyn Fn(f64) -> f64, expect: &[&str]| {
-            let said = applicability_of_days(name, &[("temperature_last", temperature)]);
-            let said = said.map_or_else(|own| own.to_string(), |()| "applies".to_owned());
-            assert!(expect.iter().all(|part| said.contains(part)), "{name}: {said}");
+            let outcome = applicability_of_days(name, &[("temperature_last", temperature)]);
+            let message =
+                outcome.map_or_else(|reason| reason.to_string(), |()| "applies".to_owned());
+            assert!(expect.iter().all(|part| message.contains(part)), "{name}: {message}");
         };
         let always = [
             "no zone was below 20 °C from 1970-01-01",
@@ -191,7 +191,7 @@ mod tests {
             .unwrap_err();
         assert!(why.why.contains("where the site is"), "{why}");
         assert!(why.hint.unwrap().contains("engine.place"));
-        // With a place, or where day and night are all the same, only time is lacking.
+        // With a location, or where day and night are known, only time is missing.
         for name in ["light-day", "light"] {
             let is_day: &dyn Fn(f64) -> f64 = if name == "light" { &nan } else { &|_| 1.0 };
             let why = applicability_of_days(name, &[("light_last", &|m| m), ("is_day", is_day)])

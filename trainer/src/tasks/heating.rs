@@ -19,10 +19,10 @@ use crate::{
 
 const MINUTES: i64 = 60;
 const MINUTES_KNOWN_MIN: usize = 50;
-/// How the next hour goes is in the last one.
+/// Longest window of inputs, min: the course of the next hour follows from that of the last hour.
 const WINDOW_MINUTES_MAX: u64 = 60;
 
-/// What all of them have in common.
+/// Facts that all heating tasks share.
 const NEXT_HOUR: TaskSpec = TaskSpec {
     group: "heating",
     horizon_s: 3600,
@@ -57,28 +57,26 @@ const CLASS: TaskSpec = TaskSpec {
     ..NEXT_HOUR
 };
 
-/// How much heating or cooling the next hour lacks: degree-minutes outside the
-/// comfort band.
+/// Heating or cooling needs of the next hour: degree-minutes outside the comfort band.
 ///
-/// Target: Σ max(0, `comfort.heat_below` − temperature), or Σ max(0, temperature
-/// − `comfort.cool_above`), over the minutes of (T, T + 1 h], °C·min, of the
-/// present temperature (see [`Metric::TemperatureTask`]) at each minute; minutes
-/// without one are taken as the mean of the others. A row counts where 50 of the
-/// 60 minutes are known. Models learn the change to the mean temperature of that
-/// hour (see [`TargetTransform::HourOf`]).
+/// Target: Σ max(0, `comfort.heat_below` − temperature), or Σ max(0, temperature −
+/// `comfort.cool_above`), over the minutes of (T, T + 1 h], °C·min, of the present temperature (see
+/// [`PresentMetric::Temperature`]) at each minute; minutes without one are taken as the mean of the
+/// others. A row counts if 50 of the 60 minutes are known. Models learn the change to the mean
+/// temperature of that hour (see [`TargetTransform::HourOf`]).
 pub(super) struct DegreeMinutesTask {
     side: ComfortSide,
 }
 
-/// Whether the next hour wants heating, nothing, or cooling.
+/// Whether the next hour needs heating, nothing, or cooling.
 ///
-/// Target: the class of the mean temperature over (T, T + 1 h] (of its minutes,
-/// as in [`DegreeMinutesTask`]): below `comfort.heat_below` heat, above
-/// `comfort.cool_above` cool, else hold. The class of T is that of the present
-/// temperature; the rows that count are those where the two differ.
+/// Target: the class of the mean temperature over (T, T + 1 h] (of its minutes, as in
+/// [`DegreeMinutesTask`]): heat below `comfort.heat_below`, cool above `comfort.cool_above`, else
+/// hold. The class at T is that of the present temperature; the most important rows are those where
+/// the two classes differ.
 pub(super) struct HeatingClassTask;
 
-/// The present temperatures of the next hour's minutes.
+/// Present temperatures at the minutes of the next hour.
 fn next_hour(frame: &ZoneFrame, row: usize) -> Option<Vec<f64>> {
     let at_ms = frame.at_ms[row];
     let known: Vec<f64> = (1..=MINUTES)
@@ -93,16 +91,16 @@ fn mean_temperature(hour: &[f64]) -> f64 {
     hour.iter().sum::<f64>() / hour.len() as f64
 }
 
-/// Where the temperature goes, how the same hour went yesterday, and what is
-/// around.
+/// Inputs for the course of the temperature: its windows, the same hour of yesterday, and the other
+/// metrics.
 fn course_inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
     let mut inputs = vec!["temperature_now".to_owned()];
     inputs.extend(relative_inputs(columns, "temperature", "temperature_now", WINDOW_MINUTES_MAX));
-    // Of longer windows the mean alone: their shape tells a room and a day by heart.
-    let longer = metric_windows(columns, "temperature").into_iter();
-    let longer =
-        longer.filter(|own| duration_name::parse_seconds(own) > Some(60 * WINDOW_MINUTES_MAX));
-    inputs.extend(longer.map(|own| format!("temperature_mean_{own} - temperature_now")));
+    // Only the mean of longer windows: a model could recognise a room and a day by their shape.
+    let windows = metric_windows(columns, "temperature").into_iter();
+    let longer = windows
+        .filter(|window| duration_name::parse_seconds(window) > Some(60 * WINDOW_MINUTES_MAX));
+    inputs.extend(longer.map(|window| format!("temperature_mean_{window} - temperature_now")));
     inputs.extend(yesterday_inputs(columns, "temperature", "temperature_now"));
     let others =
         ["humidity", "co2", "light", "motion", "heater", "outdoor_temperature", "soil_moisture"];
@@ -111,16 +109,16 @@ fn course_inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
     available_inputs(columns, inputs)
 }
 
-/// Where the temperature is in the band, and would be if it went on as it goes.
+/// Inputs for the position of the temperature in the comfort band, now and if its trend continues.
 fn band_inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
-    let own = [
+    let present = [
         "degrees_above_heating",
         "degrees_above_cooling",
         "class_now",
         "degree_minutes_as_now",
         "cooling_minutes_as_now",
     ];
-    let mut inputs: Vec<String> = own.map(str::to_owned).to_vec();
+    let mut inputs: Vec<String> = present.map(str::to_owned).to_vec();
     for side in ["degree_minutes", "cooling_minutes"] {
         for window in ["10m", "30m", "1h"] {
             let line = format!("{side}_by_temperature_slope_{window}");
@@ -148,26 +146,39 @@ impl PredictionTask for DegreeMinutesTask {
         course_inputs(columns)
     }
 
-    fn actual_value(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> Option<f64> {
-        let hour = next_hour(came, row)?;
-        let sum: f64 = hour.iter().map(|own| self.side.degrees_outside(comfort, *own)).sum();
+    fn actual_value(
+        &self,
+        corrected: &ZoneFrame,
+        row: usize,
+        comfort: &ComfortSettings,
+    ) -> Option<f64> {
+        let hour = next_hour(corrected, row)?;
+        let sum: f64 = hour.iter().map(|value| self.side.degrees_outside(comfort, *value)).sum();
         Some(MINUTES as f64 * sum / hour.len() as f64)
     }
 
     fn training_target(
         &self,
-        came: &ZoneFrame,
+        corrected: &ZoneFrame,
         row: usize,
         comfort: &ComfortSettings,
         (_, above_edge): (f64, f64),
     ) -> Option<f64> {
-        Some(mean_temperature(&next_hour(came, row)?) - self.side.band_edge(comfort) - above_edge)
+        Some(
+            mean_temperature(&next_hour(corrected, row)?)
+                - self.side.band_edge(comfort)
+                - above_edge,
+        )
     }
 
-    /// Who heats or cools as much as is said does so much in vain, and leaves so
-    /// much lacking.
-    fn extra_scores(&self, said: &[f64], rows: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
-        let [in_vain, lacking] = over_and_under_prediction(said, rows);
+    /// Degree-minutes that heating or cooling by the prediction would give in vain, and would leave
+    /// lacking.
+    fn extra_scores(
+        &self,
+        predictions: &[f64],
+        rows: &LabelledRows,
+    ) -> Vec<(&'static str, RowStatistic)> {
+        let [in_vain, lacking] = over_and_under_prediction(predictions, rows);
         vec![("in_vain", in_vain), ("lacking", lacking)]
     }
 
@@ -181,14 +192,20 @@ impl PredictionTask for DegreeMinutesTask {
         ]
     }
 
-    fn describe_constant(&self, truth: f64, comforts: &[ComfortSettings]) -> ConstantTarget {
+    fn describe_constant(&self, constant: f64, comforts: &[ComfortSettings]) -> ConstantTarget {
         let what = match self.side {
-            _ if truth != 0.0 => format!("each hour lacked {truth} °C·min"),
+            _ if constant != 0.0 => format!("each hour lacked {constant} °C·min"),
             ComfortSide::Heating => {
-                format!("no zone was below {}", format_range(comforts, |own| own.heat_below, "°C"))
+                format!(
+                    "no zone was below {}",
+                    format_range(comforts, |comfort| comfort.heat_below, "°C")
+                )
             }
             ComfortSide::Cooling => {
-                format!("no zone was above {}", format_range(comforts, |own| own.cool_above, "°C"))
+                format!(
+                    "no zone was above {}",
+                    format_range(comforts, |comfort| comfort.cool_above, "°C")
+                )
             }
         };
         let hint = match self.side {
@@ -212,21 +229,30 @@ impl PredictionTask for HeatingClassTask {
         [band_inputs(columns), course_inputs(columns)].concat()
     }
 
-    fn actual_value(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> Option<f64> {
-        let hour = next_hour(came, row)?;
+    fn actual_value(
+        &self,
+        corrected: &ZoneFrame,
+        row: usize,
+        comfort: &ComfortSettings,
+    ) -> Option<f64> {
+        let hour = next_hour(corrected, row)?;
         comfort.heating_class(mean_temperature(&hour)).map(|class| class as f64)
     }
 
-    /// Rounded to the nearest class: F1 of all rows, and of those whose class is
-    /// not that of now, which to say "as now" never gets right.
-    fn extra_scores(&self, said: &[f64], rows: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
+    /// F1 of the nearest classes over all rows, and over the rows whose class differs from the
+    /// present one, which the prediction "as now" never gets right.
+    fn extra_scores(
+        &self,
+        predictions: &[f64],
+        rows: &LabelledRows,
+    ) -> Vec<(&'static str, RowStatistic)> {
         let nearest = |value: &f64| value.round().clamp(0.0, 2.0) as usize;
-        let said: Vec<usize> = said.iter().map(nearest).collect();
-        let truth: Vec<usize> = rows.actual_values().iter().map(nearest).collect();
+        let predicted: Vec<usize> = predictions.iter().map(nearest).collect();
+        let actual: Vec<usize> = rows.actual_values().iter().map(nearest).collect();
         let now: Vec<usize> = rows.input_values("class_now").iter().map(nearest).collect();
-        let at_changes = RowStatistic::macro_f1(said.clone(), truth.clone(), Some(&now));
+        let at_changes = RowStatistic::macro_f1(predicted.clone(), actual.clone(), Some(&now));
         vec![
-            ("macro_f1", RowStatistic::macro_f1(said, truth, None)),
+            ("macro_f1", RowStatistic::macro_f1(predicted, actual, None)),
             ("macro_f1_at_changes", at_changes),
         ]
     }
@@ -235,12 +261,12 @@ impl PredictionTask for HeatingClassTask {
         vec![TaskBaseline { name: "as now", input: Some("class_now"), factor: 1.0 }]
     }
 
-    fn describe_constant(&self, truth: f64, comforts: &[ComfortSettings]) -> ConstantTarget {
+    fn describe_constant(&self, constant: f64, comforts: &[ComfortSettings]) -> ConstantTarget {
         let (low, high) = (
-            format_range(comforts, |own| own.heat_below, "°C"),
-            format_range(comforts, |own| own.cool_above, "°C"),
+            format_range(comforts, |comfort| comfort.heat_below, "°C"),
+            format_range(comforts, |comfort| comfort.cool_above, "°C"),
         );
-        let what = match truth as usize {
+        let what = match constant as usize {
             0 => format!("every hour was below {low}"),
             1 => format!("no hour was below {low} or above {high}"),
             _ => format!("every hour was above {high}"),
@@ -288,12 +314,12 @@ mod tests {
         for change in &learnt.to_vec()[..20] {
             assert!((change + 0.305).abs() < 1e-9, "{change}");
         }
-        let truth = rows.actual_values();
-        assert!(truth[0] == 0.0 && truth[20] > 0.0, "{truth}");
+        let actual = rows.actual_values();
+        assert!(actual[0] == 0.0 && actual[20] > 0.0, "{actual}");
         let levels = rows.to_levels(&learnt, &HEATING);
-        let known = 29; // of the last ones fewer than 60 minutes are known
+        let known = 29; // fewer than 60 minutes are known after the last rows
         for row in 0..known.min(28) {
-            assert!((levels[row] - truth[row]).abs() < 1e-6, "row {row}: {levels} {truth}");
+            assert!((levels[row] - actual[row]).abs() < 1e-6, "row {row}: {levels} {actual}");
         }
     }
 
@@ -303,7 +329,7 @@ mod tests {
         settings.split.warm_up_s = 0;
         let day = 1440.0;
         let minutes = 2 * 1440 + 120;
-        // The mean of the last hour is the minute's number, the reading a tenth of it.
+        // The mean of the last hour is the number of the minute, the reading is a tenth of it.
         let mut zone =
             frame(minutes, &[("temperature_last", &|m| m / 10.0), ("temperature_mean_1h", &|m| m)]);
         let columns = ["temperature_last", "temperature_mean_1h"].map(Into::into).into();
@@ -333,9 +359,10 @@ mod tests {
         let cold = ZoneViews::without_late_readings(cold);
         let rows = LabelledRows::from_zones(&DegreeMinutesTask::HEATING, [&cold], &[], &settings);
         assert_eq!(rows.actual_values().to_vec(), [60.0; 30], "each hour lacks a degree");
-        let said: Vec<f64> = (0..30).map(|row| [70.0, 40.0][row % 2]).collect();
-        let scores = DegreeMinutesTask::HEATING.extra_scores(&said, &rows);
-        let scores: Vec<_> = scores.iter().map(|(name, own)| (*name, own.value())).collect();
+        let predictions: Vec<f64> = (0..30).map(|row| [70.0, 40.0][row % 2]).collect();
+        let scores = DegreeMinutesTask::HEATING.extra_scores(&predictions, &rows);
+        let scores: Vec<_> =
+            scores.iter().map(|(name, statistic)| (*name, statistic.value())).collect();
         assert_eq!(scores, [("in_vain", 5.0), ("lacking", 10.0)]);
     }
 
@@ -343,8 +370,8 @@ mod tests {
     fn a_constant_target_is_described_with_its_bounds() {
         let warm = TrainerSettings::default().comfort;
         let cold = ComfortSettings { heat_below: 16.0, ..warm };
-        let check = |task: &dyn PredictionTask, truth: f64, expect: &str| {
-            assert_eq!(task.describe_constant(truth, &[warm, cold]).what, expect);
+        let check = |task: &dyn PredictionTask, constant: f64, expect: &str| {
+            assert_eq!(task.describe_constant(constant, &[warm, cold]).what, expect);
         };
         check(&DegreeMinutesTask::HEATING, 0.0, "no zone was below 16 to 20 °C");
         check(&DegreeMinutesTask::COOLING, 0.0, "no zone was above 25 °C");

@@ -13,7 +13,7 @@ use crate::{
 
 const COVERAGE_MIN: f64 = 50.0;
 
-/// What all of them have in common.
+/// Facts that all light tasks share.
 const NEXT_DAY: TaskSpec = TaskSpec {
     group: "light",
     horizon_s: 24 * 3600,
@@ -32,32 +32,30 @@ const SUPPLEMENT: TaskSpec = TaskSpec {
     ..NEXT_DAY
 };
 
-/// The light of the next 24 h: of all of it, of the day, or of the night.
+/// Mean light of the next 24 h, of its day, or of its night.
 ///
-/// Target: mean light over (T, T + 24 h], lux, that is, `light_mean_24h` (or
-/// that of the readings by day or by night, `light_day_mean_24h`,
-/// `light_night_mean_24h`) of the row at T + 24 h, learnt as the change from
-/// that of the last 24 h. A row counts where at least half of these 24 h was
-/// measured.
+/// Target: mean light over (T, T + 24 h], lux, that is, `light_mean_24h` of the row at T + 24 h (or
+/// `light_day_mean_24h` or `light_night_mean_24h`, the mean of the readings by day or by night).
+/// Models learn its change from that of the last 24 h. A row counts if at least half of these 24 h
+/// was measured.
 pub(super) struct MeanLightTask {
     spec: TaskSpec,
-    /// Metric and column of the last 24 h.
+    /// Prefix of the metric's columns.
     metric: &'static str,
     column: &'static str,
-    /// What is known of longer times, less the last 24 h.
+    /// Baselines: name, and input with the difference of a longer window to the last 24 h.
     baselines: &'static [(&'static str, &'static str)],
 }
 
-/// How long lamps must shine so that plants get the light they want.
+/// Hours for which lamps must shine to give plants the light that they need.
 ///
-/// Target: hours of lamps in (T, T + 24 h]: (wanted daily light integral −
-/// integral of the mean light) / what the lamps give in an hour, 0 to 24, from
-/// `comfort.crop` or `comfort.dli_target`, `comfort.ppfd_per_lux` and
-/// `comfort.lamp_ppfd`. Light that the lamps gave in that time counts as light.
-/// A row counts as in [`MeanLightTask`].
+/// Target: hours of lamps in (T, T + 24 h]: (target of the daily light integral − integral of the
+/// mean light) / what the lamps give in an hour, 0 to 24, from `comfort.crop` or
+/// `comfort.dli_target`, `comfort.ppfd_per_lux` and `comfort.lamp_ppfd`. Light that the lamps gave
+/// in that time counts as light. A row counts as in [`MeanLightTask`].
 pub(super) struct LightSupplementTask;
 
-/// `light_mean_24h` and what has been before it.
+/// Inputs of the light tasks: windows of the light, and of other metrics.
 fn light_inputs(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
     let mut names = Vec::new();
     for window in ["10m", "1h", "24h", "48h", "7d"] {
@@ -78,7 +76,7 @@ fn light_inputs(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
     inputs
 }
 
-/// The value of a column of 24 h, a day after a row.
+/// Value of a column of 24 h, a day after a row.
 fn value_in_a_day(frame: &ZoneFrame, row: usize, column: &str) -> Option<f64> {
     let then_ms = frame.at_ms[row] + 24 * HOUR_MS;
     let coverage = match frame.column("light_coverage_24h") {
@@ -141,18 +139,18 @@ impl PredictionTask for MeanLightTask {
         light_inputs(columns, self.metric)
     }
 
-    fn actual_value(&self, came: &ZoneFrame, row: usize, _: &ComfortSettings) -> Option<f64> {
-        value_in_a_day(came, row, self.column)
+    fn actual_value(&self, corrected: &ZoneFrame, row: usize, _: &ComfortSettings) -> Option<f64> {
+        value_in_a_day(corrected, row, self.column)
     }
 
     fn baselines(&self) -> Vec<TaskBaseline> {
         let mut all = vec![TaskBaseline { name: "as the last 24 h", input: None, factor: 0.0 }];
-        let of = |(name, input): &(&'static str, &'static str)| TaskBaseline {
+        let baseline = |(name, input): &(&'static str, &'static str)| TaskBaseline {
             name,
             input: Some(input),
             factor: 1.0,
         };
-        all.extend(self.baselines.iter().map(of));
+        all.extend(self.baselines.iter().map(baseline));
         all
     }
 }
@@ -163,21 +161,30 @@ impl PredictionTask for LightSupplementTask {
     }
 
     fn input_names(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        let by =
+        let by_windows =
             ["24h", "48h", "7d"].map(|window| format!("supplement_hours_by_light_mean_{window}"));
-        let mut all = available_inputs(columns, by);
+        let mut all = available_inputs(columns, by_windows);
         all.extend(light_inputs(columns, "light"));
         all
     }
 
-    fn actual_value(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> Option<f64> {
-        value_in_a_day(came, row, "light_mean_24h").map(|lux| comfort.supplement_hours(lux))
+    fn actual_value(
+        &self,
+        corrected: &ZoneFrame,
+        row: usize,
+        comfort: &ComfortSettings,
+    ) -> Option<f64> {
+        value_in_a_day(corrected, row, "light_mean_24h").map(|lux| comfort.supplement_hours(lux))
     }
 
-    /// Who lights the lamps as long as is said does so for so many hours in vain,
-    /// and leaves so many lacking.
-    fn extra_scores(&self, said: &[f64], rows: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
-        let [in_vain, lacking] = over_and_under_prediction(said, rows);
+    /// Hours for which lamps that follow the prediction would shine in vain, and hours that they
+    /// would leave lacking.
+    fn extra_scores(
+        &self,
+        predictions: &[f64],
+        rows: &LabelledRows,
+    ) -> Vec<(&'static str, RowStatistic)> {
+        let [in_vain, lacking] = over_and_under_prediction(predictions, rows);
         vec![("in_vain", in_vain), ("lacking", lacking)]
     }
 
@@ -189,11 +196,11 @@ impl PredictionTask for LightSupplementTask {
         ]
     }
 
-    fn describe_constant(&self, truth: f64, _: &[ComfortSettings]) -> ConstantTarget {
-        let what = if truth == 0.0 {
+    fn describe_constant(&self, constant: f64, _: &[ComfortSettings]) -> ConstantTarget {
+        let what = if constant == 0.0 {
             "each day brought the light that is wanted, and no lamp was to be lit".to_owned()
         } else {
-            format!("lamps were to be lit for {truth} h of each day")
+            format!("lamps were to be lit for {constant} h of each day")
         };
         let hint = "set comfort.dli_target or comfort.crop to the light that is wanted, and \
                     comfort.lamp_ppfd and comfort.ppfd_per_lux to what lamps and sun give";

@@ -1,7 +1,7 @@
-//! What is predicted, exactly: one file a task.
+//! Prediction tasks: exact definitions, one file for each kind.
 //!
-//! Every regression task learns a target that is known at T + horizon from
-//! inputs that were known at T, and reports a level in the task's unit.
+//! Every regression task learns a target that is known at T + horizon from inputs that were known
+//! at T, and reports a level in the task's unit.
 
 mod applicability;
 mod heating;
@@ -29,7 +29,7 @@ use crate::{
     training_set::LabelledRows,
 };
 
-/// The names of all tasks, in the order in which they are compared.
+/// Names of all tasks, in the order in which they are compared.
 pub const NAMES: [&str; 13] = [
     "temperature-10m",
     "watering",
@@ -46,48 +46,45 @@ pub const NAMES: [&str; 13] = [
     crate::anomaly::TASK_NAME,
 ];
 
-/// What is fixed of a task, by which all else goes.
+/// Fixed facts of a task, which determine its training, evaluation and service.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskSpec {
-    /// Its name in commands, paths and reports.
+    /// Name in commands, paths and reports.
     pub name: &'static str,
-    /// The name of the first of the tasks that answer the same question; asked
-    /// for by that name, all of them are compared.
+    /// Name of the first of the tasks that answer the same question; that name selects all of them.
     pub group: &'static str,
-    /// What it says, for people.
+    /// Title of the predicted quantity, for people.
     pub title: &'static str,
-    /// The unit of truths and predictions.
+    /// Unit of actual values and predictions.
     pub unit: &'static str,
-    /// The error that models are compared by: `rmse` or `mae`.
+    /// Error by which models are compared: `rmse` or `mae`.
     pub metric: &'static str,
-    /// When the truth is known: seconds after the row's time. Also the embargo
-    /// between parts of the split.
+    /// Time from a row until its actual value is known, s. Also the embargo between parts of the
+    /// split.
     pub horizon_s: i64,
-    /// Rows are taken this far apart; neighbours tell the same.
+    /// Distance of the rows used, s; neighbouring rows carry the same information.
     pub step_s: i64,
-    /// Metrics without which the task has no meaning.
+    /// Metrics that the task requires.
     pub metrics: &'static [&'static str],
-    /// The metric without whose present value at T nothing is predicted.
+    /// Metric whose present value at T is required for a prediction.
     pub required_metric: Option<PresentMetric>,
-    /// Columns that truths are made from.
+    /// Columns from which actual values are computed.
     pub truth_columns: &'static [&'static str],
-    /// The input that a level is made with, beside what models say; 0 where there is
-    /// none.
+    /// Input from which a level is computed together with the model's output; 0 without one.
     pub reference: Option<&'static str>,
-    /// How it is made.
+    /// Conversion between targets and levels.
     pub transform: TargetTransform,
-    /// The values that a prediction can have, in the task's unit.
+    /// Bounds of predictions, in the task's unit.
     pub bounds: (f64, f64),
-    /// The classes whose numbers are predicted, if it is a choice between some:
-    /// with two, a prediction is the probability of the second; with more, the
-    /// mean class number.
+    /// Classes whose indices are predicted, if the task is a choice between classes. With two
+    /// classes a prediction is the probability of the second, with more the mean class index.
     pub classes: &'static [&'static str],
-    /// Whether it tells day from night, and so needs the site's place.
+    /// Whether the task distinguishes day and night, and so needs the site's location.
     pub is_by_sun: bool,
 }
 
 impl TaskSpec {
-    /// Of a number that may have any value.
+    /// Facts of a task whose predictions may have any value.
     const ANY: Self = Self {
         name: "",
         group: "",
@@ -106,24 +103,27 @@ impl TaskSpec {
         is_by_sun: false,
     };
 
-    /// The level, in the task's unit and within its bounds, that it comes to when a
-    /// model says `said`.
+    /// Level, in the task's unit and within its bounds, that a model's output stands for.
     #[must_use]
-    pub fn to_level(&self, said: f64, anchor: f64) -> f64 {
+    pub fn to_level(&self, output: f64, reference: f64) -> f64 {
         let (low, high) = self.bounds;
-        self.transform.to_level(said, anchor).clamp(low, high)
+        self.transform.to_level(output, reference).clamp(low, high)
     }
 
-    /// The same of rows, with an anchor for each.
+    /// Levels of rows, with a reference value for each.
     pub(crate) fn transform_levels<'a>(
         &self,
-        said: &Array1<f64>,
-        anchors: impl IntoIterator<Item = &'a f64>,
+        outputs: &Array1<f64>,
+        references: impl IntoIterator<Item = &'a f64>,
     ) -> Array1<f64> {
-        said.iter().zip(anchors).map(|(said, anchor)| self.to_level(*said, *anchor)).collect()
+        outputs
+            .iter()
+            .zip(references)
+            .map(|(output, reference)| self.to_level(*output, *reference))
+            .collect()
     }
 
-    /// The class that a prediction is nearest to, if it is a choice between some.
+    /// Class nearest to a prediction, if the task is a choice between classes.
     #[must_use]
     pub fn nearest_class(&self, value: f64) -> Option<&'static str> {
         let last = self.classes.len().checked_sub(1)?;
@@ -131,99 +131,103 @@ impl TaskSpec {
     }
 }
 
-/// What a regression task is.
+/// Regression task: its facts, inputs, targets and baselines.
 pub trait PredictionTask: Send + Sync {
-    /// What is fixed of it.
+    /// Fixed facts of the task.
     fn spec(&self) -> &TaskSpec;
-    /// The inputs, given the feature columns that there are.
+    /// Inputs, given the available feature columns.
     fn input_names(&self, columns: &BTreeSet<SmolStr>) -> Vec<String>;
-    /// What came of a row, in the task's unit, by rows as they are known now.
-    /// `None` where the future is not known.
-    fn actual_value(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> Option<f64>;
-    /// What models learn of a row with that truth, so that [`TaskSpec::link`] makes a
-    /// level of it with the anchor.
+    /// Actual value of a row, in the task's unit, from the rows as they are known now. `None` while
+    /// it is not known.
+    fn actual_value(
+        &self,
+        corrected: &ZoneFrame,
+        row: usize,
+        comfort: &ComfortSettings,
+    ) -> Option<f64>;
+    /// Target of a row with this actual value and reference, so that [`TaskSpec::transform`]
+    /// computes the level from it and the reference.
     fn training_target(
         &self,
         _: &ZoneFrame,
         _: usize,
         _: &ComfortSettings,
-        (truth, anchor): (f64, f64),
+        (actual, reference): (f64, f64),
     ) -> Option<f64> {
-        Some(truth - anchor)
+        Some(actual - reference)
     }
-    /// Whether the truth of a row is a lower bound of what came: models learn
-    /// from such rows and are not judged by them.
+    /// Whether the actual value of a row is only a lower bound: models learn from such rows and are
+    /// not evaluated on them.
     fn is_censored(&self, _: &ZoneFrame, _: usize, _: &ComfortSettings) -> bool {
         false
     }
-    /// The models that are compared.
+    /// Estimators that are compared.
     fn estimators(&self) -> Vec<Box<dyn Estimator>> {
         match self.spec().classes {
             [] => regressors::all_regressors(),
             classes => ordinal_regressors(classes),
         }
     }
-    /// Scores beside the error, of levels that were said of rows.
+    /// Scores besides the error, of the predicted levels of rows.
     fn extra_scores(&self, _: &[f64], _: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
         Vec::new()
     }
-    /// What any model must beat.
+    /// Baselines that any model must beat.
     fn baselines(&self) -> Vec<TaskBaseline>;
-    /// What it means that the truth of every row is `truth`, of zones with these
-    /// settings.
-    fn describe_constant(&self, truth: f64, _: &[ComfortSettings]) -> ConstantTarget {
+    /// Explanation of an actual value that is the same in every row, for zones with these settings.
+    fn describe_constant(&self, constant: f64, _: &[ComfortSettings]) -> ConstantTarget {
         let TaskSpec { title, unit, .. } = self.spec();
         ConstantTarget {
-            what: format!("{title}: {truth} {unit} in every row"),
+            what: format!("{title}: {constant} {unit} in every row"),
             hint: "a longer recording may have more to say, if the sensor is not stuck",
         }
     }
 }
 
-/// Every classifier, as a regressor of the class's number.
+/// All classifiers as regressors of the class index.
 fn ordinal_regressors(classes: &[&str]) -> Vec<Box<dyn Estimator>> {
-    let classes: Arc<[String]> = classes.iter().map(|class| (*class).to_owned()).collect();
+    let class_names: Arc<[String]> = classes.iter().map(|class| (*class).to_owned()).collect();
     let numbered = |classifier| -> Box<dyn Estimator> {
-        Box::new(classify::OrdinalRegressor { classifier, classes: classes.clone() })
+        Box::new(classify::OrdinalRegressor { classifier, classes: class_names.clone() })
     };
     classify::all_classifiers().into_iter().map(numbered).collect()
 }
 
-/// The names of the tasks that are asked for, by their own or their group's
-/// names; all, where none is.
+/// Names of the requested tasks, given by their own or their group's name; all tasks if `names` is
+/// empty.
 #[must_use]
 pub fn select_tasks(names: &[String]) -> Vec<&'static str> {
     let tasks = all_tasks();
-    let group = |name: &str| {
+    let group_of = |name: &str| {
         tasks.iter().find(|task| task.spec().name == name).map(|task| task.spec().group)
     };
-    let is_asked = |own: &&str| {
-        names.iter().any(|name| name == own || group(own).is_some_and(|group| name == group))
+    let is_requested = |task: &&str| {
+        names.iter().any(|name| name == task || group_of(task).is_some_and(|group| name == group))
     };
-    NAMES.into_iter().filter(|own| names.is_empty() || is_asked(own)).collect()
+    NAMES.into_iter().filter(|task| names.is_empty() || is_requested(task)).collect()
 }
 
-/// The names of the models of all tasks, each once.
+/// Names of the models of all tasks, each once.
 #[must_use]
 pub fn model_names() -> Vec<&'static str> {
-    let regressors =
+    let all_regressors =
         regressors::all_regressors().into_iter().chain(regressors::amount_regressors());
-    let mut names: Vec<&str> = regressors.map(|own| own.name()).collect();
-    names.extend(classify::all_classifiers().iter().map(|own| own.name()));
-    names.extend(detect::all_detectors().iter().map(|own| own.name()));
+    let mut names: Vec<&str> = all_regressors.map(|regressor| regressor.name()).collect();
+    names.extend(classify::all_classifiers().iter().map(|classifier| classifier.name()));
+    names.extend(detect::all_detectors().iter().map(|detector| detector.name()));
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(*name));
     names
 }
 
-/// A prediction without learning: `factor` × an input, or a constant.
+/// Prediction without learning: `factor` × an input, or a constant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskBaseline {
-    /// Its name in leaderboards.
+    /// Name in leaderboards.
     pub name: &'static str,
-    /// The input; without one the baseline says 0.
+    /// Input; without one the baseline predicts 0.
     pub input: Option<&'static str>,
-    /// What the input is multiplied with.
+    /// Factor of the input.
     pub factor: f64,
 }
 
@@ -248,7 +252,7 @@ pub fn all_tasks() -> Vec<Box<dyn PredictionTask>> {
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Those of `names` that can be made.
+/// Those of `names` that can be computed from the columns.
 fn available_inputs(
     columns: &BTreeSet<SmolStr>,
     names: impl IntoIterator<Item = String>,
@@ -257,7 +261,7 @@ fn available_inputs(
     names.into_iter().filter(|name| InputExpression::parse(name).can_be_made_of(&has)).collect()
 }
 
-/// The windows of a metric that there are, narrow ones first.
+/// Available windows of a metric, in ascending order.
 fn metric_windows(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
     let prefix = format!("{metric}_mean_");
     let mut found: Vec<(u64, String)> = columns
@@ -269,18 +273,19 @@ fn metric_windows(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
     found.into_iter().map(|(_, window)| window).collect()
 }
 
-/// What it costs to act on what was said: by how much it is above what came, and
-/// below, in the mean over all rows.
-fn over_and_under_prediction(said: &[f64], rows: &LabelledRows) -> [RowStatistic; 2] {
-    let truth = rows.actual_values();
-    let errors = said.iter().zip(&truth).map(|(said, truth)| said - truth);
+/// Cost of acting on predictions: mean over all rows of the amount by which they exceed the actual
+/// value, and of that by which they fall below it.
+fn over_and_under_prediction(predictions: &[f64], rows: &LabelledRows) -> [RowStatistic; 2] {
+    let actual_values = rows.actual_values();
+    let errors =
+        predictions.iter().zip(&actual_values).map(|(predicted, actual)| predicted - actual);
     let (above, below) = errors.map(|error| (error.max(0.0), (-error).max(0.0))).unzip();
     [RowStatistic::Mean(above), RowStatistic::Mean(below)]
 }
 
-/// How a metric's windows up to `minutes_max` differ from its present value
-/// `now`: trees learn changes from these, where levels would only tell them the
-/// season. Slopes and spreads are changes by themselves.
+/// Differences of a metric's windows up to `minutes_max` to its present value `now`: trees learn
+/// changes from these, whereas levels would only tell them the season. Slopes and spreads are
+/// changes in themselves.
 fn relative_inputs(
     columns: &BTreeSet<SmolStr>,
     metric: &str,
@@ -301,15 +306,15 @@ fn relative_inputs(
     available_inputs(columns, names)
 }
 
-/// How the same hour went yesterday, from where it began and from `now`: people
-/// and machines keep hours.
+/// Course of the same hour yesterday, relative to its beginning and to `now`, because people and
+/// machines keep regular hours.
 fn yesterday_inputs(columns: &BTreeSet<SmolStr>, metric: &str, now: &str) -> Vec<String> {
     let hour = lag_columns::lag_column_name(&format!("{metric}_mean_1h"), "23h");
     let began = lag_columns::lag_column_name(&format!("{metric}_last"), "24h");
     available_inputs(columns, [format!("{hour} - {began}"), format!("{hour} - {now}")])
 }
 
-/// Level, trend and spread of other metrics over windows up to `minutes_max`.
+/// Levels, trends and spreads of other metrics over windows up to `minutes_max`.
 fn other_metric_inputs(
     columns: &BTreeSet<SmolStr>,
     metrics: &[&str],
@@ -327,7 +332,7 @@ fn other_metric_inputs(
         .collect()
 }
 
-/// The time of the day and the zone's climate.
+/// Time of the day and climate of the zone.
 fn time_and_climate_inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
     let names = ["hour_sin", "hour_cos", "is_day", "since_sunrise_min", "vpd_kpa"];
     available_inputs(columns, names.map(str::to_owned))
@@ -346,7 +351,7 @@ pub(crate) mod tests {
         ZoneFrame::new("s/z".parse().unwrap(), at_ms, columns)
     }
 
-    /// What came of a row, in the task's unit.
+    /// Actual value of a row, in the task's unit.
     pub(crate) fn actual_value_of(
         task: &dyn PredictionTask,
         frame: &ZoneFrame,
@@ -383,7 +388,7 @@ pub(crate) mod tests {
             let mut unique = inputs.clone();
             unique.sort();
             unique.dedup();
-            assert_eq!(unique.len(), inputs.len(), "{}: an input twice", task.spec().name);
+            assert_eq!(unique.len(), inputs.len(), "{}: an input occurs twice", task.spec().name);
             for input in &inputs {
                 let is_made = InputExpression::parse(input)
                     .can_be_made_of(&|column| columns.contains(column));

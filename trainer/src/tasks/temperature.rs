@@ -8,12 +8,11 @@ use super::{
 };
 use crate::{feature_frame::ZoneFrame, input::PresentMetric, settings::ComfortSettings};
 
-/// The zone's temperature ten minutes ahead.
+/// Temperature of the zone ten minutes ahead.
 ///
-/// Target: the present temperature (see [`Metric::TemperatureTask`]: mean of the
-/// last minute) at T + 10 min, °C, learnt as the change since T. A row counts
-/// where both are measured. The baseline to beat is linear extrapolation, not
-/// persistence.
+/// Target: the present temperature (see [`PresentMetric::Temperature`]: mean of the last minute) at
+/// T + 10 min, °C, learnt as the change since T. A row counts if both are measured. The baseline to
+/// beat is linear extrapolation, not persistence.
 pub(super) struct TemperatureTask;
 
 const HORIZON_S: i64 = 600;
@@ -29,7 +28,7 @@ const TEMPERATURE_SPEC: TaskSpec = TaskSpec {
     reference: Some("temperature_now"),
     ..TaskSpec::ANY
 };
-/// Windows longer than a day hardly tell of ten minutes.
+/// Longest window of the temperature's inputs, min; longer windows hardly help with ten minutes.
 const OWN_WINDOW_MIN: u64 = 24 * 60;
 const OTHER_WINDOW_MIN: u64 = 60;
 
@@ -47,14 +46,15 @@ impl PredictionTask for TemperatureTask {
         inputs
     }
 
-    fn actual_value(&self, came: &ZoneFrame, row: usize, _: &ComfortSettings) -> Option<f64> {
-        came.present_value_at(PresentMetric::Temperature, came.at_ms[row] + HORIZON_S * 1000)
+    fn actual_value(&self, corrected: &ZoneFrame, row: usize, _: &ComfortSettings) -> Option<f64> {
+        corrected
+            .present_value_at(PresentMetric::Temperature, corrected.at_ms[row] + HORIZON_S * 1000)
     }
 
     fn baselines(&self) -> Vec<TaskBaseline> {
         vec![
             TaskBaseline { name: "persistence", input: None, factor: 0.0 },
-            // °C an hour, for a sixth of an hour
+            // °C per hour, for a sixth of an hour
             TaskBaseline {
                 name: "linear extrapolation",
                 input: Some("temperature_slope_10m"),

@@ -15,23 +15,22 @@ use crate::{
     training_set::LabelledRows,
 };
 
-/// Hours until soil moisture falls to the zone's critical value.
+/// Hours until the soil moisture falls to the zone's critical value.
 ///
 /// Target: hours from T to the first row at which the present soil moisture (see
-/// [`Metric::SoilMoisture`]: the driest of several probes, whose plants wait for
-/// no other) is at or below `comfort.soil_moisture_critical`, at most 48. Rows
-/// at T that are critical already do not count: there is nothing to wait for.
+/// [`PresentMetric::SoilMoisture`]: the driest of several probes, because its plants must not wait
+/// for the others) is at or below `comfort.soil_moisture_critical`, at most 48. Rows that are
+/// critical at T do not count, because there is nothing to wait for.
 ///
-/// It is censored, that is, only known to be longer, where it was watered
-/// before (moisture rose by [`RISE_PCT`] above its lowest), from that time; and
-/// where readings ended, or paused for 8 h. Models learn from censored rows, and
-/// are judged by the others.
+/// A target is censored, that is, only a lower bound is known, if the zone was watered before
+/// (moisture rose by [`RISE_PCT`] above its lowest value; the bound is that time), and if readings
+/// ended or paused for 8 h. Models learn from censored rows and are evaluated on the others.
 pub(super) struct HoursToCriticalTask;
 
 /// Soil moisture some hours ahead.
 ///
-/// Target: present soil moisture at T + 6 h or T + 24 h, %, learnt as the change
-/// since T, whatever is watered in between.
+/// Target: present soil moisture at T + 6 h or T + 24 h, %, learnt as the change since T, including
+/// the effect of any watering in between.
 pub(super) struct SoilMoistureTask {
     spec: TaskSpec,
     hours: i64,
@@ -39,13 +38,13 @@ pub(super) struct SoilMoistureTask {
 
 /// Whether a watering begins in the next two hours.
 ///
-/// Target: 1 where the drying trend of a later row, up to T + 8 h, dates the
-/// onset of its newest watering in (T, T + 2 h], else 0. With a valve's signal
-/// the onset is when that goes on; without one it is the trough before the
-/// rise, which shows only hours later where readings are hours apart.
+/// Target: 1 if the drying trend of a later row, up to T + 8 h, dates the onset of its latest
+/// watering in (T, T + 2 h], else 0. With a valve's signal the onset is the time at which the valve
+/// opens. Without one it is the trough before the rise, which becomes visible hours later if
+/// readings are hours apart.
 pub(super) struct WateringStartTask;
 
-/// A rise of this much is a watering, %: as `agronomy::drying` takes it.
+/// Rise that counts as a watering, %, as in `agronomy::drying`.
 const RISE_PCT: f64 = 2.5;
 const DRYING_FEATURES: [&str; 8] = [
     "drying_since_watering_h",
@@ -67,7 +66,7 @@ const DRYING_PACES: [&str; 5] = [
 const START_H: f64 = 2.0;
 const START_KNOWN_H: i64 = 8;
 
-/// What all of them have in common.
+/// Facts that all watering tasks share.
 const SOIL: TaskSpec =
     TaskSpec { group: "watering", step_s: 1800, metrics: &["soil_moisture"], ..TaskSpec::ANY };
 const MOISTURE: TaskSpec = TaskSpec {
@@ -96,8 +95,8 @@ const START: TaskSpec = TaskSpec {
     ..SOIL
 };
 
-/// How moist it is, how it dries, when it was watered, and the weather. A
-/// valve's signal is no input by itself: the drying trend takes it in.
+/// Inputs of the watering tasks: moisture, drying, the last watering, and the weather. A valve's
+/// signal is not an input by itself, because the drying trend includes it.
 fn soil_inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
     let mut inputs: Vec<String> =
         ["soil_moisture_now", "soil_moisture_above_critical", "soil_moisture_age_s"]
@@ -113,7 +112,7 @@ fn soil_inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
     available_inputs(columns, inputs)
 }
 
-/// What came of a row.
+/// Time from a row until the soil is critical.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct DryingOutcome {
     hours: f64,
@@ -149,8 +148,8 @@ fn drying_outcome(
     }
     // A row may be missing at the very end of the 48 h.
     let is_over = hours(known_ms) > HOURS_MAX - 0.1;
-    let hours = if is_over { HOURS_MAX } else { hours(known_ms) };
-    Some(DryingOutcome { hours, is_censored: !is_over })
+    let bound_h = if is_over { HOURS_MAX } else { hours(known_ms) };
+    Some(DryingOutcome { hours: bound_h, is_censored: !is_over })
 }
 
 impl PredictionTask for HoursToCriticalTask {
@@ -164,18 +163,27 @@ impl PredictionTask for HoursToCriticalTask {
         all
     }
 
-    fn actual_value(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> Option<f64> {
-        drying_outcome(came, row, comfort).map(|outcome| outcome.hours)
+    fn actual_value(
+        &self,
+        corrected: &ZoneFrame,
+        row: usize,
+        comfort: &ComfortSettings,
+    ) -> Option<f64> {
+        drying_outcome(corrected, row, comfort).map(|outcome| outcome.hours)
     }
 
-    fn is_censored(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> bool {
-        drying_outcome(came, row, comfort).is_some_and(|outcome| outcome.is_censored)
+    fn is_censored(&self, corrected: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> bool {
+        drying_outcome(corrected, row, comfort).is_some_and(|outcome| outcome.is_censored)
     }
 
-    /// Who waters when the critical moisture is said to come waters so many hours
-    /// too late (plants are dry so long), or too early.
-    fn extra_scores(&self, said: &[f64], rows: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
-        let [late, early] = over_and_under_prediction(said, rows);
+    /// Hours by which watering at the predicted time would be too late (plants are dry for so
+    /// long), or too early.
+    fn extra_scores(
+        &self,
+        predictions: &[f64],
+        rows: &LabelledRows,
+    ) -> Vec<(&'static str, RowStatistic)> {
+        let [late, early] = over_and_under_prediction(predictions, rows);
         vec![("too_late_h", late), ("too_early_h", early)]
     }
 
@@ -193,12 +201,12 @@ impl PredictionTask for HoursToCriticalTask {
         ]
     }
 
-    fn describe_constant(&self, truth: f64, comforts: &[ComfortSettings]) -> ConstantTarget {
-        let critical = format_range(comforts, |own| own.soil_moisture_critical, "%");
-        let what = if truth >= HOURS_MAX {
+    fn describe_constant(&self, constant: f64, comforts: &[ComfortSettings]) -> ConstantTarget {
+        let critical = format_range(comforts, |comfort| comfort.soil_moisture_critical, "%");
+        let what = if constant >= HOURS_MAX {
             format!("no soil dried to {critical} within {HOURS_MAX} h")
         } else {
-            format!("each soil dried to {critical} within {truth} h")
+            format!("each soil dried to {critical} within {constant} h")
         };
         ConstantTarget { what, hint: "set comfort.soil_moisture_critical, or a zone's own" }
     }
@@ -210,9 +218,9 @@ impl SoilMoistureTask {
         Self::hours_ahead(24, "watering-24h", "soil moisture in 24 hours");
 
     const fn hours_ahead(hours: i64, name: &'static str, title: &'static str) -> Self {
-        let anchor = Some("soil_moisture_now");
+        let reference = Some("soil_moisture_now");
         Self {
-            spec: TaskSpec { name, title, horizon_s: hours * 3600, reference: anchor, ..MOISTURE },
+            spec: TaskSpec { name, title, horizon_s: hours * 3600, reference, ..MOISTURE },
             hours,
         }
     }
@@ -227,8 +235,11 @@ impl PredictionTask for SoilMoistureTask {
         soil_inputs(columns)
     }
 
-    fn actual_value(&self, came: &ZoneFrame, row: usize, _: &ComfortSettings) -> Option<f64> {
-        came.present_value_at(PresentMetric::SoilMoisture, came.at_ms[row] + self.hours * HOUR_MS)
+    fn actual_value(&self, corrected: &ZoneFrame, row: usize, _: &ComfortSettings) -> Option<f64> {
+        corrected.present_value_at(
+            PresentMetric::SoilMoisture,
+            corrected.at_ms[row] + self.hours * HOUR_MS,
+        )
     }
 
     fn baselines(&self) -> Vec<TaskBaseline> {
@@ -253,29 +264,34 @@ impl PredictionTask for WateringStartTask {
         soil_inputs(columns)
     }
 
-    fn actual_value(&self, came: &ZoneFrame, row: usize, _: &ComfortSettings) -> Option<f64> {
-        let since = came.column("drying_since_watering_h")?;
-        let start_ms = came.at_ms[row];
+    fn actual_value(&self, corrected: &ZoneFrame, row: usize, _: &ComfortSettings) -> Option<f64> {
+        let since = corrected.column("drying_since_watering_h")?;
+        let start_ms = corrected.at_ms[row];
         let until_ms = start_ms + START_KNOWN_H * HOUR_MS;
-        came.row_at(until_ms)?;
-        let later = (row..since.len()).take_while(|later| came.at_ms[*later] <= until_ms);
-        let mut onsets = later
-            .map(|later| (came.at_ms[later] - start_ms) as f64 / HOUR_MS as f64 - since[later]);
-        // What is a few seconds off is the onset of before, rounded.
+        corrected.row_at(until_ms)?;
+        let later = (row..since.len()).take_while(|later| corrected.at_ms[*later] <= until_ms);
+        let mut onsets = later.map(|later| {
+            (corrected.at_ms[later] - start_ms) as f64 / HOUR_MS as f64 - since[later]
+        });
+        // An onset a few seconds after T is the one before T, rounded.
         Some(f64::from(u8::from(onsets.any(|hours| hours > 0.01 && hours <= START_H))))
     }
 
-    fn extra_scores(&self, said: &[f64], rows: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
-        let began: Vec<bool> = rows.actual_values().iter().map(|truth| *truth > 0.5).collect();
-        vec![("roc_auc", RowStatistic::RocAuc(ScoreRanking::from_scores(said, &began)))]
+    fn extra_scores(
+        &self,
+        predictions: &[f64],
+        rows: &LabelledRows,
+    ) -> Vec<(&'static str, RowStatistic)> {
+        let began: Vec<bool> = rows.actual_values().iter().map(|actual| *actual > 0.5).collect();
+        vec![("roc_auc", RowStatistic::RocAuc(ScoreRanking::from_scores(predictions, &began)))]
     }
 
     fn baselines(&self) -> Vec<TaskBaseline> {
         vec![TaskBaseline { name: "never", input: None, factor: 0.0 }]
     }
 
-    fn describe_constant(&self, truth: f64, _: &[ComfortSettings]) -> ConstantTarget {
-        let what = if truth == 0.0 { "no watering began" } else { "a watering was always near" };
+    fn describe_constant(&self, constant: f64, _: &[ComfortSettings]) -> ConstantTarget {
+        let what = if constant == 0.0 { "no watering began" } else { "a watering was always near" };
         ConstantTarget {
             what: what.to_owned(),
             hint: "waterings are seen where soil_moisture rises, or irrigation (a valve) goes on; a \
@@ -315,7 +331,7 @@ mod tests {
         check(&watered, 300, Some((48.0, false)));
         let ended = frame(20 * 60 + 1, &[(LOWEST, &|_| 50.0)]);
         check(&ended, 0, Some((20.0, true)));
-        // up to 1 % above, then down to 49 % and up again: 2 % are no watering
+        // up to 1 % above, then down to 49 % and up again: a rise of 2 % is not a watering
         let swings = frame(60 * 60, &[(LOWEST, &|m| 50.0 + (m / 300.0).sin())]);
         check(&swings, 0, Some((48.0, false)));
     }
@@ -334,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_watering_begins_where_a_later_trend_dates_it() {
-        // watered at minute 300, which shows at minute 420
+        // watered at minute 300, which becomes visible at minute 420
         let since = |m: f64| if m < 420.0 { 10.0 + m / 60.0 } else { (m - 300.0) / 60.0 };
         let trend = frame(1200, &[("drying_since_watering_h", &since)]);
         let check = |row, expect| {

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::{TASK, fake_store::FakeStore};
 
-/// Runs `trainer` beside the store; whatever it writes goes to `dir`.
+/// Runs `trainer` with the store; its files go to `dir`.
 async fn run_trainer(store: &FakeStore, dir: &TempDir, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
     let registry = dir.path().join("models");
@@ -26,12 +26,12 @@ fn as_utf8(bytes: &[u8]) -> &str {
 async fn fail_if_sets_the_exit_status() {
     let (store, dir) = (FakeStore::start().await, TempDir::new().unwrap());
     let compare = ["compare", "--models", "ridge", "--quick", "--dry-run", "--fail-if"];
-    let asked = |condition| [&compare[..], &[condition]].concat();
-    let ran = run_trainer(&store, &dir, &asked("temperature-10m, ridge: skill < 2")).await;
+    let with_condition = |condition| [&compare[..], &[condition]].concat();
+    let ran = run_trainer(&store, &dir, &with_condition("temperature-10m, ridge: skill < 2")).await;
     assert_eq!(ran.status.code(), Some(2), "{}", as_utf8(&ran.stderr));
-    let said = as_utf8(&ran.stderr);
-    assert!(said.contains("failed: temperature-10m, ridge: skill < 2: ridge has "), "{said}");
-    let ran = run_trainer(&store, &dir, &asked("temperature-10m, ridge: skill > 2")).await;
+    let stderr = as_utf8(&ran.stderr);
+    assert!(stderr.contains("failed: temperature-10m, ridge: skill < 2: ridge has "), "{stderr}");
+    let ran = run_trainer(&store, &dir, &with_condition("temperature-10m, ridge: skill > 2")).await;
     assert_eq!(ran.status.code(), Some(0), "{}", as_utf8(&ran.stderr));
     assert!(!dir.path().join("models").exists(), "a dry run keeps nothing");
 }
@@ -39,9 +39,9 @@ async fn fail_if_sets_the_exit_status() {
 #[tokio::test(flavor = "multi_thread")]
 async fn held_out_zones_are_tested_and_not_trained_on() {
     let (store, dir) = (FakeStore::start().await, TempDir::new().unwrap());
-    let asked = ["compare", "--models", "ridge", "--quick", "--dry-run", "--json"];
-    let asked = [&asked[..], &["--hold-out", "s/b", "--folds", "2", "--seed", "3"]].concat();
-    let ran = run_trainer(&store, &dir, &asked).await;
+    let common = ["compare", "--models", "ridge", "--quick", "--dry-run", "--json"];
+    let args = [&common[..], &["--hold-out", "s/b", "--folds", "2", "--seed", "3"]].concat();
+    let ran = run_trainer(&store, &dir, &args).await;
     assert!(ran.status.success(), "{}", as_utf8(&ran.stderr));
     let found: Value = serde_json::from_slice(&ran.stdout).unwrap();
     let facts = &found["tasks"][0]["facts"];
@@ -57,9 +57,14 @@ async fn relevance_says_what_a_model_rests_on_and_changes_nothing() {
     let (store, dir) = (FakeStore::start().await, TempDir::new().unwrap());
     let ran = run_trainer(&store, &dir, &["relevance", "--model", "ridge"]).await;
     assert!(ran.status.success(), "{}", as_utf8(&ran.stderr));
-    let said = as_utf8(&ran.stdout);
-    for part in ["what ridge rests on", "error without", "windows, refitted without", "report: "] {
-        assert!(said.contains(part), "{part} in {said}");
+    let stdout = as_utf8(&ran.stdout);
+    for part in [
+        "importance of the inputs of ridge",
+        "error without",
+        "windows, refitted without",
+        "report: ",
+    ] {
+        assert!(stdout.contains(part), "{part} in {stdout}");
     }
     assert!(!dir.path().join("models").exists());
     assert!(dir.path().join("reports/latest_run.json").exists());
@@ -68,8 +73,8 @@ async fn relevance_says_what_a_model_rests_on_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn late_readings_are_in_no_input() {
     let (store, dir) = (FakeStore::start().await, TempDir::new().unwrap());
-    let asked = ["compare", "--models", "ridge", "--quick", "--dry-run", "--json"];
-    let ran = run_trainer(&store, &dir, &asked).await;
+    let args = ["compare", "--models", "ridge", "--quick", "--dry-run", "--json"];
+    let ran = run_trainer(&store, &dir, &args).await;
     assert!(ran.status.success(), "{}", as_utf8(&ran.stderr));
     let found: Value = serde_json::from_slice(&ran.stdout).unwrap();
     for entry in found["tasks"][0]["leaderboard"].as_array().unwrap() {

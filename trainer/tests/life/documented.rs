@@ -1,6 +1,6 @@
-//! `docs/predictions.md` shows requests and their answers: they are asked and
-//! compared. `MICROCLIMATE_BLESS=1` writes the answers, and the description of the
-//! interface, as they are now.
+//! Sends the requests shown in `docs/predictions.md` and compares the answers.
+//! `MICROCLIMATE_BLESS=1` writes the answers, and the description of the interface, as they are
+//! now.
 
 use std::{fs, path::PathBuf};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{TASK, TestTrainer};
 
-/// What differs from one run to the next: the clock, what it measures, and hashes.
+/// Members that differ from one run to the next: the clock, its measurements, and hashes.
 const RUN_SPECIFIC_MEMBERS: [&str; 12] = [
     "features_at_ms",
     "features_age_s",
@@ -23,7 +23,7 @@ const RUN_SPECIFIC_MEMBERS: [&str; 12] = [
     "size_bytes",
     "why",
 ];
-/// Libraries of mathematics differ in the last bits.
+/// Tolerance for mathematical libraries, which differ in the last bits.
 const TOLERANCE: f64 = 1e-6;
 
 fn docs_path(name: &str) -> PathBuf {
@@ -62,7 +62,7 @@ async fn the_documented_answers_are_the_answers() {
     }
 }
 
-/// A request, the answer after it, and where that is.
+/// Next request, the answer after it, and the position of that answer.
 fn next_example(text: &str) -> Option<(&str, &str, (usize, usize))> {
     let start = text.find("```sh\ncurl ")? + "```sh\ncurl ".len();
     let end = start + text[start..].find("\n```")?;
@@ -87,9 +87,9 @@ fn is_same_answer(shown: &Value, found: &Value) -> bool {
     match (shown, found) {
         (Value::Object(shown), Value::Object(found)) => {
             shown.len() == found.len()
-                && shown.iter().all(|(key, own)| {
+                && shown.iter().all(|(key, value)| {
                     let is_of_run = RUN_SPECIFIC_MEMBERS.contains(&key.as_str());
-                    found.get(key).is_some_and(|other| is_of_run || is_same_answer(own, other))
+                    found.get(key).is_some_and(|other| is_of_run || is_same_answer(value, other))
                 })
         }
         (Value::Array(shown), Value::Array(found)) => {
@@ -103,8 +103,8 @@ fn is_same_answer(shown: &Value, found: &Value) -> bool {
     }
 }
 
-/// `docs/openapi-trainer.json` is what `GET /openapi.json` answers, to be looked at by
-/// eye where it changes.
+/// `docs/openapi-trainer.json` equals the answer of `GET /openapi.json`; changes to it are to be
+/// reviewed by eye.
 #[test]
 fn the_description_is_the_committed_one() {
     let found =
@@ -125,14 +125,14 @@ async fn every_path_is_described_and_what_is_wrong_has_a_code() {
     let page = reqwest::get(format!("{}/docs", life.url)).await.unwrap().text().await.unwrap();
     for path in document["paths"].as_object().unwrap().keys() {
         assert!(page.contains(path.as_str()), "{path} is not on the page");
-        // What is described is there: some answer that is not "there is no GET /…".
+        // A described path exists: its answer is not "there is no GET /…".
         let path = path.replace("{task}", TASK).replace("{model}", TASK).replace("{version}", "1");
         let answer = reqwest::get(format!("{}{path}", life.url)).await.unwrap();
         assert!(!answer.text().await.unwrap().contains("there is no GET"), "{path}");
     }
     let check = async |path: &str, code: &str| {
-        let (_, said) = life.get_json(path).await;
-        assert_eq!(said["error"]["code"], json!(code), "{path}: {said}");
+        let (_, body) = life.get_json(path).await;
+        assert_eq!(body["error"]["code"], json!(code), "{path}: {body}");
     };
     check("/v1/predict/temperature-10m?zone=s/a&zon=1", "bad_query").await;
     check("/v1/predict/weather?zone=s/a", "unknown_task").await;
@@ -140,6 +140,6 @@ async fn every_path_is_described_and_what_is_wrong_has_a_code() {
     check("/v1/predict/light?zone=s/a", "no_champion").await;
     check("/v1/models/weather", "unknown_task").await;
     check("/v1/models/temperature-10m/log?limit=5000", "bad_request").await;
-    let (_, said) = life.post_json("/v1/predict/temperature-10m", &json!({ "zon": "s/a" })).await;
-    assert_eq!(said["error"]["code"], "bad_body", "{said}");
+    let (_, body) = life.post_json("/v1/predict/temperature-10m", &json!({ "zon": "s/a" })).await;
+    assert_eq!(body["error"]["code"], "bad_body", "{body}");
 }

@@ -1,5 +1,5 @@
-//! A feature store's REST API with made-up rows: two zones whose temperature
-//! swings within hours, known up to a minute that tests move.
+//! REST API of a feature store with made-up rows: two zones whose temperature swings within hours,
+//! known up to a minute that tests move.
 
 use std::{
     f64::consts::TAU,
@@ -22,17 +22,19 @@ pub(crate) const ZONES: [&str; 2] = ["s/a", "s/b"];
 pub(crate) const MINUTES: usize = 3 * 1440;
 const MINUTE_MS: i64 = 60_000;
 
-/// What tests change.
+/// Values that tests change.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StoreKnobs {
-    /// Rows after this minute are not known yet.
+    /// Last minute whose row is known.
     pub(crate) known: usize,
     /// Minutes by which all rows are older than now.
     pub(crate) behind: i64,
-    /// The newest row has only these of its features.
+    /// Features of the latest row; the others are missing.
     pub(crate) only: Option<&'static str>,
-    /// Added to every feature of the newest row.
+    /// Offset that is added to every feature of the latest row.
     pub(crate) shift: f64,
+    /// Whether the watermark has passed the newest row.
+    pub(crate) is_final: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +46,7 @@ pub(crate) struct FakeStore {
 
 pub(crate) fn temperature_at(zone: usize, minute: i64) -> f64 {
     let t = minute as f64;
-    // A swing of three hours, one of a day, and what looks like noise.
+    // A swing of three hours, one of a day, and a noise-like term.
     let noise = ((minute * 7919 + zone as i64 * 31).rem_euclid(101)) as f64 / 101.0 - 0.5;
     20.0 + zone as f64
         + 2.0 * (TAU * t / 180.0).sin()
@@ -52,9 +54,8 @@ pub(crate) fn temperature_at(zone: usize, minute: i64) -> f64 {
         + 0.1 * noise
 }
 
-/// The same as corrected: readings that came too late for their rows have made
-/// the slope what the next ten minutes bring. Who learns from it has learnt the
-/// future.
+/// Features of a corrected row: readings that were too late for their rows have set the slope to
+/// the change of the next ten minutes. A model that learns from it has learnt the future.
 fn corrected_features(zone: usize, minute: usize) -> Vec<(&'static str, f64)> {
     let now = minute as i64;
     let coming = 6.0 * (temperature_at(zone, now + 10) - temperature_at(zone, now));
@@ -64,7 +65,7 @@ fn corrected_features(zone: usize, minute: usize) -> Vec<(&'static str, f64)> {
     known_features(zone, minute).into_iter().map(slope).collect()
 }
 
-/// The features of a row as it was known at its time, by name.
+/// Features of a row as it was known at its time, by name.
 fn known_features(zone: usize, minute: usize) -> Vec<(&'static str, f64)> {
     let at = minute as i64;
     let window = |width: i64| (at - width + 1..=at).map(move |m| temperature_at(zone, m));
@@ -88,8 +89,7 @@ fn known_features(zone: usize, minute: usize) -> Vec<(&'static str, f64)> {
 }
 
 impl FakeStore {
-    /// A store that knows all rows but the last two hours; its newest row is of
-    /// this minute.
+    /// Store that knows all rows except the last two hours; its latest row is of this minute.
     pub(crate) async fn start() -> Self {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -121,7 +121,7 @@ impl FakeStore {
         *self.state.lock().unwrap()
     }
 
-    /// Event time of a minute, UTC ms: the first known one is now.
+    /// Event time of a minute, UTC ms; the first known minute is now.
     pub(crate) fn at_ms(&self, minute: usize) -> i64 {
         let from_end = (MINUTES - 120) as i64 - minute as i64;
         self.end_ms - (from_end + self.current_knobs().behind) * MINUTE_MS
@@ -145,9 +145,9 @@ struct StoreQuery {
     mode: Option<String>,
 }
 
-async fn latest_rows(State(store): State<FakeStore>, Query(asked): Query<StoreQuery>) -> Response {
-    let zone = asked.zones.unwrap_or_default();
-    let Some(number) = ZONES.iter().position(|own| *own == zone) else {
+async fn latest_rows(State(store): State<FakeStore>, Query(query): Query<StoreQuery>) -> Response {
+    let zone = query.zones.unwrap_or_default();
+    let Some(number) = ZONES.iter().position(|known| *known == zone) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let features: serde_json::Map<String, Value> = store
@@ -156,19 +156,19 @@ async fn latest_rows(State(store): State<FakeStore>, Query(asked): Query<StoreQu
         .map(|(name, value)| (name.to_owned(), json!(value)))
         .collect();
     let at_ms = store.at_ms(store.current_knobs().known);
-    let row =
-        json!({ "zone": zone, "at_ms": at_ms, "status": "provisional", "features": features });
+    let status = if store.current_knobs().is_final { "final" } else { "provisional" };
+    let row = json!({ "zone": zone, "at_ms": at_ms, "status": status, "features": features });
     Json(json!({ "rows": [row] })).into_response()
 }
 
 async fn dataset_parquet(
     State(store): State<FakeStore>,
-    Query(asked): Query<StoreQuery>,
+    Query(query): Query<StoreQuery>,
 ) -> Vec<u8> {
-    let (from, to) = (asked.from.unwrap_or(i64::MIN), asked.to.unwrap_or(i64::MAX));
+    let (from, to) = (query.from.unwrap_or(i64::MIN), query.to.unwrap_or(i64::MAX));
     let wanted =
-        |zone: &str| asked.zones.as_ref().is_none_or(|all| all.split(',').any(|z| z == zone));
-    let row = match asked.mode.as_deref() {
+        |zone: &str| query.zones.as_ref().is_none_or(|all| all.split(',').any(|z| z == zone));
+    let row = match query.mode.as_deref() {
         Some("as_known") => known_features,
         _ => corrected_features,
     };
@@ -182,7 +182,7 @@ async fn dataset_parquet(
         }
     }
     let column =
-        |name: &str| asked.columns.as_ref().is_none_or(|all| all.split(',').any(|n| n == name));
+        |name: &str| query.columns.as_ref().is_none_or(|all| all.split(',').any(|n| n == name));
     let names =
         known_features(0, 100).into_iter().map(|(name, _)| name).filter(|name| column(name));
     let mut columns = vec![
@@ -191,7 +191,8 @@ async fn dataset_parquet(
         Column::new("at_ms".into(), rows.iter().map(|row| row.1).collect::<Vec<_>>()),
     ];
     for name in names {
-        let value = |row: &Vec<(&str, f64)>| row.iter().find(|(own, _)| *own == name).unwrap().1;
+        let value =
+            |row: &Vec<(&str, f64)>| row.iter().find(|(feature, _)| *feature == name).unwrap().1;
         let values: Vec<f64> = rows.iter().map(|row| value(&row.2)).collect();
         columns.push(Column::new(name.into(), values));
     }

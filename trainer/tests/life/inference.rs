@@ -45,11 +45,11 @@ async fn models_are_listed_with_their_tensors() {
     );
 }
 
-/// The inputs of a zone's newest row as tensors, twice.
+/// Inputs of a zone's latest row as tensors, twice.
 async fn input_tensors(life: &TestTrainer) -> Vec<Value> {
     let newest = life.store.newest_features(0);
     let column = |name: &str| {
-        newest.iter().find(|(own, _)| *own == name).map_or(f64::NAN, |(_, value)| *value)
+        newest.iter().find(|(feature, _)| *feature == name).map_or(f64::NAN, |(_, value)| *value)
     };
     let comfort = TrainerSettings::default().comfort;
     let value = |name: &str| InputExpression::parse(name).compute_value(&comfort, column);
@@ -67,7 +67,7 @@ async fn input_tensors(life: &TestTrainer) -> Vec<Value> {
 #[tokio::test]
 async fn the_protocol_predicts_what_rest_predicts() {
     let life = TestTrainer::with_champion("ridge").await;
-    let (_, said) = life.get_json("/v1/predict/temperature-10m?zone=s/a").await;
+    let (_, prediction) = life.get_json("/v1/predict/temperature-10m?zone=s/a").await;
     let inputs = input_tensors(&life).await;
     let path = "/v2/models/temperature-10m/infer";
     let body = json!({ "id": "42", "inputs": inputs, "outputs": [{ "name": "prediction" }] });
@@ -77,7 +77,7 @@ async fn the_protocol_predicts_what_rest_predicts() {
         "model_version": "1",
         "outputs": [{
             "name": "prediction", "datatype": "FP64", "shape": [2],
-            "data": [said["value"], said["value"]],
+            "data": [prediction["value"], prediction["value"]],
         }],
     });
     assert_eq!(life.post_json(path, &body).await, (200, expect));
@@ -89,8 +89,8 @@ async fn the_protocol_predicts_what_rest_predicts() {
     assert!(all["outputs"][1]["data"][0].as_f64() < said["value"].as_f64(), "{all}");
 
     let check = async |body: Value, part: &str| {
-        let (status, said) = life.post_json(path, &body).await;
-        assert!(status == 400 && said["error"].as_str().unwrap().contains(part), "{said}");
+        let (status, answer) = life.post_json(path, &body).await;
+        assert!(status == 400 && answer["error"].as_str().unwrap().contains(part), "{answer}");
     };
     check(json!({ "inputs": inputs[1..] }), "is missing").await;
     check(json!({ "inputs": [] }), "is missing").await;

@@ -1,23 +1,22 @@
 //! A model's life: trained, judged, served, scored, followed by another. Real
-//! files and sockets; the feature store is one of made-up rows, but for `recorded`,
-//! which has a real one.
+//! files and sockets; the feature store is one of made-up rows. A real one stands beside
+//! the trainer in `microclimate/tests/it`.
 
 mod compare_command;
 mod documented;
 mod fake_store;
 mod inference;
 mod models_command;
-mod real_feature_store;
 mod remote_registry;
 mod serving;
 mod watching;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use fake_store::FakeStore;
 use microclimate_trainer::{
-    CompareRequest, FeatureSource, GateDecision, TrainError, Trainer, TrainerSettings,
-    backtest::ComparisonDepth, target_transform::TargetTransform,
+    CompareRequest, GateDecision, TrainError, Trainer, TrainerSettings, backtest::ComparisonDepth,
+    target_transform::TargetTransform,
 };
 use models::{
     FeatureSchema, FittedRegressor, ModelArtifact, ModelCard, ModelProvenance, Predictor,
@@ -31,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 const TASK: &str = "temperature-10m";
 
-/// A trainer beside a store, and its REST API.
+/// Trainer with a store, and its REST API.
 struct TestTrainer {
     dir: TempDir,
     store: FakeStore,
@@ -54,11 +53,11 @@ fn test_settings(dir: &Path, store: &FakeStore) -> TrainerSettings {
 
 fn open_trainer(dir: &Path, store: &FakeStore) -> Trainer {
     let settings = test_settings(dir, store);
-    let source = FeatureSource::new_remote(&settings.source).unwrap();
-    Trainer::new(settings, source).unwrap()
+    let source = settings.source.new_client().unwrap();
+    Trainer::new(settings, Arc::new(source)).unwrap()
 }
 
-/// Makes a model of one input champion of a task; `link` is what its sayings mean.
+/// Makes a model of one input the champion of a task; `link` is the meaning of its outputs.
 fn promote_model(
     trainer: &Trainer,
     task: &str,
@@ -109,7 +108,7 @@ impl TestTrainer {
         Self { dir, store, trainer, url, stop }
     }
 
-    /// The same with a champion.
+    /// Trainer with a champion.
     async fn with_champion(model: &str) -> Self {
         let life = Self::start().await;
         let decision = life.train_model(model).await;
@@ -117,7 +116,7 @@ impl TestTrainer {
         life
     }
 
-    /// Trains one model beside the baselines.
+    /// Trains one model besides the baselines.
     async fn train_model(&self, model: &str) -> GateDecision {
         let request = CompareRequest {
             tasks: vec![TASK.to_owned()],
@@ -136,8 +135,8 @@ impl TestTrainer {
     }
 
     async fn post_json(&self, path: &str, body: &Value) -> (u16, Value) {
-        let asked = reqwest::Client::new().post(format!("{}{path}", self.url)).json(body);
-        let answer = asked.send().await.unwrap();
+        let request = reqwest::Client::new().post(format!("{}{path}", self.url)).json(body);
+        let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 }

@@ -1,4 +1,4 @@
-//! `trainer models`, the program itself.
+//! The program `trainer models`.
 
 use std::process::{Command, Stdio};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{TASK, TestTrainer};
 
-/// What the program says, and whether it succeeds.
+/// Runs `trainer models`; returns its output, and whether it succeeded.
 fn run_models(life: &TestTrainer, args: &str) -> (bool, String) {
     let dir = life.dir.path().join("models");
     let ran = Command::new(env!("CARGO_BIN_EXE_trainer"))
@@ -107,8 +107,8 @@ fn invalid_settings_are_refused() {
     let check = |set: &str, part: &str| {
         let mut program = Command::new(env!("CARGO_BIN_EXE_trainer"));
         let ran = program.args(["models", "list", "--set", set]).output().unwrap();
-        let said = String::from_utf8_lossy(&ran.stderr);
-        assert!(!ran.status.success() && said.contains(part), "{set}: {said}");
+        let stderr = String::from_utf8_lossy(&ran.stderr);
+        assert!(!ran.status.success() && stderr.contains(part), "{set}: {stderr}");
     };
     check("gate.p_max=0.9", "gate.p_max");
     check("gate.latency_p99_us_max=0", "gate.latency_p99_us_max");

@@ -41,7 +41,7 @@ async fn a_registry_in_a_bucket_does_what_one_in_a_folder_does() {
     assert_eq!(registry.list_tasks().unwrap(), [TASK]);
     assert_eq!(registry.load_artifact(TASK, 1).unwrap().card, artifact.card);
 
-    // Several at once: every decision is kept, and they follow one another.
+    // Several processes at once: every decision is kept, and all are in sequence.
     let before = registry.recent_decisions(TASK, 1).unwrap()[0].number;
     let start = Arc::new(Barrier::new(4));
     let deciding: Vec<_> = (0..4)

@@ -1,4 +1,4 @@
-//! What is said, and when the baseline says it.
+//! Predictions, and the conditions under which the baseline answers.
 
 use microclimate_trainer::CompareRequest;
 use microclimate_trainer::{input::ComfortSide, target_transform::TargetTransform};
@@ -15,46 +15,56 @@ fn assert_close(got: &serde_json::Value, expect: f64, within: f64) {
 #[tokio::test]
 async fn a_prediction_says_what_it_rests_on() {
     let life = TestTrainer::with_champion("ridge").await;
-    let (status, said) = life.get_json("/v1/predict/temperature-10m?zone=s/a&explain=3").await;
-    assert_eq!(status, 200, "{said}");
+    let (status, answer) = life.get_json("/v1/predict/temperature-10m?zone=s/a&explain=3").await;
+    assert_eq!(status, 200, "{answer}");
     let minute = life.store.state.lock().unwrap().known as i64;
-    assert_close(&said["value"], temperature_at(0, minute + 10), 0.3);
-    let interval = &said["interval"];
-    assert!(interval[0].as_f64() < said["value"].as_f64());
-    assert!(said["value"].as_f64() < interval[1].as_f64());
-    assert_eq!(said["interval_level"], 0.9);
+    assert_close(&answer["value"], temperature_at(0, minute + 10), 0.3);
+    let interval = &answer["interval"];
+    assert!(interval[0].as_f64() < answer["value"].as_f64());
+    assert!(answer["value"].as_f64() < interval[1].as_f64());
+    assert_eq!(answer["interval_level"], 0.9);
     assert_eq!(
-        (&said["model"], &said["version"], &said["unit"]),
+        (&answer["model"], &answer["version"], &answer["unit"]),
         (&json!("ridge"), &json!(1), &json!("°C"))
     );
-    assert_eq!(said["fallback"], false);
-    assert_eq!(said["drift"]["flag"], false);
-    assert!(said["baseline_value"].is_number());
-    assert!((0.0..120.0).contains(&said["features_age_s"].as_f64().unwrap()), "{said}");
-    // A linear model's value is the sum of its terms.
-    let contributions = said["contributions"].as_array().unwrap();
-    assert_eq!(contributions.len(), 3, "{said}");
+    assert_eq!(answer["fallback"], false);
+    assert_eq!(answer["drift"]["flag"], false);
+    assert!(answer["baseline_value"].is_number());
+    assert!((0.0..120.0).contains(&answer["features_age_s"].as_f64().unwrap()), "{answer}");
+    // The value of a linear model is the sum of its terms.
+    let contributions = answer["contributions"].as_array().unwrap();
+    assert_eq!(contributions.len(), 3, "{answer}");
     let strongest = contributions[0]["change"].as_f64().unwrap().abs();
     assert!(strongest >= contributions[2]["change"].as_f64().unwrap().abs());
 
     let (_, posted) =
         life.post_json("/v1/predict/temperature-10m", &json!({ "zone": "s/a" })).await;
-    assert_eq!(posted["value"], said["value"]);
+    assert_eq!(posted["value"], answer["value"]);
     assert_eq!(posted["contributions"], json!(null));
+}
+
+#[tokio::test]
+async fn a_prediction_has_the_status_of_its_row() {
+    let life = TestTrainer::with_champion("ridge").await;
+    for (is_final, status) in [(false, "provisional"), (true, "final")] {
+        life.store.change_knobs(|state| state.is_final = is_final);
+        let (_, prediction) = life.get_json("/v1/predict/temperature-10m?zone=s/a").await;
+        assert_eq!(prediction["status"], status, "{prediction}");
+    }
 }
 
 #[tokio::test]
 async fn many_zones_at_once_and_what_is_wrong_with_a_request() {
     let life = TestTrainer::with_champion("ridge").await;
-    let (_, said) = life.get_json("/v1/predict/temperature-10m?zones=s/a,s/nowhere,s/b").await;
+    let (_, answer) = life.get_json("/v1/predict/temperature-10m?zones=s/a,s/nowhere,s/b").await;
     let zones: Vec<_> =
-        said["predictions"].as_array().unwrap().iter().map(|one| one["zone"].clone()).collect();
+        answer["predictions"].as_array().unwrap().iter().map(|one| one["zone"].clone()).collect();
     assert_eq!(zones, ["s/a", "s/b"]);
-    assert_eq!(said["errors"][0]["zone"], "s/nowhere");
+    assert_eq!(answer["errors"][0]["zone"], "s/nowhere");
 
     let check = async |path: &str, status: u16, part: &str| {
-        let (got, said) = life.get_json(path).await;
-        assert!(got == status && said.to_string().contains(part), "{path}: {got} {said}");
+        let (got, answer) = life.get_json(path).await;
+        assert!(got == status && answer.to_string().contains(part), "{path}: {got} {answer}");
     };
     check("/v1/predict/weather?zone=s/a", 404, "temperature-10m").await;
     check("/v1/predict/light?zone=s/a", 503, "trainer compare").await;
@@ -63,9 +73,9 @@ async fn many_zones_at_once_and_what_is_wrong_with_a_request() {
     check("/v1/predict/temperature-10m?zone=s/a&zones=s/b", 400, "either").await;
     check("/v1/predict/temperature-10m?zones=nonsense", 400, "nonsense").await;
     let many = vec!["s/a"; 1001];
-    let (status, said) =
+    let (status, answer) =
         life.post_json("/v1/predict/temperature-10m", &json!({ "zones": many })).await;
-    assert!(status == 400 && said.to_string().contains("at most 1000"), "{said}");
+    assert!(status == 400 && answer.to_string().contains("at most 1000"), "{answer}");
     check("/readyz-not", 404, "not_found").await;
     let metrics =
         reqwest::get(format!("{}/metrics", life.url)).await.unwrap().text().await.unwrap();
@@ -80,26 +90,28 @@ async fn the_baseline_answers_for_stale_and_for_missing_inputs() {
     let life = TestTrainer::with_champion("ridge").await;
     let path = "/v1/predict/temperature-10m?zone=s/a";
     let falls_back = async |part: &str| {
-        let (_, said) = life.get_json(path).await;
-        assert_eq!((&said["fallback"], &said["value"]), (&json!(true), &said["baseline_value"]));
-        assert_eq!(said["interval"], json!(null));
-        assert!(said["fallback_reason"].as_str().unwrap().contains(part), "{said}");
+        let (_, answer) = life.get_json(path).await;
+        assert_eq!(
+            (&answer["fallback"], &answer["value"]),
+            (&json!(true), &answer["baseline_value"])
+        );
+        assert_eq!(answer["interval"], json!(null));
+        assert!(answer["fallback_reason"].as_str().unwrap().contains(part), "{answer}");
     };
     life.store.change_knobs(|state| state.behind = 60);
     falls_back("s old, expected at most 900").await;
     life.store.change_knobs(|state| state.behind = 0);
-    let (_, said) = life.get_json(path).await;
-    assert_eq!(said["fallback"], false);
+    let (_, answer) = life.get_json(path).await;
+    assert_eq!(answer["fallback"], false);
 
-    // Without its own metric there is nothing to say; the baseline of a change
-    // needs it too.
+    // Without the task's metric there is no prediction; the baseline of a change needs it too.
     life.store.change_knobs(|state| state.only = Some("temperature_age_s"));
-    let (status, said) = life.get_json(path).await;
-    assert!(status == 409 && said.to_string().contains("it has no temperature"), "{said}");
+    let (status, answer) = life.get_json(path).await;
+    assert!(status == 409 && answer.to_string().contains("it has no temperature"), "{answer}");
     life.store.change_knobs(|state| state.only = Some("temperature_last"));
-    let (status, said) = life.get_json(path).await;
+    let (status, answer) = life.get_json(path).await;
     // The best baseline here extrapolates, and its slope is missing too.
-    assert!(status == 409 && said.to_string().contains("inputs are missing"), "{said}");
+    assert!(status == 409 && answer.to_string().contains("inputs are missing"), "{answer}");
 }
 
 #[tokio::test]
@@ -109,11 +121,11 @@ async fn where_there_was_nothing_to_train_on_serving_says_why() {
     let compared = life.trainer.compare_models(&request, |_| {}).await.unwrap();
     let why = "no light in these zones";
     assert_eq!(compared.tasks[0].not_applicable.as_ref().unwrap().why, why);
-    let (status, said) = life.get_json("/v1/predict/light?zone=s/a").await;
-    assert!(status == 503 && said.to_string().contains(why), "{said}");
+    let (status, answer) = life.get_json("/v1/predict/light?zone=s/a").await;
+    assert!(status == 503 && answer.to_string().contains(why), "{answer}");
     let (_, tasks) = life.get_json("/v1/tasks").await;
     let of = |name: &str| {
-        tasks["tasks"].as_array().unwrap().iter().find(|own| own["task"] == name).unwrap()
+        tasks["tasks"].as_array().unwrap().iter().find(|task| task["task"] == name).unwrap()
     };
     assert_eq!(of("light")["not_applicable"], why);
     assert_eq!(of("heating").get("not_applicable"), None, "it was not compared");
@@ -124,37 +136,37 @@ async fn where_there_was_nothing_to_train_on_serving_says_why() {
 #[tokio::test]
 async fn a_class_is_named_with_or_without_probabilities() {
     let life = TestTrainer::start().await;
-    // As a baseline does, it says the number of a class and no probabilities.
+    // As a baseline does, the model predicts a class index and no probabilities.
     let constant = || FittedRegressor::Constant(ConstantModel { value: 1.8 });
     let class = "heating-class";
     promote_model(&life.trainer, class, "temperature_now", constant(), TargetTransform::Change)
         .unwrap();
     let path = "/v1/predict/heating-class?zone=s/a";
-    let (_, said) = life.get_json(path).await;
-    assert_eq!((&said["class"], said.get("probabilities")), (&json!("cool"), None), "{said}");
+    let (_, answer) = life.get_json(path).await;
+    assert_eq!((&answer["class"], answer.get("probabilities")), (&json!("cool"), None), "{answer}");
     life.store.change_knobs(|state| state.behind = 60);
-    let (_, said) = life.get_json(path).await;
-    assert_eq!((&said["fallback"], &said["class"]), (&json!(true), &json!("heat")), "{said}");
+    let (_, answer) = life.get_json(path).await;
+    assert_eq!((&answer["fallback"], &answer["class"]), (&json!(true), &json!("heat")), "{answer}");
     let link = TargetTransform::HourOf(ComfortSide::Heating);
     promote_model(&life.trainer, "heating", "temperature_now", constant(), link).unwrap();
-    let (_, said) = life.get_json("/v1/predict/heating?zone=s/a").await;
-    assert!(said["value"].is_number() && said.get("class").is_none(), "{said}");
+    let (_, answer) = life.get_json("/v1/predict/heating?zone=s/a").await;
+    assert!(answer["value"].is_number() && answer.get("class").is_none(), "{answer}");
 }
 
 #[tokio::test]
 async fn strange_inputs_raise_the_drift_flag() {
     let life = TestTrainer::with_champion("ridge").await;
     life.store.change_knobs(|state| state.shift = 50.0);
-    let (_, said) = life.get_json("/v1/predict/temperature-10m?zone=s/a").await;
-    assert_eq!(said["drift"]["flag"], true, "{said}");
-    assert!(said["drift"]["outside"].to_string().contains("slope"), "{said}");
+    let (_, answer) = life.get_json("/v1/predict/temperature-10m?zone=s/a").await;
+    assert_eq!(answer["drift"]["flag"], true, "{answer}");
+    assert!(answer["drift"]["outside"].to_string().contains("slope"), "{answer}");
 }
 
 #[tokio::test]
 async fn models_tell_where_they_come_from() {
     let life = TestTrainer::with_champion("ridge").await;
-    let (_, said) = life.get_json("/v1/models").await;
-    let model = &said["models"][0];
+    let (_, answer) = life.get_json("/v1/models").await;
+    let model = &answer["models"][0];
     assert_eq!((&model["task"], &model["version"]), (&json!(TASK), &json!(1)));
     let input = model["inputs"]
         .as_array()

@@ -1,4 +1,4 @@
-//! What follows: the gate, scores, and champions that other processes choose.
+//! The promotion gate, scores, and champions that other processes select.
 
 use microclimate_trainer::{Trainer, gate::TrialOutcome};
 use models::{
@@ -51,8 +51,8 @@ async fn predictions_are_scored_once_the_actual_value_is_known() {
         let known = life.store.state.lock().unwrap().known;
         life.trainer.predict_and_score(None).await.unwrap();
         for (number, zone) in ZONES.iter().enumerate() {
-            let said = life.trainer.predict_zone(TASK, &zone.parse().unwrap()).await.unwrap();
-            expect.push((said.value - temperature_at(number, known as i64 + 10)).abs());
+            let prediction = life.trainer.predict_zone(TASK, &zone.parse().unwrap()).await.unwrap();
+            expect.push((prediction.value - temperature_at(number, known as i64 + 10)).abs());
         }
         life.store.change_knobs(|state| state.known += 1);
     }
@@ -66,7 +66,7 @@ async fn predictions_are_scored_once_the_actual_value_is_known() {
     let mae = expect.iter().sum::<f64>() / 10.0;
     assert!((score["mae"].as_f64().unwrap() - mae).abs() < 1e-9, "{scores}, expected {mae}");
     assert!(score["baseline_mae"].is_number() && score["coverage"].is_number());
-    // Another process that opens the same journal knows it too.
+    // Another process that opens the same journal has the same score.
     let again = open_trainer(life.dir.path(), &life.store);
     assert_eq!(again.scores().task_score(TASK).unwrap().scored, 10);
 }
@@ -89,13 +89,13 @@ async fn a_damaged_champion_is_refused_and_the_one_before_is_served() {
     open_registry(&life).promote_version(TASK, held.version, BY, true).unwrap();
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-    // In service: the champion stays. After a start: the one before.
+    // In service, the champion stays. After a restart, the one before is served.
     life.trainer.predict_and_score(None).await.unwrap();
     assert_eq!(champion_version(&life.trainer), Some(1));
     let started = open_trainer(life.dir.path(), &life.store);
     assert_eq!(champion_version(&started), Some(1));
     assert!(started.refusal_reason(TASK).unwrap().contains("checksum"));
-    // Mended, it is taken.
+    // Once repaired, it is served.
     std::fs::write(&path, &whole).unwrap();
     started.predict_and_score(None).await.unwrap();
     assert_eq!(
@@ -113,7 +113,7 @@ async fn retraining_has_a_reason() {
     assert_eq!(reason(&life), None, "it is fresh");
 }
 
-/// An outcome in which the model loses twice what the baseline does.
+/// Outcome in which the model's loss is twice that of the baseline.
 fn losing_outcome(life: &TestTrainer, with_baseline: bool) -> TrialOutcome {
     let artifact = || life.trainer.registry().load_artifact(TASK, 1).unwrap();
     let rival_losses: Vec<f64> = (0..100).map(|i| 1.0 + 0.1 * f64::from(i % 7)).collect();
@@ -143,7 +143,7 @@ async fn where_the_first_is_worse_than_the_baseline_the_baseline_is_served() {
     assert!(!decision.promoted && decision.why.contains("worse than the baseline"), "{decision:?}");
     assert_eq!((decision.version, decision.champion), (2, Some(1)));
     assert_eq!(champion_version(&empty.trainer), Some(1), "the baseline");
-    // Without one there is no champion, and with a champion it is no matter.
+    // Without a baseline there is no champion; with a champion the baseline does not matter.
     let other = TestTrainer::start().await;
     let decision =
         other.trainer.submit_to_gate(&artifact, losing_outcome(&life, false), BY).unwrap();

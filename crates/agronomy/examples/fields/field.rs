@@ -20,7 +20,7 @@ impl MoistureField {
     }
 }
 
-/// All fields of the file.
+/// Reads all fields of the file.
 pub(crate) fn read_fields(path: &Path) -> Result<Vec<MoistureField>> {
     let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let mut rows = csv::Reader::from_reader(file);
@@ -37,7 +37,10 @@ pub(crate) fn read_fields(path: &Path) -> Result<Vec<MoistureField>> {
         }
         for (i, field) in fields.iter_mut().enumerate() {
             let expected_ms = field.at_ms(field.moisture.len());
-            ensure!(at_ms == expected_ms, "row {number}: not 5 minutes after the one before");
+            ensure!(
+                at_ms == expected_ms,
+                "row {number}: expected 5 minutes after the previous row"
+            );
             field.moisture.push(cell(1 + 2 * i)?.parse().ok());
             field.flag.push(cell(2 + 2 * i)? == "1");
         }

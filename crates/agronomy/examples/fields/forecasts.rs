@@ -3,21 +3,21 @@ use microclimate_agronomy::drying::{DryingForecast, DryingSettings, DryingTracke
 use crate::interpolation::{FieldKnots, TEST_FROM_MS};
 
 const HOUR_MS: f64 = 3_600_000.0;
-/// Forecasts are asked up to here, hours.
+/// Longest time ahead that is forecast, hours.
 const HORIZON_H: f64 = 48.0;
 
-/// Errors of hours to the threshold.
+/// Errors of the forecast hours to the critical threshold.
 #[derive(Default)]
 pub(crate) struct ForecastErrors {
     critical_pct: Option<f64>,
     line_h: Vec<f64>,
     drying_h: Vec<f64>,
     covered: usize,
-    /// Different crossings that the cases lead to: cases of one are alike.
+    /// Number of distinct dry-downs. Cases of one dry-down resemble each other.
     dry_downs: usize,
-    /// Times at which it was not reached within the horizon, or at all.
+    /// Number of times after which the threshold was not reached within the horizon, or not at all.
     censored: usize,
-    /// Times at which water came first.
+    /// Number of times after which the field was watered before it reached the threshold.
     watered: usize,
     by_curve: usize,
 }
@@ -44,7 +44,7 @@ impl ForecastErrors {
         let mut newest_end = 0;
         for (i, (_, at_ms, pct)) in points.iter().enumerate() {
             drying.add_moisture(&settings, *at_ms, *pct);
-            // Two readings for the line, and a few for a rate.
+            // A line needs two readings, and a drying rate needs a few.
             if i < 6 || !is_test(*at_ms) || *pct <= critical_pct {
                 continue;
             }
@@ -59,8 +59,8 @@ impl ForecastErrors {
             }
             let [.., a, b] = after else { continue };
             let share = (a.2 - critical_pct) / (a.2 - b.2);
-            let truth = (a.1 - at_ms) as f64 / HOUR_MS + share * (b.1 - a.1) as f64 / HOUR_MS;
-            if truth > HORIZON_H {
+            let actual_h = (a.1 - at_ms) as f64 / HOUR_MS + share * (b.1 - a.1) as f64 / HOUR_MS;
+            if actual_h > HORIZON_H {
                 found.censored += 1;
                 continue;
             }
@@ -71,23 +71,23 @@ impl ForecastErrors {
             found.dry_downs += usize::from(i + end != newest_end);
             newest_end = i + end;
             let forecast = drying.trend_at(&settings, *at_ms).and_then(|trend| trend.forecast);
-            found.note_case(truth, line, forecast);
+            found.note_case(actual_h, line, forecast);
         }
         found
     }
 
-    fn note_case(&mut self, truth: f64, line: f64, forecast: Option<DryingForecast>) {
-        // What cannot say anything says "not within the horizon".
-        let none = DryingForecast {
+    fn note_case(&mut self, actual_h: f64, line: f64, forecast: Option<DryingForecast>) {
+        // A method without a forecast counts as "not within the horizon".
+        let not_within_horizon = DryingForecast {
             hours: HORIZON_H,
             low: 0.0,
             high: HORIZON_H,
             basis: ForecastBasis::Rate,
         };
-        let DryingForecast { hours, low, high, basis } = forecast.unwrap_or(none);
-        self.line_h.push((line - truth).abs());
-        self.drying_h.push((hours - truth).abs());
-        self.covered += usize::from(low <= truth && truth <= high);
+        let DryingForecast { hours, low, high, basis } = forecast.unwrap_or(not_within_horizon);
+        self.line_h.push((line - actual_h).abs());
+        self.drying_h.push((hours - actual_h).abs());
+        self.covered += usize::from(low <= actual_h && actual_h <= high);
         self.by_curve += usize::from(basis == ForecastBasis::Exponential);
     }
 

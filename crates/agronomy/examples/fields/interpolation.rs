@@ -4,15 +4,15 @@ const HOUR_MS: i64 = 3_600_000;
 /// 19 April 2019, 0:00 UTC.
 pub(crate) const TEST_FROM_MS: i64 = 1_555_632_000_000;
 
-/// The readings that the published series was drawn between.
+/// The measured readings between which the published series was interpolated.
 pub(crate) struct FieldKnots {
-    /// Row, time in ms, %.
+    /// Row, event time in ms, moisture in %.
     pub(crate) points: Vec<(usize, i64, f64)>,
     pub(crate) interval_rows: f64,
 }
 
 impl FieldKnots {
-    /// The measured rows of a field.
+    /// Recovers the measured rows of a field.
     pub(crate) fn recover_from(field: &MoistureField) -> Self {
         let (rows, interval_rows) = recordings::interpolation::recover_measured(&field.moisture);
         let points = rows
@@ -22,7 +22,7 @@ impl FieldKnots {
         Self { points, interval_rows }
     }
 
-    /// Whether it goes on for long enough after the test begins.
+    /// Whether the field has more than five days of readings after the test begins.
     pub(crate) fn has_test(&self) -> bool {
         let end_ms = self.points.last().map_or(0, |point| point.1);
         end_ms > TEST_FROM_MS + 5 * 24 * HOUR_MS

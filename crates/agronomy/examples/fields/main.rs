@@ -1,14 +1,14 @@
-//! Checks the drying trend on four irrigated fields: `Train.csv` of the Wazihub
-//! soil moisture challenge (Zindi, 2019).
+//! Checks the drying trend on four irrigated fields: `Train.csv` of the Wazihub soil moisture
+//! challenge (Zindi, 2019).
 //!
 //! ```text
 //! cargo run -p microclimate-agronomy --example fields -- DIR/wazihub/Train.csv
 //! ```
 //!
-//! The published 5-minute series is a straight line between whole-numbered
-//! readings some 3 h apart, and its irrigation flag is on wherever it rises.
-//! So the readings are recovered (the knots), nothing but knots at or before
-//! t is used at t, and the flags serve as labels only.
+//! The published 5-minute series is a straight line between whole-numbered readings about 3 h
+//! apart. Its irrigation flag is on wherever the series rises. So the example recovers the
+//! measured readings (the knots). At a time t it uses only knots at or before t. The flags serve
+//! as labels only.
 
 mod field;
 mod forecasts;

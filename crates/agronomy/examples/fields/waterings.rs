@@ -5,11 +5,11 @@ use crate::{
     interpolation::FieldKnots,
 };
 
-/// Found onsets against runs of flags.
+/// Detected onsets compared with runs of irrigation flags.
 pub(crate) struct WateringScores {
-    /// Whether found, and the rise, %, of each run.
+    /// For each run: whether it was detected, and its rise in %.
     runs: Vec<(bool, f64)>,
-    /// Whether each onset found is near a run.
+    /// For each detected onset: whether it is near a run.
     onsets: Vec<bool>,
 }
 
@@ -40,7 +40,7 @@ impl WateringScores {
             }
             row += run + 1;
         }
-        // The first knots say nothing of a rise that was under way before.
+        // The first knots do not show a rise that had begun before them.
         let first = knots.points.first().map_or(0, |point| point.0);
         let is_known = |row: usize| field.moisture[row].is_some();
         spans.retain(|(from, to)| *from >= first && is_known(*from) && is_known(*to));

@@ -2,11 +2,11 @@ use serde::{Deserialize, Serialize};
 
 use super::regression_line::RegressionLine;
 
-/// Time constants that are tried, hours: 2 h to 43 d, four to a doubling.
+/// Number of time constants that are tried: from 2 h to 43 d, four per doubling.
 const TRIED: usize = 37;
 const SHORTEST_H: f64 = 2.0;
 const PER_DOUBLING: usize = 4;
-/// The fourth root of 2.
+/// Fourth root of 2.
 const RATIO: f64 = 1.189_207_115_002_721;
 const TAU_H: [f64; TRIED] = {
     let mut tau_h = [SHORTEST_H; TRIED];
@@ -17,21 +17,20 @@ const TAU_H: [f64; TRIED] = {
     }
     tau_h
 };
-/// Fewer readings than this do not tell a curve from a line.
+/// Fewest readings that can tell a curve from a line.
 const COUNT_MIN: u64 = 8;
-/// The curve must be this much better than the line: the F of one more
-/// parameter, and the share of the line's squared residuals that may remain.
+/// Limits by which the curve must be better than the line: the F statistic of one more parameter,
+/// and the share of the line's squared residuals that may remain.
 const F_MIN: f64 = 10.0;
 const RESIDUAL_SHARE_MAX: f64 = 0.7;
 
-/// θ(t) = θr + A·e^(−t/τ), the dry-down of soil that loses water in proportion
-/// to what it can still lose: K. A. McColl et al., "Global characterization of
-/// surface soil moisture drydowns", Geophys. Res. Lett. 44, 2017.
+/// Fits θ(t) = θr + A·e^(−t/τ), the dry-down of soil that loses water in proportion to what it can
+/// still lose: K. A. McColl et al., "Global characterization of surface soil moisture drydowns",
+/// Geophys. Res. Lett. 44, 2017.
 ///
-/// For a given τ the curve is a straight line in e^(−t/τ), so that centred
-/// moments suffice; several τ are carried along and the best is interpolated
-/// (variable projection: G. H. Golub, V. Pereyra, SIAM J. Numer. Anal. 10(2),
-/// 1973). Memory does not grow with the number of readings.
+/// For a given τ the curve is a straight line in e^(−t/τ), so centred moments suffice. The fitter
+/// carries several τ along and interpolates the best (variable projection: G. H. Golub, V. Pereyra,
+/// SIAM J. Numer. Anal. 10(2), 1973). Memory does not grow with the number of readings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Candidate>")]
 pub(super) struct DecayFitter(Vec<Candidate>);
@@ -39,13 +38,13 @@ pub(super) struct DecayFitter(Vec<Candidate>);
 impl TryFrom<Vec<Candidate>> for DecayFitter {
     type Error = String;
 
-    /// Refuses what another version has saved.
+    /// Refuses a state that another version saved with another number of time constants.
     fn try_from(candidates: Vec<Candidate>) -> Result<Self, String> {
         match candidates.len() {
             TRIED => Ok(Self(candidates)),
             found => Err(format!(
-                "{found} time constants in the saved state, expected {TRIED}: it is of another \
-                 version; feed the readings anew"
+                "{found} time constants in the saved state, expected {TRIED}: the state is from \
+                another version; feed the readings again"
             )),
         }
     }
@@ -53,7 +52,7 @@ impl TryFrom<Vec<Candidate>> for DecayFitter {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Candidate {
-    /// Mean of e = e^(−t/τ), Σ (e − ē)², Σ (e − ē)(v − v̄)
+    /// Mean of e = e^(−t/τ), Σ (e − ē)², Σ (e − ē)(v − v̄).
     mean: f64,
     m2: f64,
     co_m2: f64,
@@ -62,9 +61,9 @@ struct Candidate {
 /// A fitted dry-down.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct DecayCurve {
-    /// Hours in which what can still be lost falls to 1/e.
+    /// Time, h, in which the remaining loss falls to 1/e.
     pub(super) tau_h: f64,
-    /// Moisture that it tends to, %.
+    /// Moisture that the curve tends to, %.
     pub(super) residual_pct: f64,
 }
 
@@ -75,10 +74,10 @@ impl Default for DecayFitter {
 }
 
 impl DecayFitter {
-    /// Takes a reading that `line` has taken already.
+    /// Adds a reading, %, at an hour of the segment. `line` must hold the reading already.
     pub(super) fn add_reading(&mut self, hour: f64, pct: f64, line: &RegressionLine) {
         let share = 1.0 / line.count as f64;
-        // Twice the time constant is the square root, so that squaring gives
+        // The value of twice the time constant is the square root of this one, so squaring gives
         // all but the longest few.
         let mut decayed = [0.0; TRIED];
         for i in (0..TRIED).rev() {
@@ -95,14 +94,14 @@ impl DecayFitter {
         }
     }
 
-    /// The best curve, if it falls, and is clearly better than a line.
+    /// Best curve, if it falls and is clearly better than a line.
     pub(super) fn best_curve(&self, line: &RegressionLine) -> Option<DecayCurve> {
         if line.count < COUNT_MIN || line.pct_m2 <= 0.0 {
             return None;
         }
         let residuals: Vec<f64> = self.0.iter().map(|c| c.residual_m2(line)).collect();
         let best = (0..TRIED).min_by(|a, b| residuals[*a].total_cmp(&residuals[*b]))?;
-        // At an end of the range the best is not known to be one.
+        // At an end of the range, a better value may lie outside it.
         if best == 0 || best == TRIED - 1 {
             return None;
         }
@@ -113,7 +112,7 @@ impl DecayFitter {
             return None;
         }
         let around = [best - 1, best, best + 1];
-        // Between those tried everything is smoother in 1/τ than in τ.
+        // Between the time constants tried, everything is smoother in 1/τ than in τ.
         let rates = around.map(|i| 1.0 / TAU_H[i]);
         let rate = parabola_vertex(rates, around.map(|i| residuals[i]));
         let curve = DecayCurve {
@@ -139,8 +138,8 @@ impl Candidate {
     }
 }
 
-/// Where the parabola through three points is lowest, `y[1]` being the least of
-/// them; not nearer to another than to the middle one.
+/// Position of the minimum of the parabola through three points, of which `y[1]` is the lowest. The
+/// result is never nearer to another point than to the middle one.
 fn parabola_vertex(x: [f64; 3], y: [f64; 3]) -> f64 {
     let [before, after] = [x[0] - x[1], x[2] - x[1]];
     let [rise_before, rise_after] = [y[0] - y[1], y[2] - y[1]];
@@ -151,7 +150,7 @@ fn parabola_vertex(x: [f64; 3], y: [f64; 3]) -> f64 {
     x[1] + offset.clamp(ends[0].min(ends[1]), ends[0].max(ends[1]))
 }
 
-/// The value at `at` of the parabola through three points.
+/// Value at `at` of the parabola through three points.
 fn parabola_value(x: [f64; 3], y: [f64; 3], at: f64) -> f64 {
     let weight =
         |i: usize, j: usize, k: usize| (at - x[j]) * (at - x[k]) / ((x[i] - x[j]) * (x[i] - x[k]));
@@ -203,7 +202,7 @@ mod tests {
         assert_eq!(of(|t| 50.0 - 20.0 * (-t / 20.0).exp(), 1.0, 60), None);
         assert_eq!(of(|_| 50.0, 1.0, 60), None);
         assert_eq!(of(|t| 20.0 * (-t / 3.0).exp(), 1.0, 5), None, "too few");
-        // certain for the many readings, but not worth speaking of
+        // The many readings make the curve significant, but its advantage is too small to matter.
         let noisy = |t: f64| if (t * 10.0).round() % 2.0 == 0.0 { 1.0 } else { -1.0 };
         assert_eq!(of(|t| 50.0 - 0.1 * t + 2.0 * (-t / 20.0).exp() + noisy(t), 0.1, 1000), None);
     }

@@ -4,35 +4,34 @@ use super::{
     DryingSettings, MoisturePoint, hourly_rates::DryingRate, hours_between, segment::DryingSegment,
 };
 
-/// When the critical moisture will be reached without watering.
+/// Time until the critical moisture is reached without watering.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DryingForecast {
-    /// Hours from now, 0 to the horizon; the horizon stands for "not within
-    /// it".
+    /// Hours from now, 0 to the horizon; the horizon means "not within the horizon".
     pub hours: f64,
-    /// Earliest, hours, ≤ `hours`.
+    /// Lower end of the interval, hours, ≤ `hours`.
     pub low: f64,
-    /// Latest, hours, ≥ `hours`.
+    /// Upper end of the interval, hours, ≥ `hours`.
     pub high: f64,
-    /// What it rests on.
+    /// Basis of the forecast.
     pub basis: ForecastBasis,
 }
 
-/// What a forecast rests on.
+/// Basis of a [`DryingForecast`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForecastBasis {
-    /// It has been reached.
+    /// The critical moisture has been reached already.
     Reached,
     /// The exponential dry-down of this segment.
     Exponential,
-    /// The mean drying rate of the last days, by the rhythm of the day.
+    /// The mean drying rate of the last days, with its daily rhythm.
     Rate,
     /// The line through the readings since the last watering.
     Slope,
 }
 
-/// The forecast at a time, from the newest reading `last` at or before it.
+/// Forecast at a time, from the latest reading `last` at or before it.
 pub(super) fn forecast_critical(
     at_ms: i64,
     last: MoisturePoint,
@@ -52,10 +51,10 @@ pub(super) fn forecast_critical(
         });
     }
     let age_h = hours_between(last.ms, at_ms).max(0.0);
-    // What a step of the converter hides, as the spread of an equal
+    // Moisture that the converter's step can hide, as the standard deviation of a uniform
     // distribution.
     let hidden_pct = z * quantum_pct / 12.0_f64.sqrt();
-    // The evening slows drying as an exponential does: only a whole day tells
+    // Drying slows in the evening, as an exponential does: only a whole day of readings tells
     // the two apart.
     let curve =
         segment.filter(|segment| segment.duration_h() >= 24.0).and_then(|s| s.dry_down_curve());
@@ -81,8 +80,8 @@ pub(super) fn forecast_critical(
         (None, None) => return None,
     };
     if let Some(curve) = curve {
-        // Beyond the curve's end the threshold is never reached; the rate's
-        // interval stays, as the wider of the two.
+        // A curve that ends above the threshold never reaches it. The interval of the rate is kept,
+        // because it is the wider of the two.
         let above = (last.pct - curve.residual_pct).max(0.0);
         let above_critical = critical_pct - curve.residual_pct;
         let hours = if above_critical > 0.0 && above > 0.0 {
@@ -108,8 +107,7 @@ pub(super) fn forecast_critical(
 mod tests {
     use super::{super::DryingTracker as Sensor, *};
 
-    /// The forecast after readings `step_min` apart, with the threshold at
-    /// `critical_pct`.
+    /// Computes the forecast after readings `step_min` apart, with the threshold at `critical_pct`.
     fn of(
         value: impl Fn(f64) -> f64,
         step_min: i64,
@@ -150,8 +148,8 @@ mod tests {
     #[test]
     fn a_curve_is_believed_after_a_day_and_its_time_constant() {
         let curve = |hour: f64| 20.0 + 30.0 * (-hour / 20.0).exp();
-        let truth = |from: f64, to: f64| 20.0 * ((from - 20.0) / (to - 20.0)).ln();
-        check(of(curve, 30, 97, 22.0), ForecastBasis::Exponential, truth(curve(48.0), 22.0));
+        let exact = |from: f64, to: f64| 20.0 * ((from - 20.0) / (to - 20.0)).ln();
+        check(of(curve, 30, 97, 22.0), ForecastBasis::Exponential, exact(curve(48.0), 22.0));
         check(of(curve, 30, 97, 19.0), ForecastBasis::Exponential, 48.0);
         assert_eq!(of(curve, 30, 41, 21.0).unwrap().basis, ForecastBasis::Rate, "20 h");
         let slow = |hour: f64| 20.0 + 30.0 * (-hour / 60.0).exp();

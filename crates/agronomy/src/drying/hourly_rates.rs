@@ -4,22 +4,22 @@ use serde::{Deserialize, Serialize};
 
 use super::{HOUR_MS, MoisturePoint};
 
-/// Hours that are remembered.
+/// Number of hours that are remembered.
 const MEMORY_H: i64 = 7 * 24;
-/// The day is told apart in this many parts.
+/// Number of parts into which a day is divided.
 const PARTS: usize = 8;
 const PART_H: i64 = 24 / PARTS as i64;
-/// Hours at the mean rate that each part of the day is mixed with, so that one
-/// seen for an hour does not rule.
+/// Hours at the mean rate that are mixed into each part of the day, so that a part with one
+/// observed hour does not dominate.
 const PRIOR_H: f64 = 4.0;
-/// Hours that share their luck: the spread of the rate is taken over blocks of
-/// this length.
+/// Length of the blocks, hours, between which the spread of the rate is measured. Hours within a
+/// block are not independent.
 const BLOCK_H: i64 = 6;
-/// Spread, in means, while there are not two blocks to take it from.
+/// Spread, in multiples of the mean, while there are fewer than two blocks.
 const UNKNOWN_SPREAD: f64 = 0.5;
 
-/// How much was lost in each of the last hours, waterings cut out. Everything
-/// asked of it is summed anew, in the order of time, so that nothing drifts.
+/// Moisture lost in each of the last hours, waterings cut out. Every result is summed from the
+/// stored hours, in the order of time, so that rounding errors do not accumulate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct HourlyRates(VecDeque<DryingHour>);
 
@@ -27,24 +27,24 @@ pub(super) struct HourlyRates(VecDeque<DryingHour>);
 struct DryingHour {
     /// Hours since 1970.
     number: i64,
-    /// Moisture lost, %, in that many hours, 0–1.
+    /// Moisture lost, %, in `hours`, 0–1.
     lost_pct: f64,
     hours: f64,
 }
 
-/// How fast a soil dries, and when.
+/// Drying rate of a soil, with its daily rhythm.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct DryingRate {
-    /// Mean rate, %/h; below 0 where it gains.
+    /// Mean rate, %/h; negative where moisture rises.
     pub(super) mean_pct_h: f64,
     /// Standard deviation of the rate of the next hours, %/h, ≥ 0.
     pub(super) spread_pct_h: f64,
-    /// The rate of each part of the day (UTC) over the mean, ≥ 0, 1 on average.
+    /// Rate of each part of the day (UTC) divided by the mean, ≥ 0, 1 on average.
     rhythm: [f64; PARTS],
 }
 
 impl HourlyRates {
-    /// Takes what happened between two readings.
+    /// Adds the change of moisture between two readings.
     pub(super) fn add_interval(&mut self, from: MoisturePoint, to: MoisturePoint) {
         let span_ms = to.ms.saturating_sub(from.ms);
         if span_ms <= 0 {
@@ -65,7 +65,7 @@ impl HourlyRates {
         }
     }
 
-    /// Numbers come in order, so it is the last one or a new one.
+    /// Entry of an hour. Numbers come in order, so it is the last entry or a new one.
     fn hour_entry(&mut self, number: i64) -> &mut DryingHour {
         if self.0.back().is_none_or(|hour| hour.number < number) {
             self.0.push_back(DryingHour { number, lost_pct: 0.0, hours: 0.0 });
@@ -73,7 +73,7 @@ impl HourlyRates {
         self.0.back_mut().expect("one was pushed")
     }
 
-    /// Forgets the hours that touch this time: it was no drying.
+    /// Forgets the hours that overlap this interval, because it was no drying.
     pub(super) fn forget_hours(&mut self, from_ms: i64, to_ms: i64) {
         let (first, last) = (from_ms.div_euclid(HOUR_MS), (to_ms - 1).div_euclid(HOUR_MS));
         for hour in self.0.iter_mut().rev().take_while(|hour| hour.number >= first) {
@@ -83,7 +83,7 @@ impl HourlyRates {
         }
     }
 
-    /// The drying of the last `days` before a time; none without an hour of it.
+    /// Drying rate of the last `days` before a time. `None` with less than an hour of drying.
     pub(super) fn recent_rate(&self, at_ms: i64, days: u8) -> Option<DryingRate> {
         let since = (at_ms - 1).div_euclid(HOUR_MS) - 24 * i64::from(days);
         let (lost, hours) = self
@@ -113,16 +113,16 @@ impl HourlyRates {
         }
         let mut rhythm = [0.0; PARTS];
         for part in 0..PARTS {
-            let of_part = (lost[part] + PRIOR_H * mean) / (hours[part] + PRIOR_H);
-            rhythm[part] = (of_part / mean).max(0.0);
+            let part_rate = (lost[part] + PRIOR_H * mean) / (hours[part] + PRIOR_H);
+            rhythm[part] = (part_rate / mean).max(0.0);
         }
         let scale = PARTS as f64 / rhythm.iter().sum::<f64>();
         // The prior keeps at least one part above 0.
         if scale.is_finite() { rhythm.map(|part| part * scale) } else { [1.0; PARTS] }
     }
 
-    /// Weighted standard deviation between blocks, of the rate by a clock that
-    /// runs at the pace of the rhythm, and of its mean besides.
+    /// Weighted standard deviation of the rate between blocks, on a clock that runs at the pace of
+    /// the daily rhythm, plus the standard error of its mean.
     fn rate_spread(&self, rhythm: &[f64; PARTS]) -> Option<f64> {
         let mut blocks: Vec<(i64, f64, f64)> = Vec::new();
         for hour in self.0.iter().filter(|hour| hour.hours > 0.0) {
@@ -149,13 +149,13 @@ impl HourlyRates {
 }
 
 impl DryingRate {
-    /// The same at all hours of the day.
+    /// Rate with the same value at all hours of the day.
     pub(super) const fn without_rhythm() -> Self {
         Self { mean_pct_h: 0.0, spread_pct_h: 0.0, rhythm: [1.0; PARTS] }
     }
 
-    /// Hours from a time on until `lost_pct` more are lost at another mean
-    /// rate by the same rhythm, up to `horizon_h`.
+    /// Hours from a time until `lost_pct` more are lost, at another mean rate with the same rhythm,
+    /// up to `horizon_h`.
     pub(super) fn hours_to_lose(
         &self,
         lost_pct: f64,
@@ -203,7 +203,7 @@ mod tests {
         MoisturePoint { ms: (hour * 3_600_000.0) as i64, pct }
     }
 
-    /// (hour, %) of readings in.
+    /// Builds the rates from readings of (hour, %).
     fn of(readings: &[(f64, f64)]) -> HourlyRates {
         let mut rates = HourlyRates::default();
         readings.windows(2).for_each(|pair| {
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn days_dry_and_nights_do_not() {
-        // 2 %/h from 6 to 18, nothing else, for six days
+        // 2 %/h from 6 to 18 h, nothing else, for six days.
         let mut pct = 300.0;
         let readings: Vec<_> = (0..=144)
             .map(|hour| {
@@ -259,8 +259,8 @@ mod tests {
         close(drying.hours_to_lose(1.0, -1.0, 0, 48.0), 48.0);
     }
 
-    /// Two mornings, one at 1 %/h and one at 2: a variance of 0.25 about their
-    /// mean, twice that for a sample of two, and half as much for the mean.
+    /// Two mornings, one at 1 %/h and one at 2 %/h: the variance about their mean is 0.25. It is
+    /// twice that for a sample of two, and half as much again for the mean.
     #[test]
     fn the_spread_is_that_between_blocks() {
         let mut rates = of(&[(0.0, 50.0), (3.0, 47.0)]);

@@ -1,36 +1,36 @@
 use serde::{Deserialize, Serialize};
 
-/// The irrigation signal, held between its messages.
+/// Irrigation signal, held between its messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct IrrigationSignal {
     on: bool,
     at_ms: Option<i64>,
-    /// The last moment at which it is known to have been on.
+    /// Latest time at which irrigation is known to have been on.
     pub(super) on_until_ms: Option<i64>,
-    /// What was said at the newest time; it counts from the next time on, so
-    /// that readings of one time may come in any order.
+    /// State sent at the latest time. It takes effect from the next time on, so that readings of
+    /// one time may come in any order.
     pending: Option<(i64, bool)>,
 }
 
-/// What a message changed.
+/// Change of the signal by a message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct SignalChange {
     pub(super) at_ms: i64,
-    /// Minutes on since the message before.
+    /// Minutes of irrigation since the previous message.
     pub(super) on_min: f64,
     /// Whether irrigation has just begun.
     pub(super) begins: bool,
 }
 
 impl IrrigationSignal {
-    /// Takes a message. The caller has asked for [`IrrigationSignal::take_due_change`] before.
+    /// Records a message. The caller has called [`IrrigationSignal::take_due_change`] before.
     pub(super) fn set_pending(&mut self, at_ms: i64, on: bool) {
         let before = self.pending.is_some_and(|(ms, on)| ms == at_ms && on);
         self.pending = Some((at_ms, on || before));
     }
 
-    /// The change that lies before a time, if there is one. No message is
-    /// believed for longer than `hold_max_ms`.
+    /// Takes the change that lies before a time, if any. A message is trusted for `hold_max_ms` at
+    /// most.
     pub(super) fn take_due_change(
         &mut self,
         before_ms: i64,
@@ -51,10 +51,12 @@ impl IrrigationSignal {
         Some(SignalChange { at_ms, on_min: on_ms as f64 / 60_000.0, begins })
     }
 
-    /// The last moment at which irrigation may have been on, as of a time.
+    /// Latest moment, up to a time, at which irrigation may have been on.
     pub(super) fn last_on_ms(&self, at_ms: i64, hold_max_ms: i64) -> Option<i64> {
-        let held = self.at_ms.filter(|_| self.on);
-        held.map(|since_ms| at_ms.min(since_ms.saturating_add(hold_max_ms))).or(self.on_until_ms)
+        let on_since_ms = self.at_ms.filter(|_| self.on);
+        on_since_ms
+            .map(|since_ms| at_ms.min(since_ms.saturating_add(hold_max_ms)))
+            .or(self.on_until_ms)
     }
 }
 
@@ -62,7 +64,8 @@ impl IrrigationSignal {
 mod tests {
     use super::*;
 
-    /// (minute, on) in; (minute, minutes on, begins) out. The hold is an hour.
+    /// Takes messages of (minute, on) and expects changes of (minute, minutes on, begins). The hold
+    /// is an hour.
     fn check(messages: &[(i64, bool)], changes: &[(i64, f64, bool)]) {
         let (mut signal, mut found) = (IrrigationSignal::default(), Vec::new());
         let hold_ms = 3_600_000;

@@ -1,22 +1,22 @@
-//! The drying trend of one soil-moisture sensor: when it was watered, how fast
-//! it dries, when it will be too dry, and how long to water.
+//! Drying trend of one soil-moisture sensor: when it was watered, how fast it dries, when it will
+//! be too dry, and how long to water.
 //!
-//! [`Drying`] is fed reading by reading in the order of event time, with the
-//! zone's irrigation signal where there is one. Its memory is bounded, its
-//! answers depend on nothing but what was fed, and saved and restored by serde
-//! it goes on bit for bit.
+//! [`DryingTracker`] is fed reading by reading in the order of event time, with the zone's
+//! irrigation signal where there is one. Its memory is bounded. Its results depend on nothing but
+//! the readings. A state saved and restored by serde continues bit for bit.
 //!
 //! # Layout
 //! In the order in which a reading meets them:
-//! - `signal`: the irrigation signal, held between its messages
-//! - `gate`: jumps wait for the next reading, so that spikes go
-//! - `noise`: how much the sensor moves when the soil does not
-//! - `rise`: cumulative sum of rises: the watering detector
+//! - `irrigation_signal`: the irrigation signal, held between its messages
+//! - `spike_filter`: holds a jump until the next reading, so that spikes are dropped
+//! - `noise`: how much the sensor varies while the soil does not
+//! - `rise_detector`: cumulative sum of rises, which detects waterings
 //! - `watering`: one [`WateringEvent`]
-//! - `rates`: what was lost in each of the last hours, waterings cut out
-//! - `segment`: the readings since the last watering: `line` and `decay`
+//! - `hourly_rates`: moisture lost in each of the last hours, waterings cut out
+//! - `segment`: the readings since the last watering: `regression_line` and `decay_fit`
 //! - `forecast`: hours to the critical moisture
-//! - `trend`: all of it as of a time, the [`DryingTrend`]
+//! - `trend`: the [`DryingTrend`] as of a time
+//! - `settings`: the checked [`DryingSettings`]
 
 mod decay_fit;
 mod forecast;
@@ -47,16 +47,16 @@ use self::{
 };
 
 const HOUR_MS: i64 = 3_600_000;
-/// Waterings that are remembered.
+/// Number of waterings that are remembered.
 const WATERINGS_MAX: usize = 16;
-/// Responses of which the median is taken.
+/// Number of irrigation responses of which the median is taken.
 const RESPONSES_MAX: usize = 15;
-/// What a soil probe can say, %, by far; keeps squares of it finite.
+/// Largest plausible value of a soil probe, %. It keeps squares finite.
 const PCT_MAX: f64 = 1e6;
-/// What no soil probe resolves, %: it is 0, so that no square of a step is lost
-/// to underflow.
+/// Smallest value that a soil probe resolves, %. Smaller ones count as 0, so that no square of a
+/// step is lost to underflow.
 const PCT_MIN: f64 = 1e-9;
-/// Event times are within this of 1970, ms: what calendars can say.
+/// Largest distance of an event time from 1970, ms: the range of calendars.
 const MS_MAX: i64 = 8_640_000_000_000_000;
 
 /// One reading.
@@ -68,42 +68,42 @@ pub struct MoisturePoint {
     pub pct: f64,
 }
 
-/// What became of a reading.
+/// Result of adding a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadingOutcome {
-    /// It counts.
+    /// The reading counts.
     Counted,
-    /// It jumps: the next reading will tell whether it was a spike.
+    /// The reading is a jump: the next reading will decide whether it is a spike.
     Held,
-    /// It is older than one before, or no number that a probe can say.
+    /// The reading is older than a previous one, or not a plausible number.
     Refused,
 }
 
-/// The state of one sensor. See the [module](self).
+/// State of one sensor. See the [module](self).
 ///
 /// ```
-/// use microclimate_agronomy::drying::{Drying, DryingSettings};
+/// use microclimate_agronomy::drying::{DryingSettings, DryingTracker};
 ///
 /// let settings = DryingSettings { critical_pct: 30.0, ..DryingSettings::default() };
-/// let mut drying = Drying::default();
+/// let mut drying = DryingTracker::default();
 /// for hour in 0..=24_i64 {
-///     drying.moisture(&settings, hour * 3_600_000, 54.0 - 0.5 * hour as f64);
+///     drying.add_moisture(&settings, hour * 3_600_000, 54.0 - 0.5 * hour as f64);
 /// }
-/// let trend = drying.trend(&settings, 24 * 3_600_000).unwrap();
+/// let trend = drying.trend_at(&settings, 24 * 3_600_000).unwrap();
 /// assert!((trend.slope_pct_h.unwrap() + 0.5).abs() < 1e-9);
 /// assert!((trend.forecast.unwrap().hours - 24.0).abs() < 1e-6); // 42 % to 30 %
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DryingTracker {
     newest_ms: Option<i64>,
-    /// The newest reading that counts.
+    /// The latest reading that counts.
     last: Option<MoisturePoint>,
     signal: IrrigationSignal,
     gate: SpikeFilter,
     noise: NoiseEstimate,
     rise: RiseDetector,
     waterings: VecDeque<WateringEvent>,
-    /// Whether the newest watering may still rise.
+    /// Whether the latest watering may still rise.
     open: bool,
     rates: HourlyRates,
     segment: Option<DryingSegment>,
@@ -112,14 +112,14 @@ pub struct DryingTracker {
 }
 
 impl DryingTracker {
-    /// Takes a reading of soil moisture, %, not older than what came before.
+    /// Adds a reading of soil moisture, %, not older than the previous reading or signal.
     pub fn add_moisture(
         &mut self,
         settings: &DryingSettings,
         event_ms: i64,
         pct: f64,
     ) -> ReadingOutcome {
-        let plausible = pct.abs() <= PCT_MAX; // not of NaN
+        let plausible = pct.abs() <= PCT_MAX; // false for NaN
         if !plausible || !self.is_in_order(event_ms) {
             self.refused += 1;
             return ReadingOutcome::Refused;
@@ -128,7 +128,7 @@ impl DryingTracker {
         let pct = if pct.abs() < PCT_MIN { 0.0 } else { pct };
         let point = MoisturePoint { ms: event_ms, pct };
         let step_pct = self.last.map_or(0.0, |last| (pct - last.pct).abs());
-        // Noise is only asked for where it matters: it never lowers the limit.
+        // The noise is computed only where it matters: it never lowers the limit.
         let jumps = step_pct > settings.rise_min_pct || self.gate.is_holding();
         let jump_pct = if jumps { self.rise_min_pct(settings) } else { settings.rise_min_pct };
         let confirm_ms = settings::seconds_to_ms(settings.confirm_max_s);
@@ -137,7 +137,7 @@ impl DryingTracker {
         if believed[1].is_some() { ReadingOutcome::Counted } else { ReadingOutcome::Held }
     }
 
-    /// Takes the zone's irrigation signal: on or off from this time on.
+    /// Adds a message of the zone's irrigation signal: on or off from this time on.
     pub fn add_irrigation(
         &mut self,
         settings: &DryingSettings,
@@ -153,26 +153,25 @@ impl DryingTracker {
         ReadingOutcome::Counted
     }
 
-    /// Everything known as of a time, not before the newest reading; none
-    /// before the first.
+    /// Trend as of a time, which is not before the latest reading. `None` before the first reading.
     #[must_use]
     pub fn trend_at(&self, settings: &DryingSettings, at_ms: i64) -> Option<DryingTrend> {
         DryingTrend::as_of(self, settings, at_ms.clamp(-MS_MAX, MS_MAX))
     }
 
-    /// The newest waterings, oldest first; at most 16.
+    /// The latest waterings, oldest first; at most 16.
     #[must_use]
     pub const fn waterings(&self) -> &VecDeque<WateringEvent> {
         &self.waterings
     }
 
-    /// Readings that were taken for spikes.
+    /// Number of readings that were dropped as spikes.
     #[must_use]
     pub const fn spike_count(&self) -> u64 {
         self.gate.spikes
     }
 
-    /// Readings and signals that were refused.
+    /// Number of readings and signals that were refused.
     #[must_use]
     pub const fn refused_count(&self) -> u64 {
         self.refused
@@ -182,7 +181,7 @@ impl DryingTracker {
         (-MS_MAX..=MS_MAX).contains(&event_ms) && self.newest_ms.is_none_or(|ms| ms <= event_ms)
     }
 
-    /// Lets what the signal said before a time take effect.
+    /// Applies the signal's messages before a time.
     fn advance_to(&mut self, event_ms: i64, settings: &DryingSettings) {
         self.newest_ms = Some(event_ms);
         let hold_ms = settings::seconds_to_ms(settings.signal_hold_max_s);
@@ -201,7 +200,7 @@ impl DryingTracker {
         }
     }
 
-    /// Counts a believed reading.
+    /// Counts a reading that passed the spike filter.
     fn count_reading(&mut self, point: MoisturePoint, settings: &DryingSettings) {
         self.noise.add_reading(point);
         let Some(last) = self.last.replace(point) else {
@@ -229,7 +228,7 @@ impl DryingTracker {
             let watering = self.waterings.back_mut().expect("one peaks");
             self.rates.forget_hours(watering.peak.ms, point.ms);
             watering.peak = point;
-            // Slowly, step by step, is as good as at once.
+            // A slow rise, step by step, counts like a sudden one.
             watering.risen |= watering.rise_pct() > rise_min_pct;
             self.rise.restart_at(point);
             self.segment = Some(DryingSegment::new(point));
@@ -255,8 +254,8 @@ impl DryingTracker {
         self.segment = Some(DryingSegment::new(onset));
     }
 
-    /// A watering ends when it has not peaked for long, and irrigation is over
-    /// for as long.
+    /// Closes a watering that has had no new peak for the soak time, when irrigation has also been
+    /// over for as long.
     fn close_if_soaked(&mut self, at_ms: i64, settings: &DryingSettings) {
         let Some(watering) = self.waterings.back().filter(|_| self.open) else { return };
         let hold_ms = settings::seconds_to_ms(settings.signal_hold_max_s);
@@ -278,9 +277,8 @@ impl DryingTracker {
         }
     }
 
-    /// The smallest rise that is a watering: as set, or what noise and the
-    /// converter's step cannot do. Over many readings white noise spans about
-    /// eight standard deviations.
+    /// Smallest rise that is a watering, %: the setting, or more where noise and the converter's
+    /// step could reach it. Over many readings white noise spans about eight standard deviations.
     fn rise_min_pct(&self, settings: &DryingSettings) -> f64 {
         let noise_pct = 8.0 * self.noise.sigma_pct();
         settings.rise_min_pct.max(noise_pct).max(1.5 * self.noise.quantum_pct())

@@ -4,23 +4,23 @@ use serde::{Deserialize, Serialize};
 
 use super::MoisturePoint;
 
-/// Differences remembered; their median is taken.
+/// Number of differences that are remembered; their median is taken.
 const MEMORY: usize = 63;
-/// Fewer steps than this may be multiples of one by chance.
+/// Fewest steps from which a quantum is inferred. Fewer may be multiples of one value by chance.
 const STEPS_MIN: usize = 8;
-/// Three readings within this time say something of the sensor's noise; over
-/// a longer one the soil itself bends.
+/// Longest span of three readings that shows the sensor's noise, ms. Over a longer one the soil
+/// itself curves.
 const SPAN_MAX_MS: i64 = 3_600_000;
 /// Median of |x| of a standard normal variable.
 const NORMAL_MEDIAN: f64 = 0.674_489_750_196_081_7;
 
-/// How much a sensor's readings move when the soil does not: noise and the
-/// step of its converter, from the newest readings.
+/// Estimate of how much a sensor's readings vary while the soil does not: the noise and the step
+/// of its converter, from the latest readings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct NoiseEstimate {
-    /// The two newest readings, newest last.
+    /// The two latest readings, oldest first.
     recent: VecDeque<MoisturePoint>,
-    /// |difference| to the reading before, where there is one.
+    /// |difference| to the previous reading.
     steps: VecDeque<f64>,
     /// |reading − the line between its neighbours|, in standard deviations of
     /// one reading.
@@ -50,18 +50,17 @@ impl NoiseEstimate {
         self.recent.push_back(point);
     }
 
-    /// Standard deviation of a reading, %; 0 until there is an idea of it. The
-    /// median makes it blind to waterings and spikes. Source: P. J. Rousseeuw,
-    /// C. Croux, "Alternatives to the median absolute deviation", JASA 88,
-    /// 1993; second differences after T. Gasser, L. Sroka, C. Jennen-Steinmetz,
-    /// "Residual variance and residual pattern in nonlinear regression",
+    /// Standard deviation of a reading, %; 0 until there are enough readings. The median makes it
+    /// robust to waterings and spikes. Sources: P. J. Rousseeuw, C. Croux, "Alternatives to the
+    /// median absolute deviation", JASA 88, 1993; second differences after T. Gasser, L. Sroka, C.
+    /// Jennen-Steinmetz, "Residual variance and residual pattern in nonlinear regression",
     /// Biometrika 73(3), 1986.
     pub(super) fn sigma_pct(&self) -> f64 {
         if self.bends.len() < MEMORY / 2 { 0.0 } else { upper_median(&self.bends) / NORMAL_MEDIAN }
     }
 
-    /// The step of a coarse converter, %: the smallest step seen, if all others
-    /// are multiples of it; else 0.
+    /// Step of a coarse converter, %: the smallest step seen, if all others are multiples of it;
+    /// else 0.
     pub(super) fn quantum_pct(&self) -> f64 {
         if self.steps.len() < STEPS_MIN {
             return 0.0;
@@ -75,7 +74,7 @@ impl NoiseEstimate {
     }
 }
 
-/// The middle value, the upper of two; 0 of nothing.
+/// Middle value, the upper one of two; 0 if there are no values.
 pub(super) fn upper_median(values: &VecDeque<f64>) -> f64 {
     let mut sorted: Vec<f64> = values.iter().copied().collect();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -108,8 +107,8 @@ mod tests {
 
     #[test]
     fn noise_is_measured_through_waterings() {
-        // sums of four equal distributions on ±1: nearly normal, with a
-        // standard deviation of 1.155; 40 % are poured every 500 readings
+        // Sums of four uniform values on ±1 are nearly normal, with a standard deviation of 1.155.
+        // A watering of 40 % follows every 500 readings.
         let mut seed = 7_u64;
         let mut uniform = || {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);

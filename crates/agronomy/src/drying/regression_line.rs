@@ -1,26 +1,26 @@
 use serde::{Deserialize, Serialize};
 
-/// The least-squares line through readings, kept as centred moments: no sums
-/// of squares, so a small slope on a high level keeps its digits. Source: B.
-/// P. Welford, Technometrics 4(3), 1962; P. Pébay, "Formulas for robust,
-/// one-pass parallel computation of covariances", SAND2008-6212, 2008.
+/// Least-squares line through readings, stored as centred moments instead of sums of squares, so
+/// that a small slope on a high level keeps its digits. Sources: B. P. Welford, Technometrics
+/// 4(3), 1962; P. Pébay, "Formulas for robust, one-pass parallel computation of covariances",
+/// SAND2008-6212, 2008.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct RegressionLine {
     pub(super) count: u64,
-    /// Means: hours after the first reading, and %.
+    /// Mean hour after the first reading; `pct` is the mean moisture, %.
     hour: f64,
     pub(super) pct: f64,
-    /// Σ (t − t̄)², Σ (v − v̄)², Σ (t − t̄)(v − v̄)
+    /// Σ (t − t̄)², Σ (v − v̄)², Σ (t − t̄)(v − v̄).
     hour_m2: f64,
     pub(super) pct_m2: f64,
     co_m2: f64,
-    /// Σ over neighbours of Δt², ΔtΔv and Δv²
+    /// Σ over neighbours of Δt², ΔtΔv and Δv².
     steps: [f64; 3],
     last: [f64; 2],
 }
 
 impl RegressionLine {
-    /// Takes the next reading, `hour` after the first.
+    /// Adds the next reading, `hour` after the first.
     pub(super) fn add_reading(&mut self, hour: f64, pct: f64) {
         if self.count > 0 {
             let (dt, dv) = (hour - self.last[0], pct - self.last[1]);
@@ -38,41 +38,41 @@ impl RegressionLine {
         self.last = [hour, pct];
     }
 
-    /// Slope, %/h; needs two readings at different times.
+    /// Slope, %/h. Needs two readings at different times.
     pub(super) fn slope(&self) -> Option<f64> {
         (self.hour_m2 > 0.0).then(|| self.co_m2 / self.hour_m2)
     }
 
-    /// Share of the variance that the line explains, 0–1; none of a flat set.
+    /// Share of the variance that the line explains, 0–1. `None` where all values are equal.
     pub(super) fn r2(&self) -> Option<f64> {
         let defined = self.hour_m2 > 0.0 && self.pct_m2 > 0.0;
         defined.then(|| (self.co_m2 / self.hour_m2 * (self.co_m2 / self.pct_m2)).clamp(0.0, 1.0))
     }
 
-    /// Σ of squared residuals, ≥ 0.
+    /// Sum of squared residuals, ≥ 0.
     pub(super) fn residual_m2(&self) -> f64 {
         let explained = self.slope().map_or(0.0, |slope| slope * self.co_m2);
         (self.pct_m2 - explained).max(0.0)
     }
 
-    /// Standard error of the slope, %/h; needs three readings. That of least
-    /// squares, widened by √((1 + ρ)/(1 − ρ)) where residuals of neighbours
-    /// resemble each other (ρ > 0), since then they are worth fewer: B. D.
-    /// Santer et al., J. Geophys. Res. 105(D6), 2000. ρ comes from the mean
-    /// squared successive difference: J. von Neumann, Ann. Math. Stat. 12(4),
-    /// 1941.
+    /// Standard error of the slope, %/h. Needs three readings.
+    ///
+    /// The least-squares error is widened by √((1 + ρ)/(1 − ρ)) where neighbouring residuals are
+    /// correlated (ρ > 0), because they carry less information: B. D. Santer et al., J. Geophys.
+    /// Res. 105(D6), 2000. ρ comes from the mean squared successive difference: J. von Neumann,
+    /// Ann. Math. Stat. 12(4), 1941.
     pub(super) fn slope_se(&self) -> Option<f64> {
         let slope = self.slope().filter(|_| self.count > 2)?;
         let n = self.count as f64;
         let residual = self.residual_m2();
-        let of_least_squares = (residual / (n - 2.0) / self.hour_m2).sqrt();
+        let least_squares_se = (residual / (n - 2.0) / self.hour_m2).sqrt();
         if residual <= f64::EPSILON * self.pct_m2 {
-            return Some(of_least_squares);
+            return Some(least_squares_se);
         }
         let [tt, tv, vv] = self.steps;
         let successive = (vv - 2.0 * slope * tv + slope * slope * tt).max(0.0) / (n - 1.0);
         let rho = (1.0 - successive / (2.0 * residual / n)).clamp(0.0, 1.0 - 2.0 / n);
-        Some(of_least_squares * ((1.0 + rho) / (1.0 - rho)).sqrt())
+        Some(least_squares_se * ((1.0 + rho) / (1.0 - rho)).sqrt())
     }
 }
 

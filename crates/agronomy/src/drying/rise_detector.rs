@@ -2,19 +2,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{MoisturePoint, hours_between};
 
-/// How far moisture has risen from where it last turned, above what drift can
-/// do: a one-sided cumulative sum of the steps less the drift. Sources: E. S.
-/// Page, "Continuous inspection schemes", Biometrika 41, 1954; M. Basseville,
-/// I. V. Nikiforov, "Detection of Abrupt Changes", 1993, section 2.2.
+/// Measures how far moisture has risen since it last turned, beyond what drift can explain: a
+/// one-sided cumulative sum of the steps minus the drift. Sources: E. S. Page, "Continuous
+/// inspection schemes", Biometrika 41, 1954; M. Basseville, I. V. Nikiforov, "Detection of Abrupt
+/// Changes", 1993, section 2.2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct RiseDetector {
-    /// The reading from which it rises.
+    /// The reading from which moisture rises.
     trough: Option<MoisturePoint>,
     pct: f64,
 }
 
 impl RiseDetector {
-    /// Takes the next reading; answers the rise, %, and where it began.
+    /// Adds the next reading and returns the rise, %, and where it began.
     pub(super) fn add_reading(
         &mut self,
         last: MoisturePoint,
@@ -29,7 +29,7 @@ impl RiseDetector {
         (self.pct, self.trough.unwrap_or(point))
     }
 
-    /// Begins anew here.
+    /// Restarts the sum at this reading.
     pub(super) fn restart_at(&mut self, point: MoisturePoint) {
         *self = Self { trough: Some(point), pct: 0.0 };
     }
@@ -39,8 +39,8 @@ impl RiseDetector {
 mod tests {
     use super::*;
 
-    /// Values an hour apart in; the rise after the last and the hour of the
-    /// trough out. Drift is 1 %/h.
+    /// Takes values an hour apart and expects the rise after the last one and the hour of the
+    /// trough. Drift is 1 %/h.
     fn check(values: &[f64], rise_pct: f64, trough_h: i64) {
         let points: Vec<MoisturePoint> = (0..)
             .zip(values)

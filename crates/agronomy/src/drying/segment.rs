@@ -7,7 +7,7 @@ use super::{
     regression_line::RegressionLine,
 };
 
-/// The readings since the last watering, as a line and as a curve.
+/// Readings since the last watering, as a line and as a curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct DryingSegment {
     start_ms: i64,
@@ -17,7 +17,7 @@ pub(super) struct DryingSegment {
 }
 
 impl DryingSegment {
-    /// A segment of one reading.
+    /// Creates a segment of one reading.
     pub(super) fn new(point: MoisturePoint) -> Self {
         let mut segment = Self {
             start_ms: point.ms,
@@ -29,7 +29,7 @@ impl DryingSegment {
         segment
     }
 
-    /// Takes the next reading.
+    /// Adds the next reading.
     pub(super) fn add_reading(&mut self, point: MoisturePoint) {
         let hour = hours_between(self.start_ms, point.ms);
         self.line.add_reading(hour, point.pct);
@@ -46,8 +46,7 @@ impl DryingSegment {
         &self.line
     }
 
-    /// The exponential dry-down, once its time constant has passed: what has
-    /// not been seen to bend is not known to.
+    /// Exponential dry-down, once its time constant has passed. Before that, no bend can be seen.
     pub(super) fn dry_down_curve(&self) -> Option<DecayCurve> {
         self.decay.best_curve(&self.line).filter(|curve| self.duration_h() >= curve.tau_h)
     }

@@ -1,39 +1,37 @@
 use serde::{Deserialize, Serialize};
 
-/// How one soil-moisture sensor is judged. Units of moisture are those of the
-/// sensor, called percent; scaling them all scales the answers with them.
+/// Settings for one soil-moisture sensor. Moisture is in the sensor's own unit, called percent;
+/// scaling all settings scales the results with them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DryingSettings {
-    /// Moisture at which the crop wants water, %.
+    /// Moisture at which the crop needs water, %.
     pub critical_pct: f64,
-    /// Moisture to water up to, %; above `critical_pct`.
+    /// Moisture to water up to, %, above `critical_pct`.
     pub target_pct: f64,
-    /// The smallest rise that is a watering, %, > 0. Noise and coarse probes
-    /// raise it on their own.
+    /// Smallest rise that counts as a watering, %, > 0. Noise and the step of a coarse probe raise
+    /// it automatically.
     pub rise_min_pct: f64,
-    /// Rises slower than this are drift, %/h, ≥ 0.
+    /// Slowest rise that is not drift, %/h, ≥ 0.
     pub drift_max_pct_h: f64,
-    /// A jump waits for the next reading to confirm it if that comes within
-    /// this time, s; what is further apart is believed at once.
+    /// Longest time, s, in which the next reading must confirm a jump. A jump after a longer time
+    /// counts at once.
     pub confirm_max_s: u32,
-    /// For this long after its newest peak or the end of irrigation, s, a
-    /// watering can still rise.
+    /// Time, s, after its latest peak or the end of irrigation during which a watering can still
+    /// rise.
     pub soak_s: u32,
-    /// No drying rate is taken across a longer silence, s; nor is a forecast
-    /// made after one.
+    /// Longest silence, s, across which a drying rate is computed and after which a forecast is
+    /// made.
     pub gap_max_s: u32,
-    /// Days over which the mean drying rate is taken, 1–7.
+    /// Days over which the mean drying rate is computed, 1–7.
     pub rate_days: u8,
-    /// Hours beyond which the threshold counts as not reached, above 0, at most
-    /// a year.
+    /// Hours beyond which the threshold counts as not reached, above 0, at most 8784 (a year).
     pub horizon_h: f64,
-    /// Half width of the interval in standard deviations, > 0: 1.645 is meant
-    /// to cover 90 %.
+    /// Half width of the interval in standard deviations, > 0: 1.645 is meant to cover 90 %.
     pub interval_z: f64,
-    /// Longest irrigation ever recommended, minutes, > 0.
+    /// Longest irrigation that is recommended, minutes, > 0.
     pub irrigation_max_min: f64,
-    /// An irrigation signal is believed for this long after it was sent, s.
+    /// Time, s, for which an irrigation signal is trusted after it was sent.
     pub signal_hold_max_s: u32,
 }
 
@@ -56,16 +54,16 @@ impl Default for DryingSettings {
     }
 }
 
-/// Settings that contradict themselves.
+/// Error: settings are out of range or contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("drying settings: {0}")]
 pub struct DryingSettingsError(String);
 
 impl DryingSettings {
-    /// Itself, if it makes sense.
+    /// Returns the settings if every field is valid.
     ///
     /// # Errors
-    /// Every field that is out of its range, with what was found and expected.
+    /// Names every field that is out of its range, with the value found and the range expected.
     pub fn into_checked(self) -> Result<Self, DryingSettingsError> {
         let mut wrong = Vec::new();
         let above_zero = [
@@ -106,7 +104,7 @@ impl DryingSettings {
     }
 }
 
-/// Seconds of a setting in milliseconds of event time.
+/// Converts the seconds of a setting to milliseconds of event time.
 pub(super) const fn seconds_to_ms(seconds: u32) -> i64 {
     seconds as i64 * 1000
 }

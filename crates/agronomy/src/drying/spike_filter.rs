@@ -2,18 +2,17 @@ use serde::{Deserialize, Serialize};
 
 use super::MoisturePoint;
 
-/// Holds a jump back until the next reading says whether it was one: a spike
-/// goes, a watering stays.
+/// Holds a jump back until the next reading decides: a spike is dropped, a watering stays.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct SpikeFilter {
     held: Option<MoisturePoint>,
-    /// Readings that were let go.
+    /// Number of readings that were dropped.
     pub(super) spikes: u64,
 }
 
 impl SpikeFilter {
-    /// The readings that are believed now, in order, given the newest believed
-    /// one. A jump is a step of more than `jump_pct` within `confirm_ms`.
+    /// Returns the readings that count now, in order, given the latest one that counts. A jump is a
+    /// step of more than `jump_pct` within `confirm_ms`.
     pub(super) fn filter_reading(
         &mut self,
         last: Option<MoisturePoint>,
@@ -52,7 +51,8 @@ impl SpikeFilter {
 mod tests {
     use super::*;
 
-    /// Minutes and values in; values believed out, with a jump of 5 within 30 min.
+    /// Takes readings of (minute, value) and expects the values that count, with a jump of 5 within
+    /// 30 min.
     fn check(readings: &[(i64, f64)], believed: &[f64], spikes: u64) {
         let (mut gate, mut out) = (SpikeFilter::default(), Vec::<MoisturePoint>::new());
         for (minute, pct) in readings {

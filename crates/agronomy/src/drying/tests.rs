@@ -3,8 +3,8 @@ use super::*;
 /// A day of minutes.
 const DAY_MIN: i64 = 1440;
 
-/// A sensor in a made-up pot: it dries by 12 % a day, more by day, and is
-/// watered to 60 % at 8:00 UTC of every second day. Values a minute apart.
+/// Sensor in a simulated pot, which dries by 12 % a day, faster by day, and is watered to 60 % at
+/// 8:00 UTC of every second day. Values are a minute apart.
 fn pot(days: i64, noise: f64, quantum: f64) -> Vec<MoisturePoint> {
     let (mut pct, mut seed) = (52.0_f64, 1_u64);
     (0..days * DAY_MIN)
@@ -32,7 +32,7 @@ fn fed(readings: &[MoisturePoint], settings: &DryingSettings) -> DryingTracker {
     drying
 }
 
-/// The days and hours of the onsets, and whether all are near 8:00.
+/// Days and hours of the onsets.
 fn onsets(drying: &DryingTracker) -> Vec<(i64, f64)> {
     let at =
         |w: &WateringEvent| (w.onset.ms / 86_400_000, (w.onset.ms % 86_400_000) as f64 / 3.6e6);
@@ -95,8 +95,8 @@ fn the_mean_rate_leaves_the_waterings_out() {
 
 #[test]
 fn the_forecast_comes_true() {
-    // Ask at the end of day 7; the pot is not watered on day 7 or before 8:00
-    // of day 8, when it would be at 40.5 or so.
+    // The forecast is made at the end of day 7. The pot is not watered on day 7, nor before 8:00
+    // of day 8, when it would be at about 40.5 %.
     let readings = pot(8, 0.2, 0.0);
     let now = readings.last().unwrap();
     let critical_pct = now.pct - 3.0;
@@ -127,7 +127,7 @@ fn irrigation_teaches_the_response() {
         if minute % 5 == 0 {
             drying.add_irrigation(&settings, minute * 60_000, on);
         }
-        // 0.8 % a minute of irrigation, ten minutes later
+        // Moisture rises by 0.8 % per minute of irrigation, ten minutes later.
         pct += if (610..620).contains(&of_day) { 0.8 } else { -8.0 / (DAY_MIN - 10) as f64 };
         drying.add_moisture(&settings, minute * 60_000, pct);
     }
@@ -185,7 +185,7 @@ fn a_silent_sensor_has_no_forecast() {
 fn a_late_and_weak_response_is_no_drying_either() {
     let settings = DryingSettings::default();
     let mut drying = DryingTracker::default();
-    // 3 %/h; irrigation after an hour, and 4 % of it an hour and a half later
+    // 3 %/h; irrigation after an hour, and a rise of 4 % an hour and a half later.
     let mut pct = 60.0;
     for i in 0..=60_i64 {
         let ms = i * 600_000;
@@ -207,13 +207,13 @@ fn a_noisy_or_coarse_sensor_is_not_watered_by_itself() {
         let uniform = (seed >> 11) as f64 / (1_u64 << 53) as f64 - 0.5;
         MoisturePoint { ms: minute * 60_000, pct: 50.0 - minute as f64 / 400.0 + 5.0 * uniform }
     });
-    // the first readings say nothing of the noise yet
+    // The first readings do not show the noise yet.
     let after = |drying: &DryingTracker, minute: i64| {
         drying.waterings().iter().filter(|w| w.seen_ms > minute * 60_000).count()
     };
     let noisy: Vec<_> = noisy.collect();
     assert_eq!(after(&fed(&noisy, &DryingSettings::default()), 60), 0);
-    // steps of 5 %, up and down every two hours
+    // Steps of 5 %, up and down every two hours.
     let coarse: Vec<_> = (0..3 * DAY_MIN)
         .map(|minute| MoisturePoint {
             ms: minute * 60_000,
@@ -225,7 +225,7 @@ fn a_noisy_or_coarse_sensor_is_not_watered_by_itself() {
 
 #[test]
 fn no_rate_is_taken_across_a_silence() {
-    // 1 %/h, and 30 % lost, or poured and lost, in the ten hours of which nothing is known
+    // 1 %/h, and 30 % lost, or watered and lost, during ten hours without readings.
     let at = |hour: i64, pct: f64| MoisturePoint { ms: hour * HOUR_MS, pct };
     let readings =
         [at(0, 60.0), at(1, 59.0), at(2, 58.0), at(12, 28.0), at(13, 27.0), at(14, 26.0)];
@@ -240,7 +240,7 @@ fn a_long_drip_is_one_watering_and_advice_has_a_limit() {
         DryingSettings { critical_pct: 20.0, target_pct: 90.0, ..DryingSettings::default() };
     let mut drying = DryingTracker::default();
     let mut pct = 40.0;
-    // ten hours of drip irrigation that arrive in the ninth, then two days without
+    // Ten hours of drip irrigation that arrive in the ninth, then two days without.
     for i in 0..=58 * 6_i64 {
         let ms = i * 600_000;
         drying.add_irrigation(&settings, ms, (6..66).contains(&i));
@@ -258,7 +258,7 @@ fn a_long_drip_is_one_watering_and_advice_has_a_limit() {
 #[test]
 fn a_watering_that_has_soaked_in_peaks_no_more() {
     let settings = DryingSettings::default();
-    // poured at the first hour, falling for eight, then creeping up for a day
+    // Watered in the first hour, falling for eight, then rising slowly for a day.
     let value = |hour: i64| match hour {
         0 => 40.0,
         1..=8 => 60.0 - 0.1 * (hour - 1) as f64,

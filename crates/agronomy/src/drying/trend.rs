@@ -5,43 +5,40 @@ use super::{
     forecast::forecast_critical, hours_between, noise, settings,
 };
 
-/// The drying of a sensor as of a time. What is not known is `None`, never 0.
+/// Drying trend of a sensor as of a time. Unknown values are `None`, never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DryingTrend {
-    /// As of when, ms.
+    /// Time of the trend, ms since 1970.
     pub at_ms: i64,
-    /// The newest reading that counts.
+    /// The latest reading that counts.
     pub last: MoisturePoint,
-    /// The newest watering.
+    /// The latest watering.
     pub watering: Option<WateringEvent>,
-    /// Hours since its onset, ≥ 0.
+    /// Hours since the watering's onset, ≥ 0.
     pub since_watering_h: Option<f64>,
-    /// Slope of the least-squares line since the watering's peak, %/h; below 0
-    /// where it dries.
+    /// Slope of the least-squares line since the watering's peak, %/h; negative while drying.
     pub slope_pct_h: Option<f64>,
-    /// Standard error of the slope, %/h, autocorrelation allowed for.
+    /// Standard error of the slope, %/h, corrected for autocorrelation.
     pub slope_se_pct_h: Option<f64>,
     /// Share of the variance that the line explains, 0–1.
     pub r2: Option<f64>,
-    /// Time constant of the exponential dry-down, h, where one is clearly
-    /// better than the line.
+    /// Time constant of the exponential dry-down, h, where the curve is clearly better than the
+    /// line.
     pub tau_h: Option<f64>,
     /// Moisture that the exponential dry-down tends to, %.
     pub residual_pct: Option<f64>,
-    /// Mean drying rate of the last days, waterings cut out, %/h; above 0
-    /// where it dries.
+    /// Mean drying rate of the last days, waterings cut out, %/h; positive while drying.
     pub rate_pct_h: Option<f64>,
-    /// Median rise per minute of irrigation, %/min, ≥ 0, over the last
-    /// waterings with a signal.
+    /// Median rise per minute of irrigation, %/min, ≥ 0, over the last waterings with a signal.
     pub response_pct_min: Option<f64>,
-    /// Minutes of irrigation to reach the target, 0 to the longest allowed.
+    /// Minutes of irrigation to reach the target, 0 to `irrigation_max_min`.
     pub irrigation_min: Option<f64>,
-    /// When it will be too dry; none after a long silence.
+    /// Forecast of the time until the soil is too dry. `None` after a long silence.
     pub forecast: Option<DryingForecast>,
 }
 
 impl DryingTrend {
-    /// Names of [`DryingTrend::feature_values`], with units.
+    /// Names of the values of [`DryingTrend::feature_values`], with units.
     pub const NAMES: [&'static str; 13] = [
         "since_watering_h",
         "watering_rise_pct",
@@ -58,7 +55,7 @@ impl DryingTrend {
         "hours_to_critical_high",
     ];
 
-    /// The numbers of a feature row, in the order of [`DryingTrend::NAMES`].
+    /// Values of a feature row, in the order of [`DryingTrend::NAMES`].
     #[must_use]
     pub fn feature_values(&self) -> [Option<f64>; Self::NAMES.len()] {
         [
@@ -81,10 +78,10 @@ impl DryingTrend {
     pub(super) fn as_of(
         drying: &DryingTracker,
         settings: &DryingSettings,
-        at_ms: i64,
+        requested_ms: i64,
     ) -> Option<Self> {
         let last = drying.last?;
-        let at_ms = at_ms.max(last.ms);
+        let at_ms = requested_ms.max(last.ms);
         let watering = drying.waterings.back().copied();
         let line = drying.segment.as_ref().map(|segment| segment.line());
         let curve = drying.segment.as_ref().and_then(|segment| segment.dry_down_curve());

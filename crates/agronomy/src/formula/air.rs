@@ -2,7 +2,7 @@
 
 use super::in_range;
 
-/// Air temperatures for which these formulas are meant, °C.
+/// Range of air temperatures for which these formulas hold, °C.
 const TEMPERATURE_C: [f64; 2] = [-40.0, 80.0];
 
 /// Saturation vapour pressure over water, kPa, at a temperature of −40 to
@@ -31,8 +31,8 @@ pub fn vapour_kpa(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
     Some(saturation_kpa(temperature_c)? * in_range(humidity_pct, 0.0, 100.0)? / 100.0)
 }
 
-/// Vapour-pressure deficit, kPa, ≥ 0: what the air could still take up. FAO 56,
-/// equations 10 and 11.
+/// Vapour-pressure deficit, kPa, ≥ 0: how much more vapour the air could hold. FAO 56, equations 10
+/// and 11.
 ///
 /// ```
 /// let kpa = microclimate_agronomy::formula::air::deficit_kpa(25.0, 60.0).unwrap();
@@ -43,8 +43,8 @@ pub fn deficit_kpa(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
     Some(saturation_kpa(temperature_c)? - vapour_kpa(temperature_c, humidity_pct)?)
 }
 
-/// Dew point, °C: where that vapour would condense. None for dry air. The
-/// inverse of FAO 56, equation 11 (its equation 3-11 of annex 3).
+/// Dew point, °C: the temperature at which the vapour would condense. `None` for dry air. Inverse
+/// of FAO 56, equation 11 (its equation 3-11 of annex 3).
 #[must_use]
 pub fn dew_point_c(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
     let vapour = vapour_kpa(temperature_c, humidity_pct).filter(|kpa| *kpa > 0.0)?;
@@ -52,18 +52,17 @@ pub fn dew_point_c(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
     Some(237.3 * ln / (17.27 - ln))
 }
 
-/// Absolute humidity, g of water per m³ of air: the ideal gas law, with 461.5
-/// J/(kg K) for water vapour.
+/// Absolute humidity, g of water per m³ of air, by the ideal gas law with 461.5 J/(kg K) for water
+/// vapour.
 #[must_use]
 pub fn absolute_humidity_g_m3(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
     let vapour_pa = vapour_kpa(temperature_c, humidity_pct)? * 1000.0;
     Some(vapour_pa / (461.5 * (temperature_c + 273.15)) * 1000.0)
 }
 
-/// Wet-bulb temperature, °C, at sea-level pressure, for −20 to 50 °C and 5 to
-/// 99 %RH, within −1 to +0.65 °C. R. Stull, "Wet-bulb temperature from
-/// relative humidity and air temperature", J. Appl. Meteorol. Climatol. 50,
-/// 2011, equation 1.
+/// Wet-bulb temperature, °C, at sea-level pressure, for −20 to 50 °C and 5 to 99 %RH. Its error is
+/// within −1 to +0.65 °C. R. Stull, "Wet-bulb temperature from relative humidity and air
+/// temperature", J. Appl. Meteorol. Climatol. 50, 2011, equation 1.
 ///
 /// ```
 /// let c = microclimate_agronomy::formula::air::wet_bulb_c(20.0, 50.0).unwrap();
@@ -80,10 +79,9 @@ pub fn wet_bulb_c(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
     )
 }
 
-/// Heat index, °C: what shaded air feels like. None where it is below 80 °F
-/// (26.7 °C), and above 50 °C, where it was never fitted. L. P. Rothfusz, NWS
-/// Technical Attachment SR 90-23, 1990, with the adjustments of the US National
-/// Weather Service for dry and for humid air.
+/// Heat index, °C: what shaded air feels like. `None` where the index is below 80 °F (26.7 °C), and
+/// above 50 °C, where it was never fitted. L. P. Rothfusz, NWS Technical Attachment SR 90-23, 1990,
+/// with the adjustments of the US National Weather Service for dry and for humid air.
 #[must_use]
 pub fn heat_index_c(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
     let t = in_range(temperature_c, -40.0, 50.0)? * 1.8 + 32.0;
@@ -101,7 +99,7 @@ pub fn heat_index_c(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
     Some((index - 32.0) / 1.8)
 }
 
-/// The regression itself, in °F and %.
+/// Rothfusz regression, in °F and %.
 fn rothfusz_f(t: f64, rh: f64) -> f64 {
     -42.379 + 2.049_015_23 * t + 10.143_331_27 * rh
         - 0.224_755_41 * t * rh
@@ -123,7 +121,7 @@ mod tests {
         close(saturation_kpa(15.0), 1.705, 5e-4);
         // example 17: slope at 30.2 °C
         close(saturation_slope_kpa_c(30.2), 0.246, 5e-4);
-        // example 5: 25 °C at 54 % and 18 °C at 82 %, both 1.70 kPa or so
+        // example 5: 25 °C at 54 % and 18 °C at 82 %, both about 1.70 kPa
         close(vapour_kpa(25.0, 54.0), 1.71, 5e-3);
         close(vapour_kpa(18.0, 82.0), 1.69, 5e-3);
     }

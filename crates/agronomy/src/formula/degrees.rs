@@ -2,9 +2,8 @@
 
 use super::in_range;
 
-/// Heating degree-hours, °C h, ≥ 0, of air that was at a mean temperature for
-/// so many hours: Σ max(0, base − T) Δt. ASHRAE Handbook Fundamentals, 2017,
-/// chapter 14, by the hour.
+/// Heating degree-hours, °C h, ≥ 0, of air with a mean temperature over a number of hours:
+/// Σ max(0, base − T) Δt. ASHRAE Handbook Fundamentals, 2017, chapter 14, by the hour.
 #[must_use]
 pub fn heating_degree_hours(temperature_c: f64, base_c: f64, hours: f64) -> Option<f64> {
     let below = in_range(base_c, -100.0, 100.0)? - in_range(temperature_c, -100.0, 100.0)?;
@@ -17,28 +16,27 @@ pub fn cooling_degree_hours(temperature_c: f64, base_c: f64, hours: f64) -> Opti
     heating_degree_hours(-temperature_c, -base_c, hours)
 }
 
-/// What is raised to the base before growing degree-days are counted: two
-/// readings of the same equation, which differ on days with a cold night.
+/// Value that is raised to the base before growing degree-days are counted. These are two
+/// interpretations of the same equation; they differ on days with a cold night.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DegreeDayClamp {
-    /// The mean of the day: "method 1", of wheat and barley.
+    /// Mean of the day: "method 1", for wheat and barley.
     Mean,
-    /// The maximum and the minimum, each for itself: "method 2", of maize.
+    /// Maximum and minimum, each separately: "method 2", for maize.
     Extremes,
 }
 
-/// Growing degree-days, °C d, ≥ 0, of a day with these extremes, with a base
-/// temperature and, if there is one, an upper threshold above which more
-/// warmth does not help. G. S. McMaster, W. W. Wilhelm, "Growing degree-days:
-/// one equation, two interpretations", Agric. For. Meteorol. 87, 1997. The
-/// threshold is applied where the base is: to the mean, or to each extreme.
+/// Growing degree-days, °C d, ≥ 0, of a day with these extremes and a base temperature. Above the
+/// upper threshold, if there is one, more warmth does not help. The threshold is applied where the
+/// base is: to the mean, or to each extreme. G. S. McMaster, W. W. Wilhelm, "Growing degree-days:
+/// one equation, two interpretations", Agric. For. Meteorol. 87, 1997.
 ///
 /// ```
 /// use microclimate_agronomy::formula::degrees::{DegreeDayClamp, growing_degree_days};
 ///
 /// let cold_night = |clamp| growing_degree_days(20.0, 4.0, 10.0, None, clamp);
-/// assert_eq!(cold_night(Clamp::Mean), Some(2.0));
-/// assert_eq!(cold_night(Clamp::Extremes), Some(5.0));
+/// assert_eq!(cold_night(DegreeDayClamp::Mean), Some(2.0));
+/// assert_eq!(cold_night(DegreeDayClamp::Extremes), Some(5.0));
 /// ```
 #[must_use]
 pub fn growing_degree_days(

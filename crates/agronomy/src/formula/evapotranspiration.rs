@@ -1,14 +1,12 @@
-//! Reference evapotranspiration: what a wide, short, well-watered lawn gives
-//! to the air.
+//! Reference evapotranspiration: the water that a wide, short, well-watered lawn gives to the air.
 
 use super::{air, in_range, radiation};
 
-/// Clear-sky radiation, MJ/m² h, under a sun at 0.3 rad; a lower one says
-/// little of the clouds: ASCE-EWRI, "The ASCE standardized reference
-/// evapotranspiration equation", 2005, appendix C.
+/// Clear-sky radiation, MJ/m² h, under a sun at 0.3 rad. A lower sun shows little of the clouds:
+/// ASCE-EWRI, "The ASCE standardized reference evapotranspiration equation", 2005, appendix C.
 const LOW_SUN_MJ: f64 = 1.09;
 
-/// The climate of a day.
+/// Climate of a day.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DailyClimate {
     /// Highest and lowest air temperature, °C.
@@ -21,15 +19,15 @@ pub struct DailyClimate {
     pub solar_mj: f64,
     /// Heat that the soil took up, MJ/m²; 0 is right for single days.
     pub soil_heat_mj: f64,
-    /// Degrees, south below 0.
+    /// Latitude, degrees, negative in the south.
     pub latitude_deg: f64,
-    /// Metres above the sea, −500 to 6,000.
+    /// Altitude, metres above the sea, −500 to 6,000.
     pub altitude_m: f64,
-    /// 1–366.
+    /// Day of the year, 1–366.
     pub day_of_year: u16,
 }
 
-/// The climate of an hour.
+/// Climate of an hour.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HourlyClimate {
     /// Mean air temperature, °C.
@@ -40,14 +38,14 @@ pub struct HourlyClimate {
     pub wind_m_s: f64,
     /// Solar radiation, MJ/m².
     pub solar_mj: f64,
-    /// Rs/Rso of the last hours before sunset, 0–1: how clear the night is.
-    /// Asked for while the sun is below 0.3 rad, too low to tell.
+    /// Rs/Rso of the last hours before sunset, 0–1: how clear the night is. Used while the sun is
+    /// below 0.3 rad, too low to show it.
     pub night_clear_share: f64,
-    /// Degrees, north and east above 0.
+    /// Latitude and longitude, degrees, positive in the north and east.
     pub place_deg: [f64; 2],
-    /// Metres above the sea, −500 to 6,000.
+    /// Altitude, metres above the sea, −500 to 6,000.
     pub altitude_m: f64,
-    /// 1–366.
+    /// Day of the year, 1–366.
     pub day_of_year: u16,
     /// Middle of the hour, UTC, 0–24.
     pub middle_utc_h: f64,
@@ -68,8 +66,7 @@ pub fn psychrometric_kpa_c(pressure_kpa: f64) -> Option<f64> {
     Some(0.665e-3 * in_range(pressure_kpa, 40.0, 120.0)?)
 }
 
-/// Wind at 2 m, m/s, from that at another height of 1 to 100 m. FAO 56,
-/// equation 47.
+/// Wind at 2 m, m/s, from the wind at another height of 1 to 100 m. FAO 56, equation 47.
 #[must_use]
 pub fn wind_2m(wind_m_s: f64, height_m: f64) -> Option<f64> {
     let height_m = in_range(height_m, 1.0, 100.0)?;
@@ -80,10 +77,10 @@ pub fn wind_2m(wind_m_s: f64, height_m: f64) -> Option<f64> {
 /// equation 6.
 ///
 /// ```
-/// use microclimate_agronomy::formula::evapotranspiration::{Day, daily_mm, wind_2m};
+/// use microclimate_agronomy::formula::evapotranspiration::{DailyClimate, daily_mm, wind_2m};
 ///
 /// // FAO 56, example 18: Uccle, 6 July: 3.9 mm
-/// let day = Day {
+/// let day = DailyClimate {
 ///     extremes_c: [21.5, 12.3],
 ///     vapour_kpa: 1.409,
 ///     wind_m_s: wind_2m(10.0 / 3.6, 10.0).unwrap(),
@@ -140,8 +137,7 @@ pub fn hargreaves_mm(max_c: f64, min_c: f64, extraterrestrial_mj: f64) -> Option
     Some((0.0023 * (mean_c + 17.8) * range_c.sqrt() * ra_mm).max(0.0))
 }
 
-/// Rs/Rso as FAO 56 wants it: at most 1, and at least what an overcast sky
-/// lets through.
+/// Rs/Rso as FAO 56 requires it: at most 1, and at least 0.33, which an overcast sky lets through.
 fn clear_share(solar_mj: f64, clear_mj: f64) -> Option<f64> {
     let solar_mj = in_range(solar_mj, 0.0, 60.0)?;
     Some(if clear_mj > 0.0 { (solar_mj / clear_mj).clamp(0.33, 1.0) } else { 0.33 })

@@ -2,10 +2,10 @@
 
 use super::in_range;
 
-/// µmol/(m² s) of photosynthetic photons per lux, by the lamp. R. W. Thimijan,
-/// R. D. Heins, "Photometric, radiometric, and quantum light units of measure",
-/// HortScience 18(6), 1983, table 3 (lux per µmol/(m² s): 54 sun and sky, 82
-/// high-pressure sodium, 71 metal halide, 74 cool-white fluorescent).
+/// Photosynthetic photons, µmol/(m² s), per lux, by the lamp. R. W. Thimijan, R. D. Heins,
+/// "Photometric, radiometric, and quantum light units of measure", HortScience 18(6), 1983, table 3
+/// (lux per µmol/(m² s): 54 sun and sky, 82 high-pressure sodium, 71 metal halide, 74 cool-white
+/// fluorescent).
 pub mod ppfd_per_lux {
     /// Sun and sky.
     pub const SUN: f64 = 1.0 / 54.0;
@@ -33,18 +33,18 @@ pub fn ppfd_umol_m2_s(illuminance_lux: f64, ppfd_per_lux: f64) -> Option<f64> {
     Some(in_range(illuminance_lux, 0.0, 200_000.0)? * factor)
 }
 
-/// Light integral, mol/m², of a mean photon flux density, µmol/(m² s), ≥ 0,
-/// over so many seconds, ≥ 0. Over a day it is the daily light integral; that
-/// of several intervals is their sum. J. Faust, "Light", Ball Redbook, 2003.
+/// Light integral, mol/m², of a mean photon flux density, µmol/(m² s), ≥ 0, over a number of
+/// seconds, ≥ 0. Over a day it is the daily light integral; integrals of several intervals add up.
+/// J. Faust, "Light", Ball Redbook, 2003.
 #[must_use]
 pub fn integral_mol_m2(ppfd_umol_m2_s: f64, seconds: f64) -> Option<f64> {
     let ppfd = in_range(ppfd_umol_m2_s, 0.0, 1e5)?;
     Some(ppfd * in_range(seconds, 0.0, 1e9)? / 1e6)
 }
 
-/// Hours of supplemental light, ≥ 0, to lift a day's light integral to a
-/// target, both mol/m², with lamps of a photon flux density, µmol/(m² s), above
-/// 0. More than 24 means that the lamps are too weak.
+/// Hours of supplemental light, ≥ 0, that raise a day's light integral to a target, both mol/m²,
+/// with lamps of a photon flux density, µmol/(m² s), above 0. A value above 24 means that the lamps
+/// are too weak.
 #[must_use]
 pub fn supplement_h(target_mol_m2: f64, got_mol_m2: f64, lamp_umol_m2_s: f64) -> Option<f64> {
     let lamp = in_range(lamp_umol_m2_s, f64::MIN_POSITIVE, 1e5)?;

@@ -1,13 +1,12 @@
-//! Formulas of growers and climate engineers. Each says its units, the range
-//! in which it holds and its source; outside of that range, or without a
-//! number, the answer is `None`, never a guess.
+//! Formulas for growers and climate engineers. Each states its units, the range in which it holds
+//! and its source. Outside that range, or for NaN, the result is `None`.
 //!
 //! # Layout
 //! - [`air`]: vapour pressure, deficit, dew point, wet bulb, heat index
 //! - [`light`]: lux to photons, daily light integral
 //! - [`degrees`]: heating and cooling degree-hours, growing degree-days
 //! - [`radiation`]: sun on a horizontal surface, net radiation
-//! - [`evapotranspiration`]: what grass evaporates: Penman–Monteith, Hargreaves
+//! - [`evapotranspiration`]: reference evapotranspiration: Penman–Monteith, Hargreaves
 //! - [`soil`]: water in the root zone, minutes of irrigation
 //!
 //! "FAO 56" is R. G. Allen, L. S. Pereira, D. Raes, M. Smith, "Crop
@@ -21,7 +20,7 @@ pub mod light;
 pub mod radiation;
 pub mod soil;
 
-/// The value, if it is one and within a range, both ends included.
+/// Returns the value if it is within a range, both ends included; NaN is not.
 pub(crate) fn in_range(value: f64, min: f64, max: f64) -> Option<f64> {
     (min..=max).contains(&value).then_some(value)
 }

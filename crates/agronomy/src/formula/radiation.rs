@@ -1,6 +1,6 @@
-//! Sun on a horizontal surface by FAO 56, and what of it stays.
+//! Solar radiation on a horizontal surface by FAO 56, and net radiation.
 //!
-//! Energies are MJ/m² over the period named: a day or an hour.
+//! Energies are in MJ/m² over the period named: a day or an hour.
 
 use std::f64::consts::{PI, TAU};
 
@@ -10,7 +10,7 @@ use super::in_range;
 const SOLAR_CONSTANT: f64 = 0.0820;
 /// Stefan–Boltzmann constant, MJ/(K⁴ m² d).
 const STEFAN_BOLTZMANN: f64 = 4.903e-9;
-/// Share that grass reflects.
+/// Share of the radiation that grass reflects.
 const ALBEDO: f64 = 0.23;
 
 /// Inverse relative distance to the sun and its declination, rad, on a day of
@@ -27,8 +27,8 @@ fn sunset_angle(latitude: f64, declination: f64) -> f64 {
     (-latitude.tan() * declination.tan()).clamp(-1.0, 1.0).acos()
 }
 
-/// Extraterrestrial radiation of a day, MJ/m², at a latitude of −90 to 90°,
-/// south below 0. FAO 56, equation 21.
+/// Extraterrestrial radiation of a day, MJ/m², at a latitude of −90 to 90°, negative in the south.
+/// FAO 56, equation 21.
 ///
 /// ```
 /// let mj = microclimate_agronomy::formula::radiation::extraterrestrial_daily(-20.0, 246).unwrap();
@@ -44,9 +44,9 @@ pub fn extraterrestrial_daily(latitude_deg: f64, day_of_year: u16) -> Option<f64
     Some((24.0 * 60.0 / PI * SOLAR_CONSTANT * distance * above).max(0.0))
 }
 
-/// Extraterrestrial radiation of an hour, MJ/m², that is centred on a time of
-/// day in UTC, h, at a place: latitude and longitude in degrees, north and east
-/// above 0. FAO 56, equations 28 and 31–33.
+/// Extraterrestrial radiation, MJ/m², of the hour that is centred on a time of day in UTC, h, at a
+/// latitude and longitude in degrees, positive in the north and east. FAO 56, equations 28 and
+/// 31–33.
 #[must_use]
 pub fn extraterrestrial_hourly(
     [latitude_deg, longitude_deg]: [f64; 2],
@@ -60,7 +60,7 @@ pub fn extraterrestrial_hourly(
     let b = TAU * (f64::from(day_of_year) - 81.0) / 364.0;
     let correction_h = 0.1645 * (2.0 * b).sin() - 0.1255 * b.cos() - 0.025 * b.sin();
     let solar_h = middle_h + longitude_deg / 15.0 + correction_h - 12.0;
-    // The solar day nearest to the hour.
+    // Angle within the solar day that is nearest to the hour.
     let middle = (PI / 12.0 * solar_h + PI).rem_euclid(TAU) - PI;
     let set = sunset_angle(latitude, declination);
     let begin = (middle - PI / 24.0).clamp(-set, set);
@@ -77,8 +77,8 @@ pub fn daylight_h(latitude_deg: f64, day_of_year: u16) -> Option<f64> {
     Some(24.0 / PI * sunset_angle(latitude, sun_geometry(day_of_year)?.1))
 }
 
-/// Solar radiation, MJ/m² d, from hours of sunshine. FAO 56, equation 35, with
-/// the Ångström values 0.25 and 0.50. None in polar night.
+/// Solar radiation, MJ/m² d, from hours of sunshine. FAO 56, equation 35, with the Ångström values
+/// 0.25 and 0.50. `None` in polar night.
 #[must_use]
 pub fn solar_from_sunshine(
     extraterrestrial_mj: f64,
@@ -91,23 +91,22 @@ pub fn solar_from_sunshine(
         .map(|ra| (0.25 + 0.5 * share) * ra)
 }
 
-/// Clear-sky solar radiation, MJ/m², of the same period, at an altitude of −500
-/// to 6,000 m. FAO 56, equation 37.
+/// Clear-sky solar radiation, MJ/m², of the same period, at an altitude of −500 to 6,000 m. FAO 56,
+/// equation 37.
 #[must_use]
 pub fn clear_sky(extraterrestrial_mj: f64, altitude_m: f64) -> Option<f64> {
     let ra = in_range(extraterrestrial_mj, 0.0, 60.0)?;
     Some((0.75 + 2e-5 * in_range(altitude_m, -500.0, 6000.0)?) * ra)
 }
 
-/// Net shortwave radiation, MJ/m², that grass keeps. FAO 56, equation 38.
+/// Net shortwave radiation, MJ/m², absorbed by grass. FAO 56, equation 38.
 #[must_use]
 pub fn net_shortwave(solar_mj: f64) -> Option<f64> {
     Some((1.0 - ALBEDO) * in_range(solar_mj, 0.0, 60.0)?)
 }
 
-/// Net longwave radiation, MJ/m², that is lost in a day of these extremes, °C,
-/// with a vapour pressure, kPa, and a clear-sky share Rs/Rso of 0 to 1. FAO 56,
-/// equation 39.
+/// Net longwave radiation, MJ/m², lost in a day with these extremes, °C, a vapour pressure, kPa,
+/// and a clear-sky share Rs/Rso of 0 to 1. FAO 56, equation 39.
 #[must_use]
 pub fn net_longwave_daily(
     [max_c, min_c]: [f64; 2],
@@ -120,15 +119,15 @@ pub fn net_longwave_daily(
     Some(STEFAN_BOLTZMANN * mean * air * (1.35 * in_range(clear_share, 0.0, 1.0)? - 0.35))
 }
 
-/// Net longwave radiation, MJ/m², that is lost in an hour. FAO 56, equation 39
-/// with the constant of an hour (chapter 4, hourly time step).
+/// Net longwave radiation, MJ/m², lost in an hour. FAO 56, equation 39 with the constant for an
+/// hour (chapter 4, hourly time step).
 #[must_use]
 pub fn net_longwave_hourly(temperature_c: f64, vapour_kpa: f64, clear_share: f64) -> Option<f64> {
     Some(net_longwave_daily([temperature_c; 2], vapour_kpa, clear_share)? / 24.0)
 }
 
-/// Soil heat flux, MJ/m² h, under grass: 0.1 of the net radiation by day, 0.5
-/// by night. FAO 56, equations 45 and 46.
+/// Soil heat flux, MJ/m² h, under grass: 0.1 of the net radiation by day, 0.5 by night. FAO 56,
+/// equations 45 and 46.
 #[must_use]
 pub fn soil_heat_hourly(net_mj: f64, is_day: bool) -> Option<f64> {
     Some(in_range(net_mj, -60.0, 60.0)? * if is_day { 0.1 } else { 0.5 })
@@ -170,7 +169,7 @@ mod tests {
         for (place, day) in [([52.0, 5.5], 172), ([-33.9, 151.2], 10), ([69.6, 18.9], 172)] {
             let hours = (0..24).map(|h| extraterrestrial_hourly(place, day, f64::from(h) + 0.5));
             let sum: f64 = hours.map(Option::unwrap).sum();
-            // an hour that the sun crosses midnight in is cut at the solar day
+            // An hour in which the sun crosses midnight is cut at the solar day.
             close(Some(sum), extraterrestrial_daily(place[0], day).unwrap(), 0.1);
         }
     }

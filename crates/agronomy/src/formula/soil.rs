@@ -2,8 +2,8 @@
 
 use super::in_range;
 
-/// Depth of water, mm (litres per m²), that moisture of 0–100 % by volume is in
-/// a root zone of 0–10 m. FAO 56, equation 82.
+/// Depth of water, mm (litres per m²), that a moisture of 0–100 % by volume makes in a root zone of
+/// 0–10 m. FAO 56, equation 82.
 ///
 /// ```
 /// use microclimate_agronomy::formula::soil::depth_mm;
@@ -17,7 +17,7 @@ pub fn depth_mm(moisture_pct: f64, root_depth_m: f64) -> Option<f64> {
     Some(10.0 * in_range(moisture_pct, 0.0, 100.0)? * in_range(root_depth_m, 0.0, 10.0)?)
 }
 
-/// How a bed is watered.
+/// Root depth, area and emitters of a bed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IrrigationBed {
     /// Depth of the roots, m, above 0.
@@ -30,9 +30,9 @@ pub struct IrrigationBed {
     pub efficiency: f64,
 }
 
-/// Minutes of irrigation, ≥ 0, that raise a bed's moisture, % by volume, to a
-/// target: 60 · (θ* − θ) · 1000 · Zr · area / (η · q), the net depth of FAO 56,
-/// chapter 8, over the application rate.
+/// Minutes of irrigation, ≥ 0, that raise a bed's moisture, % by volume, to a target:
+/// 60 · (θ* − θ) · 1000 · Zr · area / (η · q), the net depth of FAO 56, chapter 8, divided by the
+/// application rate.
 #[must_use]
 pub fn irrigation_min(moisture_pct: f64, target_pct: f64, bed: &IrrigationBed) -> Option<f64> {
     let above_zero = |value: f64, max: f64| in_range(value, f64::MIN_POSITIVE, max);
@@ -61,7 +61,7 @@ mod tests {
     fn minutes_are_litres_over_the_flow() {
         let bed =
             IrrigationBed { root_depth_m: 0.3, area_m2: 10.0, flow_l_h: 240.0, efficiency: 0.9 };
-        // 15 mm on 10 m² are 150 L; 216 L of an hour's water stay
+        // 15 mm on 10 m² are 150 L; 216 L of an hour's water stay in the root zone.
         close(irrigation_min(25.0, 30.0, &bed), 150.0 / 216.0 * 60.0, 1e-9);
         close(irrigation_min(35.0, 30.0, &bed), 0.0, 0.0);
         assert_eq!(irrigation_min(25.0, 30.0, &IrrigationBed { flow_l_h: 0.0, ..bed }), None);

@@ -1,8 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-/// For how long something was so, of the time that it was watched: every
-/// reading holds until the next, but not for longer than a limit. Two merge
-/// into that of both if the second follows the first.
+/// Time for which a state was on, out of the time that was observed. Every reading holds until the
+/// next, but for no longer than a limit. Two durations merge if the second follows the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateDuration {
     on_ms: i64,
@@ -12,7 +11,7 @@ pub struct StateDuration {
 }
 
 impl StateDuration {
-    /// Takes a reading, not older than those before.
+    /// Adds a reading, not older than the previous ones.
     pub fn add_reading(&mut self, event_ms: i64, on: bool, hold_max_ms: i64) {
         match self.last {
             Some((since_ms, was_on)) => self.add_interval(event_ms - since_ms, was_on, hold_max_ms),
@@ -21,7 +20,7 @@ impl StateDuration {
         self.last = Some((event_ms, on));
     }
 
-    /// Takes what follows.
+    /// Merges the duration of the time that follows.
     pub fn merge_later(&mut self, later: &Self, hold_max_ms: i64) {
         let Some(last) = later.last else { return };
         match self.last {
@@ -35,7 +34,7 @@ impl StateDuration {
         self.last = Some(last);
     }
 
-    /// The last reading holds on to the end, ms, of the period.
+    /// Holds the last reading until the end, ms, of the period.
     #[must_use]
     pub fn hold_until(mut self, end_ms: i64, hold_max_ms: i64) -> Self {
         if let Some((since_ms, was_on)) = self.last {
@@ -45,13 +44,13 @@ impl StateDuration {
         self
     }
 
-    /// Hours for which it was so, ≥ 0; none if it was never watched.
+    /// Hours for which the state was on, ≥ 0. `None` if it was never observed.
     #[must_use]
     pub fn on_h(&self) -> Option<f64> {
         (self.watched_ms > 0).then(|| self.on_ms as f64 / 3.6e6)
     }
 
-    /// Share of the time watched, 0–1.
+    /// Share of the observed time for which the state was on, 0–1. `None` if it was never observed.
     #[must_use]
     pub fn on_share(&self) -> Option<f64> {
         (self.watched_ms > 0).then(|| self.on_ms as f64 / self.watched_ms as f64)

@@ -3,16 +3,16 @@ use telemetry::QualityFlag;
 
 use super::{ComfortBand, Observation, TimePeriod, ValueMoments, score};
 
-/// One metric over one period, while it fills. Two merge if the second follows
-/// the first.
+/// Tally of one metric over one period, while the period fills. Two tallies merge if the second
+/// follows the first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MetricTally {
-    /// Readings by quality, in the order of [`Quality::ALL`].
+    /// Number of readings by quality, in the order of [`QualityFlag::ALL`].
     counts: [u64; QualityFlag::ALL.len()],
     values: ValueMoments,
     /// Comfort of the valid readings, 0–100.
     comfort: ValueMoments,
-    /// Slots of the expected interval that have a valid reading.
+    /// Number of slots of the expected interval that have a valid reading.
     slots: u64,
     /// Event times, ms, of the first and the last valid reading.
     span: Option<(i64, i64)>,
@@ -20,12 +20,12 @@ pub struct MetricTally {
     gap_max_ms: i64,
 }
 
-/// One metric over one period.
+/// KPIs of one metric over one period.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetricKpis {
-    /// All readings, flagged ones too.
+    /// Number of readings, flagged ones included.
     pub count: u64,
-    /// Share of them that are valid, 0–1; none without readings.
+    /// Share of the readings that are valid, 0–1. `None` without readings.
     pub valid_share: Option<f64>,
     /// Smallest valid value.
     pub min: Option<f64>,
@@ -39,15 +39,15 @@ pub struct MetricKpis {
     pub completeness: f64,
     /// Longest time without a valid reading, s, edges of the period included.
     pub gap_max_s: f64,
-    /// Mean comfort, 0–100; none without a band or values.
+    /// Mean comfort, 0–100. `None` without a comfort band or values.
     pub comfort: Option<f64>,
     /// Data quality, 0–100.
     pub quality: f64,
 }
 
 impl MetricTally {
-    /// Takes a reading, not older than those before; `interval_ms`, above 0, is
-    /// the time from one to the next as it should be.
+    /// Adds a reading, not older than the previous ones. `interval_ms`, above 0, is the expected
+    /// time between readings.
     pub fn add_reading(
         &mut self,
         reading: &Observation,
@@ -67,7 +67,7 @@ impl MetricTally {
         self.merge_later(&one, interval_ms);
     }
 
-    /// Takes the tally of what follows.
+    /// Merges the tally of the time that follows.
     pub fn merge_later(&mut self, later: &Self, interval_ms: i64) {
         for (count, more) in self.counts.iter_mut().zip(later.counts) {
             *count += more;
@@ -89,13 +89,13 @@ impl MetricTally {
         };
     }
 
-    /// Readings of a quality.
+    /// Number of readings with a quality flag.
     #[must_use]
     pub const fn count_quality(&self, quality: QualityFlag) -> u64 {
         self.counts[quality as usize]
     }
 
-    /// The KPIs of the period that this is the tally of.
+    /// Computes the KPIs of the period that this tally covers.
     #[must_use]
     pub fn compute_kpis(&self, period: TimePeriod, interval_ms: i64) -> MetricKpis {
         let count: u64 = self.counts.iter().sum();
@@ -130,7 +130,7 @@ mod tests {
     const HOUR: TimePeriod = TimePeriod { start_ms: 0, end_ms: 3_600_000 };
     const MINUTE_MS: i64 = 60_000;
 
-    /// (second, value, quality) in.
+    /// Builds a tally from readings of (second, value, quality).
     fn of(readings: &[(i64, f64, QualityFlag)]) -> MetricTally {
         let mut tally = MetricTally::default();
         for (second, value, quality) in readings {
@@ -167,7 +167,7 @@ mod tests {
         let full: Vec<_> = ok(0..60).collect();
         check(&full, 1.0, Some(1.0), 60.0, 100.0);
         let half: Vec<_> = ok(0..30).collect();
-        // the gap is from minute 29 to 60, of which one minute is as it should be
+        // The gap is from minute 29 to 60; one minute of it is the expected interval.
         check(&half, 0.5, Some(1.0), 31.0 * 60.0, 25.0);
         let twice: Vec<_> = (0..120).map(|i| (i * 30, 20.0, QualityFlag::Ok)).collect();
         check(&twice, 1.0, Some(1.0), 30.0, 100.0);

@@ -1,16 +1,16 @@
-//! The KPIs of a zone, by the hour and by the local day: what gold tables hold.
+//! KPIs of a zone by the hour and by the local day, as gold tables hold them.
 //!
-//! Everything is mergeable: a day is the merged hours of it. Periods are half
-//! open, [start, end), so that a reading at midnight belongs to the new day.
+//! Everything is mergeable: a day is its merged hours. Periods are half open, [start, end), so
+//! that a reading at midnight belongs to the new day.
 //!
 //! # Layout
 //! In the order in which a reading meets them:
-//! - `period`: hours and local days, of 23 and 25 hours too
+//! - `period`: hours and local days, including those of 23 and 25 hours
 //! - `moments`: n, mean, M2, min, max
-//! - `held`: for how long something was so: light, presence
-//! - `tally`: one metric over one period
+//! - `duration`: for how long a state was on: light, presence
+//! - `metric_tally`: one metric over one period
 //! - `score`: comfort and data quality, 0–100
-//! - `zone`: all metrics of a zone: [`ZoneTally`] and its [`PeriodKpis`]
+//! - `zone_kpis`: all metrics of a zone: [`ZoneTally`] and its [`PeriodKpis`]
 
 mod duration;
 mod metric_tally;
@@ -28,13 +28,13 @@ pub use self::{
     zone_kpis::{KpiRules, KpiRulesError, PeriodKpis, ZoneTally},
 };
 
-/// One judged reading.
+/// One reading with its quality flag.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
     /// Event time, ms since 1970.
     pub event_ms: i64,
-    /// In the metric's unit.
+    /// Value in the metric's unit.
     pub value: f64,
-    /// Flagged readings are counted, and nothing else.
+    /// Quality flag. Flagged readings are counted, but enter no statistics.
     pub quality: telemetry::QualityFlag,
 }

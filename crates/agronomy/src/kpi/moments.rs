@@ -1,18 +1,18 @@
 use serde::{Deserialize, Serialize};
 
-/// Count, mean, spread and extremes of a set of values; two merge into those
-/// of both sets. Centred, so that a small spread on a high level keeps its
-/// digits. Sources: B. P. Welford, Technometrics 4(3), 1962; T. F. Chan, G. H.
-/// Golub, R. J. LeVeque, Stanford CS-79-773, 1979.
+/// Count, mean, spread and extremes of a set of values. Two of them merge into those of both sets.
+/// The moments are centred, so that a small spread on a high level keeps its digits. Sources: B. P.
+/// Welford, Technometrics 4(3), 1962; T. F. Chan, G. H. Golub, R. J. LeVeque, Stanford CS-79-773,
+/// 1979.
 ///
 /// ```
 /// use microclimate_agronomy::kpi::ValueMoments;
 ///
 /// let [mut a, mut b] = [ValueMoments::default(); 2];
-/// [20.0, 21.0].map(|value| a.add(value));
-/// b.add(22.0);
+/// [20.0, 21.0].map(|value| a.add_value(value));
+/// b.add_value(22.0);
 /// a.merge(&b);
-/// assert_eq!((a.count(), a.mean(), a.std(), a.max()), (3, Some(21.0), Some(1.0), Some(22.0)));
+/// assert_eq!((a.count(), a.mean(), a.std_dev(), a.max()), (3, Some(21.0), Some(1.0), Some(22.0)));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ValueMoments {
@@ -24,14 +24,14 @@ pub struct ValueMoments {
 }
 
 impl ValueMoments {
-    /// Takes a value; one that is not finite does not count.
+    /// Adds a value. Values that are not finite are ignored.
     pub fn add_value(&mut self, value: f64) {
         if value.is_finite() {
             self.merge(&Self { count: 1, mean: value, m2: 0.0, min: value, max: value });
         }
     }
 
-    /// Takes another set.
+    /// Merges another set.
     pub fn merge(&mut self, other: &Self) {
         if other.count == 0 {
             return;
@@ -62,7 +62,7 @@ impl ValueMoments {
         (self.count > 0).then_some(self.mean)
     }
 
-    /// Sample standard deviation (n − 1); needs two values.
+    /// Sample standard deviation (n − 1). Needs two values.
     #[must_use]
     pub fn std_dev(&self) -> Option<f64> {
         (self.count > 1).then(|| (self.m2 / (self.count - 1) as f64).sqrt())

@@ -1,18 +1,18 @@
 use jiff::{Span, Timestamp, ToSpan, Zoned, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-/// A stretch of time, [start, end).
+/// Period of time, [start, end).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimePeriod {
-    /// Its first moment, ms since 1970.
+    /// First moment of the period, ms since 1970.
     pub start_ms: i64,
-    /// The first moment after it, ms since 1970.
+    /// First moment after the period, ms since 1970.
     pub end_ms: i64,
 }
 
 impl TimePeriod {
-    /// The local day that a time, ms since 1970, is in: midnight to midnight,
-    /// 23 or 25 hours where the clock changes. None beyond the calendar.
+    /// Local day that contains a time, ms since 1970: midnight to midnight, 23 or 25 hours where
+    /// the clock changes. `None` outside the calendar's range.
     ///
     /// ```
     /// use microclimate_agronomy::kpi::TimePeriod;
@@ -20,7 +20,7 @@ impl TimePeriod {
     ///
     /// let berlin = TimeZone::get("Europe/Berlin").unwrap();
     /// let noon_ms = 1_743_328_800_000; // 30 March 2025, 12 h in summer time
-    /// assert_eq!(Period::local_day(noon_ms, &berlin).unwrap().hours(), 23.0);
+    /// assert_eq!(TimePeriod::local_day(noon_ms, &berlin).unwrap().length_hours(), 23.0);
     /// ```
     #[must_use]
     pub fn local_day(at_ms: i64, time_zone: &TimeZone) -> Option<Self> {
@@ -29,8 +29,8 @@ impl TimePeriod {
         Some(Self::from_bounds(&start, &end))
     }
 
-    /// The hour of the wall clock that a time, ms since 1970, is in. Where the
-    /// clock changes by less than an hour, the hour ends or begins there.
+    /// Hour of the local clock that contains a time, ms since 1970. Where the clock changes by less
+    /// than an hour, the hour ends or begins at the change.
     #[must_use]
     pub fn local_hour(at_ms: i64, time_zone: &TimeZone) -> Option<Self> {
         const HOUR_MS: i64 = 3_600_000;
@@ -49,19 +49,19 @@ impl TimePeriod {
         })
     }
 
-    /// How long it is, ms.
+    /// Length of the period, ms.
     #[must_use]
     pub const fn length_ms(&self) -> i64 {
         self.end_ms - self.start_ms
     }
 
-    /// How long it is, hours.
+    /// Length of the period, hours.
     #[must_use]
     pub fn length_hours(&self) -> f64 {
         self.length_ms() as f64 / 3.6e6
     }
 
-    /// Whether a time is in it.
+    /// Whether the period contains a time, ms since 1970.
     #[must_use]
     pub fn contains(&self, at_ms: i64) -> bool {
         (self.start_ms..self.end_ms).contains(&at_ms)
@@ -141,7 +141,7 @@ mod tests {
             "2025-01-01T10:15:00Z",
             ["2025-01-01T09:30Z", "2025-01-01T10:30Z"],
         );
-        // the hour that comes twice is two hours
+        // The hour that comes twice is two hours.
         check(
             hour,
             "Europe/Berlin",

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// The values in which a zone is comfortable, for people or plants.
+/// Range of values in which a zone is comfortable for people or plants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ComfortBand {
@@ -8,20 +8,20 @@ pub struct ComfortBand {
     pub low: f64,
     /// Highest comfortable value, ≥ `low`.
     pub high: f64,
-    /// How far outside comfort is down to 0, above 0.
+    /// Distance outside the band at which comfort reaches 0, above 0.
     pub tolerance: f64,
 }
 
 impl ComfortBand {
-    /// Whether the numbers make a band.
+    /// Whether the numbers form a valid band.
     pub(super) fn is_valid(&self) -> bool {
         let finite = self.low.is_finite() && self.high.is_finite() && self.tolerance.is_finite();
         finite && self.low <= self.high && self.tolerance > 0.0
     }
 
-    /// Comfort of a value, 0–100: 100 inside the band, falling in proportion
-    /// to the distance outside. A trapezoidal membership: L. A. Zadeh, "Fuzzy
-    /// sets", Information and Control 8, 1965.
+    /// Comfort of a value, 0–100: 100 inside the band, falling in proportion to the distance
+    /// outside. A trapezoidal membership function: L. A. Zadeh, "Fuzzy sets", Information and
+    /// Control 8, 1965.
     #[must_use]
     pub fn comfort_score(&self, value: f64) -> f64 {
         let outside = (self.low - value).max(value - self.high).max(0.0);
@@ -29,12 +29,11 @@ impl ComfortBand {
     }
 }
 
-/// Data quality, 0–100: the product of how much came (completeness), how much
-/// of it was valid (plausibility) and how much of the period is left beside
-/// the largest gap (continuity); each 0–1. A product, since no one of them
-/// makes up for another: C. Batini et al., "Methodologies for data quality
-/// assessment and improvement", ACM Computing Surveys 41(3), 2009, for the
-/// dimensions.
+/// Data quality, 0–100: the product of the share of expected readings that arrived (completeness),
+/// the share of those that were valid (plausibility) and the share of the period outside the
+/// largest gap (continuity). Each is 0–1. It is a product, because none of them makes up for
+/// another. Dimensions after C. Batini et al., "Methodologies for data quality assessment and
+/// improvement", ACM Computing Surveys 41(3), 2009.
 pub(super) fn quality_score(completeness: f64, valid_share: f64, continuity: f64) -> f64 {
     100.0
         * [completeness, valid_share, continuity]

@@ -5,26 +5,26 @@ use telemetry::SmolStr;
 
 use super::{ComfortBand, MetricKpis, MetricTally, Observation, StateDuration, TimePeriod};
 
-/// How the KPIs of a zone are counted.
+/// Rules by which the KPIs of a zone are computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KpiRules {
     /// Expected interval of readings, s, above 0.
     pub interval_s: u32,
-    /// Those of metrics that come at another one, s.
+    /// Expected intervals, s, of metrics that have another one, by metric.
     pub intervals_s: BTreeMap<SmolStr, u32>,
-    /// Comfortable values, by metric.
+    /// Comfort bands by metric.
     pub comfort: BTreeMap<SmolStr, ComfortBand>,
-    /// The metric that tells light from dark.
+    /// Metric that distinguishes light from dark.
     pub light_metric: SmolStr,
-    /// From which value on it is light, lux.
+    /// Smallest value that counts as light, lux.
     pub light_min_lux: f64,
-    /// The metric that is above 0 while someone is there.
+    /// Metric that is above 0 while someone is present.
     pub motion_metric: SmolStr,
-    /// For how long a light or motion reading holds, s.
+    /// Time, s, for which a light or motion reading holds.
     pub hold_max_s: u32,
-    /// A metric is expected in every hour that begins at most this many days after an hour in
-    /// which the zone had a valid reading of it; 0: it is never expected.
+    /// A metric is expected in every hour that begins at most this many days after an hour with a
+    /// valid reading of it in the zone. With 0 it is never expected.
     pub expected_days: u32,
 }
 
@@ -52,16 +52,16 @@ impl Default for KpiRules {
     }
 }
 
-/// Rules that contradict themselves.
+/// Error: rules are out of range or contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("KPI rules: {0}")]
 pub struct KpiRulesError(String);
 
 impl KpiRules {
-    /// Itself, if it makes sense.
+    /// Returns the rules if they are valid.
     ///
     /// # Errors
-    /// Every interval of 0 and every band without two ends in order.
+    /// Names every interval of 0 and every comfort band whose ends are not in order.
     pub fn into_checked(self) -> Result<Self, KpiRulesError> {
         let mut wrong = Vec::new();
         if self.interval_s == 0 {
@@ -79,14 +79,14 @@ impl KpiRules {
         if wrong.is_empty() { Ok(self) } else { Err(KpiRulesError(wrong.join("; "))) }
     }
 
-    /// For how long after an hour with valid readings more are expected, ms.
+    /// Time after an hour with valid readings during which more are expected, ms.
     #[must_use]
     pub fn expected_ms(&self) -> i64 {
         i64::from(self.expected_days) * 86_400_000
     }
 
-    /// The KPIs of a metric that was expected in a period and has no reading in it: no
-    /// statistics, completeness and quality 0.
+    /// KPIs of a metric that was expected in a period and has no reading in it: no statistics, and
+    /// a completeness and quality of 0.
     #[must_use]
     pub fn silent_kpis(&self, metric: &str, period: TimePeriod) -> MetricKpis {
         MetricTally::default().compute_kpis(period, self.interval_ms(metric))
@@ -101,7 +101,7 @@ impl KpiRules {
     }
 }
 
-/// All metrics of a zone over one period, while it fills. Two merge if the
+/// Tally of all metrics of a zone over one period, while the period fills. Two tallies merge if the
 /// second follows the first: 23, 24 or 25 hours make a day.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ZoneTally {
@@ -110,48 +110,47 @@ pub struct ZoneTally {
     occupied: StateDuration,
 }
 
-/// The KPIs of a zone over one period: a row of a gold table.
+/// KPIs of a zone over one period: a row of a gold table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeriodKpis {
-    /// Which hour or day.
+    /// The hour or day.
     pub period: TimePeriod,
-    /// By metric.
+    /// KPIs by metric.
     pub metrics: BTreeMap<SmolStr, MetricKpis>,
-    /// Comfort, 0–100: that of the metric with the least, since comfort in one
-    /// does not make up for discomfort in another. None without a band.
+    /// Comfort, 0–100: that of the least comfortable metric, because comfort in one does not make
+    /// up for discomfort in another. `None` without a comfort band.
     pub comfort: Option<f64>,
-    /// Data quality, 0–100: the mean over the metrics; none without any.
+    /// Data quality, 0–100: the mean over the metrics. `None` without metrics.
     pub quality: Option<f64>,
-    /// Hours of light, ≥ 0.
+    /// Hours of light, ≥ 0. `None` if light was never observed.
     pub light_h: Option<f64>,
-    /// Share of the watched time with someone there, 0–1.
+    /// Share of the observed time with someone present, 0–1. `None` if motion was never observed.
     pub occupied_share: Option<f64>,
 }
 
 impl ZoneTally {
-    /// Takes a reading of a metric, not older than those of it before.
+    /// Adds a reading of a metric, not older than the previous ones of it.
     ///
     /// ```
     /// use microclimate_agronomy::kpi::{Observation, TimePeriod, KpiRules, ZoneTally};
-    /// use telemetry::Quality;
+    /// use telemetry::QualityFlag;
     ///
     /// let rules = KpiRules::default();
     /// let hour = TimePeriod { start_ms: 0, end_ms: 3_600_000 };
     /// let mut tally = ZoneTally::default();
     /// for minute in 0..60 {
     ///     let reading =
-    ///         Observation { event_ms: minute * 60_000, value: 27.0, quality: Quality::Ok };
-    ///     tally.add("temperature", &reading, &rules);
+    ///         Observation { event_ms: minute * 60_000, value: 27.0, quality: QualityFlag::Ok };
+    ///     tally.add_reading("temperature", &reading, &rules);
     /// }
-    /// let kpis = tally.kpis(hour, &rules);
+    /// let kpis = tally.compute_kpis(hour, &rules);
     /// assert_eq!((kpis.comfort, kpis.quality), (Some(75.0), Some(100.0)));
     /// ```
     pub fn add_reading(&mut self, metric: &str, reading: &Observation, rules: &KpiRules) {
         self.add_readings(metric, std::iter::once(*reading), rules);
     }
 
-    /// Takes readings of a metric, in the order of time, none older than those
-    /// of it before.
+    /// Adds readings of a metric, in the order of time, none older than the previous ones of it.
     pub fn add_readings(
         &mut self,
         metric: &str,
@@ -183,31 +182,30 @@ impl ZoneTally {
         }
     }
 
-    /// Adds a metric that was expected: without readings it counts, and lowers the quality
-    /// of the zone.
+    /// Adds a metric that was expected. Without readings it lowers the quality of the zone.
     pub fn expect_metric(&mut self, metric: &SmolStr) {
         if !self.metrics.contains_key(metric) {
             self.metrics.insert(metric.clone(), MetricTally::default());
         }
     }
 
-    /// The metrics that have a valid reading.
+    /// Metrics that have a valid reading.
     pub fn valid_metrics(&self) -> impl Iterator<Item = &SmolStr> {
         let is_valid = |tally: &MetricTally| tally.count_quality(telemetry::QualityFlag::Ok) > 0;
         self.metrics.iter().filter(move |(_, tally)| is_valid(tally)).map(|(metric, _)| metric)
     }
 
-    /// Takes the tally of what follows.
+    /// Merges the tally of the time that follows.
     pub fn merge_later(&mut self, later: &Self, rules: &KpiRules) {
         for (metric, tally) in &later.metrics {
-            let own = self.metrics.entry(metric.clone()).or_default();
-            own.merge_later(tally, rules.interval_ms(metric));
+            let merged = self.metrics.entry(metric.clone()).or_default();
+            merged.merge_later(tally, rules.interval_ms(metric));
         }
         self.light.merge_later(&later.light, rules.hold_max_ms());
         self.occupied.merge_later(&later.occupied, rules.hold_max_ms());
     }
 
-    /// The KPIs of the period that this is the tally of.
+    /// Computes the KPIs of the period that this tally covers.
     #[must_use]
     pub fn compute_kpis(&self, period: TimePeriod, rules: &KpiRules) -> PeriodKpis {
         let metrics: BTreeMap<_, _> = self
@@ -220,7 +218,8 @@ impl ZoneTally {
         let comfort = metrics.values().filter_map(|kpis| kpis.comfort).reduce(f64::min);
         let quality = (!metrics.is_empty())
             .then(|| metrics.values().map(|kpis| kpis.quality).sum::<f64>() / metrics.len() as f64);
-        let held = |held: StateDuration| held.hold_until(period.end_ms, rules.hold_max_ms());
+        let held =
+            |duration: StateDuration| duration.hold_until(period.end_ms, rules.hold_max_ms());
         PeriodKpis {
             period,
             metrics,
@@ -239,8 +238,8 @@ mod tests {
 
     use super::*;
 
-    /// A day of a zone in Berlin from `start_ms`, a reading a minute: light from
-    /// 8 h to 20 h after midnight, motion in the first quarter of each hour.
+    /// Tally of a day of a zone in Berlin that begins at `day_ms`, with a reading a minute: light
+    /// from 8 h to 20 h after midnight, motion in the first quarter of each hour.
     fn tally(period: TimePeriod, day_ms: i64, rules: &KpiRules) -> ZoneTally {
         let mut tally = ZoneTally::default();
         for event_ms in (period.start_ms..period.end_ms).step_by(60_000) {

@@ -7,18 +7,16 @@ use super::{
 /// Geophys. Res. Lett. 38, 2011.
 const SOLAR_CONSTANT_W_M2: f64 = 1361.0;
 
-/// Irradiance, W/m², ≥ 0, on a horizontal surface above the air at a time, ms
-/// since 1970.
+/// Irradiance, W/m², ≥ 0, on a horizontal surface above the atmosphere at a time, ms since 1970.
 #[must_use]
 pub fn extraterrestrial_w_m2(at_ms: i64, place: GeoLocation) -> f64 {
     let sine = sun_position(at_ms, place).geometric_elevation_deg.to_radians().sin();
     SOLAR_CONSTANT_W_M2 / ephemeris(at_ms).distance_au.powi(2) * sine.max(0.0)
 }
 
-/// Global horizontal irradiance, W/m², ≥ 0, of a clear sky at a time, ms since
-/// 1970. B. Haurwitz, "Insolation in relation to cloud type", J. Meteorol. 3,
-/// 1946; M. J. Reno, C. W. Hansen, J. S. Stein, SAND2012-2389, 2012, find it the
-/// best of the simple ones.
+/// Global horizontal irradiance, W/m², ≥ 0, of a clear sky at a time, ms since 1970. B. Haurwitz,
+/// "Insolation in relation to cloud type", J. Meteorol. 3, 1946. M. J. Reno, C. W. Hansen, J. S.
+/// Stein, SAND2012-2389, 2012, found it the best of the simple models.
 #[must_use]
 pub fn clear_sky_w_m2(at_ms: i64, place: GeoLocation) -> f64 {
     haurwitz_w_m2(sun_position(at_ms, place).elevation_deg)
@@ -50,8 +48,7 @@ mod tests {
         }
     }
 
-    /// The integral over the day is what FAO 56 has in closed form, with its
-    /// rough declination.
+    /// The integral over the day equals the closed form of FAO 56, which has a rough declination.
     #[test]
     fn the_day_adds_up_to_fao_56() {
         for (latitude, day_of_year, midnight_ms) in

@@ -1,10 +1,8 @@
-//! The sun over a place: when it is up, how high, and how bright a clear sky
-//! would be.
+//! Sun over a location: when it is up, how high it is, and how bright a clear sky would be.
 //!
-//! By the equations of the NOAA Solar Calculator (NOAA Global Monitoring
-//! Laboratory, "General solar position calculations"), after J. Meeus,
-//! "Astronomical Algorithms", 1991: good to a minute for sunrise up to 72° of
-//! latitude, and to 0.02° for the elevation, in the years 1901–2099.
+//! By the equations of the NOAA Solar Calculator (NOAA Global Monitoring Laboratory, "General solar
+//! position calculations"), after J. Meeus, "Astronomical Algorithms", 1991. In the years 1901–2099
+//! sunrise is accurate to a minute up to 72° of latitude, and the elevation to 0.02°.
 
 mod irradiance;
 mod position;
@@ -18,7 +16,7 @@ pub use self::{
     solar_day::{DaylightSpan, SolarDay, solar_day_near},
 };
 
-/// A place on the Earth.
+/// Location on the Earth.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Coordinates", into = "Coordinates")]
 pub struct GeoLocation {
@@ -33,7 +31,7 @@ struct Coordinates {
     longitude: f64,
 }
 
-/// Coordinates that are not on the Earth.
+/// Error: coordinates outside −90 to 90 and −180 to 180 degrees.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error(
     "no such place: latitude {latitude_deg}, longitude {longitude_deg}; expected degrees, \
@@ -45,10 +43,10 @@ pub struct GeoLocationError {
 }
 
 impl GeoLocation {
-    /// A place by its degrees, north and east above 0.
+    /// Creates a location from degrees, positive in the north and east.
     ///
     /// # Errors
-    /// Degrees outside −90 to 90 and −180 to 180.
+    /// Degrees are outside −90 to 90 and −180 to 180.
     pub fn new(latitude_deg: f64, longitude_deg: f64) -> Result<Self, GeoLocationError> {
         if latitude_deg.abs() <= 90.0 && longitude_deg.abs() <= 180.0 {
             Ok(Self { latitude_deg, longitude_deg })
@@ -57,13 +55,13 @@ impl GeoLocation {
         }
     }
 
-    /// Degrees north.
+    /// Latitude, degrees, positive in the north.
     #[must_use]
     pub const fn latitude_deg(&self) -> f64 {
         self.latitude_deg
     }
 
-    /// Degrees east.
+    /// Longitude, degrees, positive in the east.
     #[must_use]
     pub const fn longitude_deg(&self) -> f64 {
         self.longitude_deg
@@ -73,8 +71,8 @@ impl GeoLocation {
 impl TryFrom<Coordinates> for GeoLocation {
     type Error = GeoLocationError;
 
-    fn try_from(of: Coordinates) -> Result<Self, GeoLocationError> {
-        Self::new(of.latitude, of.longitude)
+    fn try_from(coordinates: Coordinates) -> Result<Self, GeoLocationError> {
+        Self::new(coordinates.latitude, coordinates.longitude)
     }
 }
 

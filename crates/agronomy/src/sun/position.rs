@@ -1,35 +1,35 @@
 use super::GeoLocation;
 
-/// Where the sun is.
+/// Position of the sun.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SunPosition {
-    /// Degrees above the horizon, −90 to 90, as seen through the air.
+    /// Elevation, degrees above the horizon, −90 to 90, with refraction.
     pub elevation_deg: f64,
-    /// Degrees above the horizon without refraction.
+    /// Elevation, degrees above the horizon, without refraction.
     pub geometric_elevation_deg: f64,
-    /// Degrees clockwise from north, 0–360.
+    /// Azimuth, degrees clockwise from north, 0–360.
     pub azimuth_deg: f64,
 }
 
-/// What does not depend on the place.
+/// Position of the sun that is the same at all locations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct SolarEphemeris {
-    /// Radians.
+    /// Declination, radians.
     pub(super) declination: f64,
-    /// True solar time less mean solar time, minutes.
+    /// True solar time minus mean solar time, minutes.
     pub(super) equation_of_time_min: f64,
     /// Distance to the sun, astronomical units.
     pub(super) distance_au: f64,
 }
 
-/// The sun at a time, ms since 1970, over a place.
+/// Position of the sun at a time, ms since 1970, over a location.
 ///
 /// ```
-/// use microclimate_agronomy::sun::{GeoLocation, position};
+/// use microclimate_agronomy::sun::{GeoLocation, sun_position};
 ///
 /// let equator = GeoLocation::new(0.0, 0.0).unwrap();
 /// let equinox = 1_710_936_360_000; // 20 March 2024, 12:06 UTC, its solar noon less a minute
-/// assert!(position(equinox, equator).elevation_deg > 89.0);
+/// assert!(sun_position(equinox, equator).elevation_deg > 89.0);
 /// ```
 #[must_use]
 pub fn sun_position(at_ms: i64, place: GeoLocation) -> SunPosition {
@@ -52,10 +52,10 @@ pub fn sun_position(at_ms: i64, place: GeoLocation) -> SunPosition {
     }
 }
 
-/// The sun's own motion at a time.
+/// Position of the sun at a time, ms since 1970, that is the same at all locations.
 pub(super) fn ephemeris(at_ms: i64) -> SolarEphemeris {
-    // Julian centuries since noon of 1 January 2000; beyond ten millennia the
-    // polynomials run away.
+    // Julian centuries since noon of 1 January 2000. Beyond ten millennia the polynomials
+    // diverge.
     let days = at_ms as f64 / 86_400_000.0 + 2_440_587.5 - 2_451_545.0;
     let t = (days / 36_525.0).clamp(-100.0, 100.0);
     let mean_longitude =
@@ -85,7 +85,7 @@ pub(super) fn ephemeris(at_ms: i64) -> SolarEphemeris {
     }
 }
 
-/// How much air lifts the sun, degrees.
+/// Refraction by the atmosphere, degrees, at a geometric elevation.
 fn refraction_deg(elevation_deg: f64) -> f64 {
     let tan = elevation_deg.to_radians().tan();
     let seconds = if elevation_deg > 85.0 {

@@ -2,32 +2,31 @@ use super::{GeoLocation, position::ephemeris};
 
 const DAY_MS: i64 = 86_400_000;
 const MS_MAX: i64 = 8_640_000_000_000_000;
-/// Elevation of the sun's centre as its upper edge touches the horizon, with
-/// refraction: −0.833°.
+/// Elevation of the sun's centre when its upper edge touches the horizon, with refraction: −0.833°.
 const HORIZON_DEG: f64 = -0.833;
 
-/// A solar day.
+/// Solar day.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SolarDay {
-    /// When the sun is highest, ms since 1970.
+    /// Time at which the sun is highest, ms since 1970.
     pub noon_ms: i64,
-    /// When it is up.
+    /// Time during which the sun is up.
     pub daylight: DaylightSpan,
 }
 
-/// When the sun is up on a day.
+/// Time during which the sun is up on a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DaylightSpan {
-    /// From sunrise to sunset, ms since 1970.
+    /// The sun is up from sunrise to sunset, ms since 1970.
     Between {
-        /// The upper edge appears.
+        /// Time at which the upper edge appears.
         sunrise_ms: i64,
-        /// The upper edge disappears.
+        /// Time at which the upper edge disappears.
         sunset_ms: i64,
     },
-    /// It does not set.
+    /// The sun does not set.
     PolarDay,
-    /// It does not rise.
+    /// The sun does not rise.
     PolarNight,
 }
 
@@ -57,23 +56,23 @@ impl SolarDay {
     }
 }
 
-/// The solar day whose noon is nearest to a time: given the noon of a calendar
-/// day at its place, that day's.
+/// Solar day whose noon is nearest to a time, ms since 1970. Given the noon of a calendar day at
+/// its location, it is the solar day of that date.
 ///
 /// ```
-/// use microclimate_agronomy::sun::{DaylightSpan, GeoLocation, day};
+/// use microclimate_agronomy::sun::{DaylightSpan, GeoLocation, solar_day_near};
 ///
 /// let greenwich = GeoLocation::new(51.4769, 0.0).unwrap();
 /// let noon_ms = 1_718_971_200_000; // 21 June 2024, 12:00 UTC
-/// let hours = day(noon_ms, greenwich).length_h();
+/// let hours = solar_day_near(noon_ms, greenwich).length_h();
 /// assert!((hours - 16.64).abs() < 0.03); // almanac: 3:43 to 20:21 UTC
 /// ```
 #[must_use]
 pub fn solar_day_near(near_ms: i64, place: GeoLocation) -> SolarDay {
     let mean_noon_ms = minutes_ms(720.0 - 4.0 * place.longitude_deg);
-    // Years beyond jiff's and everybody's calendars would overflow.
-    let near_ms = near_ms.clamp(-MS_MAX, MS_MAX);
-    let days = (near_ms - mean_noon_ms + DAY_MS / 2).div_euclid(DAY_MS);
+    // Years outside the calendar's range would overflow.
+    let clamped_ms = near_ms.clamp(-MS_MAX, MS_MAX);
+    let days = (clamped_ms - mean_noon_ms + DAY_MS / 2).div_euclid(DAY_MS);
     let midday_ms = mean_noon_ms + days * DAY_MS;
     // The equation of time changes by half a minute a day at most.
     let noon_at = |ms: i64| midday_ms - minutes_ms(ephemeris(ms).equation_of_time_min);
@@ -93,13 +92,13 @@ pub fn solar_day_near(near_ms: i64, place: GeoLocation) -> SolarDay {
     SolarDay { noon_ms, daylight }
 }
 
-/// Hour angle of the horizon, degrees, with the declination of a time.
+/// Hour angle of the horizon, degrees, with the declination at a time.
 fn hour_angle(at_ms: i64, place: GeoLocation) -> Result<f64, DaylightSpan> {
     let declination = ephemeris(at_ms).declination;
     let latitude = place.latitude_deg.to_radians();
     let up = HORIZON_DEG.to_radians().sin() - latitude.sin() * declination.sin();
     let across = latitude.cos() * declination.cos();
-    // Compared before dividing: there is nothing across at the poles.
+    // Compared before dividing: at the poles `across` is 0.
     if up >= across {
         Err(DaylightSpan::PolarNight)
     } else if up <= -across {
@@ -155,8 +154,8 @@ mod tests {
         check(LONDON, [2024, 6, 21], "4:43", "21:22");
         check(LONDON, [2024, 12, 21], "8:04", "15:53");
         check(SYDNEY, [2024, 1, 1], "5:47", "20:09");
-        // NREL/TP-560-34302, table A5.1, 17 October 2003 by UTC: 6:12:43, and
-        // 17:20:19 by a clock of −7 h, which is the evening of the 16th
+        // NREL/TP-560-34302, table A5.1, 17 October 2003 by UTC: 6:12:43, and 17:20:19 by a clock
+        // of −7 h, which is the evening of the 16th.
         let golden = (39.742_476, -105.178_6, "Etc/GMT+7");
         check(golden, [2003, 10, 17], "6:12", "17:19");
         check(golden, [2003, 10, 16], "6:11", "17:20");

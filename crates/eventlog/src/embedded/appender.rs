@@ -19,16 +19,16 @@ use super::{
 };
 use crate::{EventLogConfig, FaultInjector, LogError, fault_injection};
 
-/// Most records of one write and sync.
+/// Largest number of records in one write and sync.
 const GROUP_RECORDS_MAX: usize = 16 * 1024;
-/// A full disk is tried again after this.
+/// Wait before another attempt on a full disk.
 const FULL_RETRY: Duration = Duration::from_millis(500);
-/// A segment is at most this part of what the topic may have, so that whole ones can go.
+/// A segment is at most one part in this many of the topic's limit, so that whole segments can be
+/// removed.
 const SEGMENT_SHARE: u64 = 4;
 
-/// Takes everything that is queued, writes it at once, syncs it at once, and
-/// then answers all of it (group commit: Gray, "Notes on Data Base Operating
-/// Systems", 1978; `PostgreSQL`'s `commit_delay`).
+/// Writes and syncs everything that is queued at once, and then answers all of it (group commit:
+/// Gray, "Notes on Data Base Operating Systems", 1978; PostgreSQL's `commit_delay`).
 pub(super) struct SegmentAppender {
     shared: Arc<TopicState>,
     file: File,
@@ -36,7 +36,7 @@ pub(super) struct SegmentAppender {
     segment_bytes_max: u64,
     room: DiskReservation,
     faults: FaultInjector,
-    /// The bytes of a group, kept for its capacity.
+    /// The bytes of a group. The buffer is reused for its capacity.
     buffer: Vec<u8>,
 }
 
@@ -60,7 +60,7 @@ impl SegmentAppender {
         let mut group = Vec::new();
         while self.queue.blocking_recv_many(&mut group, GROUP_RECORDS_MAX) > 0 {
             if let Err(cause) = self.commit_when_room(&mut group) {
-                error!(topic = %self.shared.name, %cause, "write failed: nothing is taken any more");
+                error!(topic = %self.shared.name, %cause, "write failed: no more records are accepted");
                 self.shared.poison.get_or_init(|| cause);
             }
             if let Some(poisoned) = self.shared.poison_error() {
@@ -69,20 +69,21 @@ impl SegmentAppender {
                 }
             }
             if !group.is_empty() {
-                // The topic is being closed on a full disk: its senders keep what is left, and
-                // all that came after it, which must not go before it.
+                // The topic is being closed while the disk is full. The rest of the group stays
+                // with its senders, and so do all later records, which must not be written before
+                // it.
                 return;
             }
         }
     }
 
-    /// Writes, syncs and answers a group, at once if the disk has room for it. While it is full
-    /// ever smaller parts are tried, and then room is waited for: nothing of what is left was
-    /// acknowledged, and nothing of it was written that a crash would leave. Leaves some only
-    /// where the topic is being closed.
+    /// Writes, syncs and answers a group, all at once if the disk has room for it. While the disk
+    /// is full, ever smaller parts are tried, and then it waits for room. Nothing of the rest was
+    /// acknowledged, and nothing of it was written that a crash would leave behind. Records
+    /// remain in `group` only if the topic is being closed.
     ///
     /// # Errors
-    /// What no waiting mends.
+    /// Returns the errors that waiting does not fix.
     fn commit_when_room(&mut self, group: &mut Vec<PendingAppend>) -> Result<(), LogError> {
         let mut count = group.len();
         while self.shared.poison.get().is_none() && !group.is_empty() {
@@ -90,7 +91,7 @@ impl SegmentAppender {
                 Ok(first) => {
                     self.shared.set_full(None);
                     for (offset, pending) in (first..).zip(group.drain(..count)) {
-                        // A receipt that was dropped has nobody to tell.
+                        // Nobody waits for a dropped receipt.
                         let _ = pending.answer.send(Ok((0, offset)));
                     }
                     count = (2 * count).min(group.len());
@@ -109,7 +110,7 @@ impl SegmentAppender {
         Ok(())
     }
 
-    /// Writes and syncs records; the offset of the first.
+    /// Writes and syncs records. Returns the offset of the first one.
     fn commit_group(&mut self, group: &[PendingAppend]) -> Result<i64, LogError> {
         let DurablePosition { next: first, mut base, mut len_bytes } =
             *self.shared.durable.borrow();
@@ -138,30 +139,30 @@ impl SegmentAppender {
         Ok(first)
     }
 
-    /// Goes on in a new segment, and lets old ones go.
+    /// Continues in a new segment, and applies the retention.
     fn begin_segment(&mut self, first: i64) -> Result<(), LogError> {
         let file = segment::create_segment(&self.shared.dir, first)?;
-        // What was reserved and not used goes back to the disk.
+        // The reserved and unused space is returned to the disk.
         let len_bytes = self.shared.durable.borrow().len_bytes;
         let _ = self.file.set_len(len_bytes);
         self.file = file;
         self.room.begin_segment();
         self.shared.lock_segments().push(first);
-        // Nothing of it is durable yet; a reader finds the new segment by its first offset.
+        // Nothing of the new segment is durable yet. A reader finds it by its first offset.
         self.shared.durable.send_replace(DurablePosition {
             next: first,
             base: first,
             len_bytes: HEADER_BYTES,
         });
         if let Err(error) = self.shared.apply_retention(SystemTime::now()) {
-            warn!(topic = %self.shared.name, %error, "old records stay for now");
+            warn!(topic = %self.shared.name, %error, "cannot apply the retention: old records stay for now");
         }
         Ok(())
     }
 }
 
-/// Whether a file is where it was opened: what is synced into a file that was removed is lost
-/// at the next start.
+/// Checks that a file is still where it was opened. Data that is synced into a removed file is
+/// lost at the next start.
 ///
 /// # Errors
 /// [`LogError::Vanished`].

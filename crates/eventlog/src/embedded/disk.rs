@@ -1,4 +1,4 @@
-//! Room on the disk: reserved before it is written to, and some of it left to others.
+//! Disk space of the log: reserved before it is written to, with some left to others.
 
 use std::{
     fs::File,
@@ -15,38 +15,38 @@ use service::disk::DiskSpace;
 
 use crate::LogError;
 
-/// Room is taken from the disk in steps of so many bytes.
+/// Step in which disk space is reserved, bytes.
 const STEP_BYTES: u64 = 256 * 1024;
-/// The free space is asked for again after this long, or once half of it is taken.
+/// The free space is checked again after this time, or once half of it is used.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Says whether a disk has room, and takes it.
+/// Checks whether the disk has room, and reserves it.
 #[derive(Debug)]
 pub(super) struct DiskReservation {
     free_bytes_min: u64,
     asked_at: Option<Instant>,
-    /// Bytes to be taken before the free space is asked for again.
+    /// Bytes that may be reserved before the free space is checked again.
     unasked_bytes: u64,
-    /// Bytes of the present segment that the disk has promised.
+    /// Bytes of the current segment that are reserved.
     reserved_bytes: u64,
 }
 
 impl DiskReservation {
-    /// For a segment of which the disk has `reserved_bytes` already.
+    /// Creates the state for a segment that already has `reserved_bytes`.
     pub(super) fn new(free_bytes_min: u64, reserved_bytes: u64) -> Self {
         Self { free_bytes_min, asked_at: None, unasked_bytes: 0, reserved_bytes }
     }
 
-    /// A new segment has nothing reserved.
+    /// Starts a new segment, which has nothing reserved.
     pub(super) fn begin_segment(&mut self) {
         self.reserved_bytes = 0;
     }
 
-    /// Takes room for the bytes of a segment up to `end_bytes`. A write into it does not find
-    /// the disk full, nor does the sync after it, whose failure nothing could be made of.
+    /// Reserves the bytes of a segment up to `end_bytes`. Neither a write into them nor the sync
+    /// after it then finds the disk full. A failed sync could not be recovered from.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] where there is not enough: nothing was written.
+    /// [`io::ErrorKind::StorageFull`] if there is not enough space. Nothing was written then.
     pub(super) fn reserve_bytes(
         &mut self,
         dir: &Path,
@@ -62,7 +62,7 @@ impl DiskReservation {
         let range = [self.reserved_bytes, more_bytes];
         let [from, len] = range.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
         match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, len) {
-            // A file system without reservations: a write says then that it is full.
+            // A file system without reservations reports a full disk at the write.
             Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -82,7 +82,7 @@ impl DiskReservation {
             self.asked_at = None;
             let free_bytes = space.free_bytes;
             let what = format!(
-                "no space left on device but what stays for others (log.free_bytes_min): \
+                "no space left on device except for others (log.free_bytes_min): \
                  {free_bytes} bytes are free, {usable_bytes} for the log"
             );
             return Err(io::Error::new(io::ErrorKind::StorageFull, what));
@@ -92,8 +92,8 @@ impl DiskReservation {
     }
 }
 
-/// Whether a failure says that there is no room, or no descriptor, of which there may be some
-/// later. A failed sync is not one of them: what reached the disk is unknown then.
+/// Whether an error means that there is no disk space or no file descriptor, which may change
+/// later. A failed sync is not such an error, because it is unknown what reached the disk.
 pub(super) fn is_full_error(error: &LogError) -> bool {
     matches!(
         error,

@@ -1,31 +1,31 @@
-//! A record as bytes, all numbers little-endian:
+//! The byte layout of a record. All numbers are little-endian:
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
-//! | 4 | length of all that follows the checksum |
-//! | 4 | CRC32C of the length and of all that follows the checksum |
+//! | 4 | length of everything after the checksum |
+//! | 4 | CRC32C of the length and of everything after the checksum |
 //! | 8 | offset |
 //! | 8 | first offset of the group that was written and synced together |
-//! | 8 | time stamp, ms |
+//! | 8 | timestamp, UTC ms |
 //! | 4 + n | key |
 //! | 4 | number of headers, each 4 + n name, 4 + n value |
 //! | rest | payload |
 //!
-//! The group tells a torn write from damage: every record below a frame's
-//! group was durable when that frame was written.
+//! The group distinguishes a torn write from damage: every record below a frame's group was
+//! durable when that frame was written.
 
 use bytes::{Buf, Bytes};
 
 use crate::{Record, config::RECORD_BYTES_MAX};
 
-/// Bytes of a frame around an empty record.
+/// Size of a frame around an empty record, bytes.
 pub(super) const OVERHEAD_BYTES: usize = PREFIX_BYTES + BODY_BYTES_MIN;
 
-/// Length and checksum.
+/// Size of length and checksum, bytes.
 const PREFIX_BYTES: usize = 8;
-/// Offset, group, time stamp, length of the key, number of headers.
+/// Size of offset, group, timestamp, length of the key, and number of headers, bytes.
 const BODY_BYTES_MIN: usize = 8 + 8 + 8 + 4 + 4;
-/// A record's content, with room for the lengths of its headers.
+/// Largest body, bytes: a record's content, with room for the lengths of its headers.
 const BODY_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
 
 /// A decoded frame.
@@ -57,11 +57,11 @@ pub(super) fn encode_frame(record: &Record, offset: i64, group: i64, group_bytes
     group_bytes[start + 4..body].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Bytes of the frame that `bytes` starts with, as its length says; `None`
-/// where that is not here yet.
+/// Returns the size of the frame that `bytes` starts with, according to its length field; `None`
+/// if the field is incomplete.
 ///
 /// # Errors
-/// What is wrong with the length.
+/// Describes an invalid length.
 pub(super) fn frame_len_bytes(bytes: &[u8]) -> Result<Option<usize>, String> {
     let Some(len) = bytes.first_chunk::<4>() else { return Ok(None) };
     let len = u32::from_le_bytes(*len) as usize;
@@ -75,7 +75,7 @@ pub(super) fn frame_len_bytes(bytes: &[u8]) -> Result<Option<usize>, String> {
 /// Decodes exactly one frame.
 ///
 /// # Errors
-/// What was found and what was expected.
+/// States what was found and what was expected.
 pub(super) fn decode_frame(mut bytes: Bytes) -> Result<RecordFrame, String> {
     let mut prefix = bytes.split_to(PREFIX_BYTES);
     let mut len = [0; 4];
@@ -97,8 +97,8 @@ pub(super) fn decode_frame(mut bytes: Bytes) -> Result<RecordFrame, String> {
     Ok(RecordFrame { offset, group, record: Record { key, payload: bytes, headers, timestamp_ms } })
 }
 
-/// For `fuzz/`: bytes as a damaged segment may hold them, as they are and with
-/// a checksum that fits.
+/// Decodes bytes as a damaged segment may hold them, unchanged and with a matching checksum; for
+/// `fuzz/`.
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(bytes: &[u8]) {
     let frame_of = |bytes: &[u8]| match frame_len_bytes(bytes) {
@@ -107,19 +107,19 @@ pub(crate) fn fuzz(bytes: &[u8]) {
         }
         _ => None,
     };
-    let mut mended = bytes.to_vec();
+    let mut with_checksum = bytes.to_vec();
     if let Some(body) = bytes.get(PREFIX_BYTES..) {
         let len = encode_length(body.len());
         let crc = frame_checksum(len, body).to_le_bytes();
-        mended[..4].copy_from_slice(&len);
-        mended[4..PREFIX_BYTES].copy_from_slice(&crc);
+        with_checksum[..4].copy_from_slice(&len);
+        with_checksum[4..PREFIX_BYTES].copy_from_slice(&crc);
     }
     for RecordFrame { offset, group, record } in
-        frame_of(bytes).into_iter().chain(frame_of(&mended))
+        frame_of(bytes).into_iter().chain(frame_of(&with_checksum))
     {
         let mut again = Vec::new();
         encode_frame(&record, offset, group, &mut again);
-        assert_eq!(frame_of(&again), Some(Frame { offset, group, record }));
+        assert_eq!(frame_of(&again), Some(RecordFrame { offset, group, record }));
     }
 }
 

@@ -1,16 +1,16 @@
-//! The embedded log: a folder a topic, in it segment files; one process.
+//! The embedded log: one folder for each topic with segment files, used by one process.
 //!
-//! **Invariant:** no receipt resolves before `fdatasync` of its record has
-//! returned, and none at all after one has failed.
+//! **Invariant:** no receipt resolves before `fdatasync` of its record has returned. None
+//! resolves successfully after a sync has failed.
 //!
 //! # Layout
-//! - [`topic`]: the queue in front of a topic, its state, its segments
+//! - [`topic`]: the queue of a topic, its state and its segments
 //! - [`appender`]: the thread that writes and syncs whole groups
-//! - [`frame`]: a record as bytes
-//! - [`disk`]: room on the disk
-//! - [`segment`]: a file of frames; what is left of it after a crash
-//! - [`retention`]: which segments go, and what consumers have committed
-//! - [`tail`]: reads segments up to what is durable
+//! - [`frame`]: the byte layout of a record
+//! - [`disk`]: reservation of disk space
+//! - [`segment`]: a file of frames, and its recovery after a crash
+//! - [`retention`]: removal of segments, and the offsets that consumers have committed
+//! - [`tail`]: reads segments up to the durable end
 
 mod appender;
 mod disk;
@@ -36,7 +36,7 @@ pub(crate) use topic::EmbeddedTopic;
 
 use crate::{EventLogConfig, FaultInjector, LogError};
 
-/// The folder, locked, and the topics opened in it so far.
+/// The locked folder, and the topics opened in it.
 #[derive(Debug)]
 pub(crate) struct EmbeddedLog {
     settings: EventLogConfig,
@@ -77,7 +77,7 @@ impl EmbeddedLog {
 }
 
 impl EmbeddedLog {
-    /// The topics that were opened so far.
+    /// Returns the topics that have been opened.
     pub(crate) fn opened_topics(&self) -> Vec<Arc<EmbeddedTopic>> {
         let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         topics.values().cloned().collect()

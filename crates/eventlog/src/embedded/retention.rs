@@ -1,9 +1,9 @@
-//! Which segments go, and what the consumers have committed.
+//! Removal of old segments, and the offsets that consumers have committed.
 //!
-//! A consumer that reads a topic tells the log how far it has everything: one file for each,
-//! `consumers/<name>` in the topic's folder, which says the offset of the next record that it
-//! needs. Retention never passes the least of them. A topic without any consumer is kept as
-//! long as its retention says, as Kafka does it.
+//! A consumer reports to the log how much of a topic it has stored. Each has one file,
+//! `consumers/<name>` in the topic's folder, with the offset of the next record that it needs.
+//! Retention never passes the smallest of them. A topic without consumers is kept as long as its
+//! retention states, as in Kafka.
 
 use std::{
     collections::BTreeMap,
@@ -17,31 +17,31 @@ use tracing::warn;
 
 use crate::{LogError, TopicRetention};
 
-/// The folder of consumers' offsets in that of a topic.
+/// The folder of consumer offsets inside a topic's folder.
 const CONSUMERS: &str = "consumers";
 
-/// A topic of the embedded log on disk.
+/// The disk usage of a topic of the embedded log.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct TopicStorage {
-    /// The size of all segments.
+    /// Size of all segments, bytes.
     pub bytes: u64,
-    /// The oldest record.
+    /// Offset of the oldest record.
     pub first_offset: i64,
-    /// The next record to be appended.
+    /// Offset of the next record to be appended.
     pub next_offset: i64,
-    /// The next record that each consumer needs.
+    /// Offset of the next record that each consumer needs.
     pub committed: BTreeMap<String, i64>,
     /// Records that retention has removed since the start of the process.
     pub removed_records: u64,
     /// The retention in force.
     pub retention: TopicRetention,
-    /// Whether the topic is over its retention because a consumer is behind.
+    /// Whether the topic exceeds its retention because a consumer is behind.
     pub is_held_back: bool,
-    /// Whether nothing is taken, because the disk has no room.
+    /// Whether no records are accepted because the disk is full.
     pub is_full: bool,
 }
 
-/// The next record that each consumer of a topic needs.
+/// Reads the offset of the next record that each consumer of a topic needs.
 pub(super) fn read_committed(dir: &Path) -> Result<BTreeMap<String, i64>, LogError> {
     let folder = dir.join(CONSUMERS);
     let entries = match fs::read_dir(&folder) {
@@ -50,16 +50,16 @@ pub(super) fn read_committed(dir: &Path) -> Result<BTreeMap<String, i64>, LogErr
         Err(error) => return Err(io_error(&folder, "list the folder", error)),
     };
     let mut committed = BTreeMap::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| io_error(&folder, "list the folder", error))?;
+    for listed in entries {
+        let entry = listed.map_err(|error| io_error(&folder, "list the folder", error))?;
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if name.ends_with(NEW) {
-            continue; // A crash came before it was renamed.
+            continue; // A crash came before the file was renamed.
         }
         let text = fs::read_to_string(&path).map_err(|error| io_error(&path, "read", error))?;
-        // One that a power cut left empty keeps everything, until it is written again.
+        // A file that a power cut left empty keeps everything until it is written again.
         let offset = text.trim().parse().unwrap_or_else(|_| {
-            warn!(path = %path.display(), text = text.trim(), "expected an offset; all is kept");
+            warn!(path = %path.display(), text = text.trim(), "expected an offset; all records are kept");
             0
         });
         committed.insert(name, offset);
@@ -69,8 +69,8 @@ pub(super) fn read_committed(dir: &Path) -> Result<BTreeMap<String, i64>, LogErr
 
 const NEW: &str = ".new";
 
-/// Keeps the next record that a consumer needs. It need not be synced: an older one only keeps
-/// more.
+/// Stores the next record that a consumer needs. It need not be synced: an older offset only
+/// keeps more records.
 pub(super) fn write_committed(dir: &Path, consumer: &str, offset: i64) -> Result<(), LogError> {
     let path = dir.join(CONSUMERS).join(consumer);
     let new = path.with_file_name(format!("{consumer}{NEW}"));
@@ -80,17 +80,18 @@ pub(super) fn write_committed(dir: &Path, consumer: &str, offset: i64) -> Result
     written.map_err(|error| io_error(&path, "write", error))
 }
 
-/// A segment file that is complete.
+/// A completed segment file.
 struct ClosedSegment {
     path: PathBuf,
     first_offset: i64,
-    /// The first offset of the next one.
+    /// The first offset of the next segment.
     end_offset: i64,
     bytes: u64,
     written_at: SystemTime,
 }
 
-/// All segments but the one that is being written, the oldest first; and the size of all.
+/// Lists all segments except the one being written, oldest first, and returns the size of all of
+/// them in bytes.
 fn closed_segments(dir: &Path, bases: &[i64]) -> Result<(Vec<ClosedSegment>, u64), LogError> {
     let mut closed = Vec::with_capacity(bases.len());
     let mut all_bytes = 0;
@@ -98,7 +99,7 @@ fn closed_segments(dir: &Path, bases: &[i64]) -> Result<(Vec<ClosedSegment>, u64
         let path = segment::segment_path(dir, *base);
         let failed = |error| io_error(&path, "read the size", error);
         let metadata = match fs::metadata(&path) {
-            // Somebody removed it; a reader of it says so.
+            // Somebody removed the file. A reader of it reports that.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             found => found.map_err(failed)?,
         };
@@ -117,15 +118,16 @@ fn closed_segments(dir: &Path, bases: &[i64]) -> Result<(Vec<ClosedSegment>, u64
 }
 
 impl TopicState {
-    /// The offset that retention must not pass: what the slowest reader or consumer needs next.
+    /// Returns the offset that retention must not pass: the next one that the slowest reader or
+    /// consumer needs.
     fn needed_offset(&self) -> i64 {
         let read = self.lock_readers().values().copied().min().unwrap_or(i64::MAX);
         let committed = self.lock_committed().values().copied().min().unwrap_or(i64::MAX);
         read.min(committed)
     }
 
-    /// Removes segments that nobody needs and that are too old or too many. Returns whether
-    /// some stay only because a reader or consumer is behind.
+    /// Removes segments that nobody needs and that exceed the age or the size limit. Returns
+    /// whether some remain only because a reader or consumer is behind.
     pub(super) fn apply_retention(&self, now: SystemTime) -> Result<bool, LogError> {
         let TopicRetention { age_days, bytes_max } = self.retention;
         let oldest = Duration::try_from_secs_f64(age_days * 86_400.0)
@@ -145,8 +147,8 @@ impl TopicState {
         Ok(is_held_back)
     }
 
-    /// Removes segments whose every record is below `below_offset` and was passed by every open
-    /// reader. Returns the oldest offset left.
+    /// Removes segments whose records are all below `below_offset` and were passed by every open
+    /// reader. Returns the oldest remaining offset.
     pub(super) fn trim_below(&self, below_offset: i64) -> Result<i64, LogError> {
         self.remove_oldest(|segment, _, needed_offset| {
             let is_passed = segment.end_offset <= below_offset.min(needed_offset);
@@ -155,14 +157,14 @@ impl TopicState {
         Ok(self.lock_segments()[0])
     }
 
-    /// Removes the oldest segments while `judge` says so; whether one of them stopped it that
-    /// is needed.
+    /// Removes the oldest segments while `judge` returns [`RetentionVerdict::Remove`]. Returns
+    /// whether it stopped at a segment that is still needed.
     fn remove_oldest(
         &self,
         judge: impl Fn(&ClosedSegment, u64, i64) -> RetentionVerdict,
     ) -> Result<bool, LogError> {
         let mut bases = self.lock_segments();
-        // Under the lock that an opening reader takes.
+        // Computed under the lock that an opening reader takes.
         let needed_offset = self.needed_offset();
         let (closed, mut all_bytes) = closed_segments(&self.dir, &bases)?;
         for segment in closed {
@@ -180,7 +182,7 @@ impl TopicState {
         Ok(false)
     }
 
-    /// What the topic has on disk.
+    /// Returns the disk usage of the topic.
     pub(super) fn storage_stats(&self) -> Result<TopicStorage, LogError> {
         let bases = self.lock_segments();
         let (_, bytes) = closed_segments(&self.dir, &bases)?;
@@ -200,6 +202,6 @@ impl TopicState {
 enum RetentionVerdict {
     Remove,
     Keep,
-    /// It would go, if a reader or consumer did not need it.
+    /// It would be removed if no reader or consumer needed it.
     HeldBack,
 }

@@ -1,5 +1,5 @@
-//! A file of frames, named after the offset of its first one. It begins with
-//! magic, version, checksum and that offset again.
+//! A file of frames, named after the offset of its first one. Its header is magic, version,
+//! checksum and that offset.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,20 +16,20 @@ use super::{
 };
 use crate::LogError;
 
-/// Bytes before the first frame.
+/// Size of the header, bytes.
 pub(super) const HEADER_BYTES: u64 = HEADER_LEN as u64;
 const HEADER_LEN: usize = 24;
 const MAGIC: &[u8; 8] = b"mclimlog";
 const VERSION: u32 = 1;
-/// Bytes read at once.
+/// Size of one read, bytes.
 const CHUNK_BYTES: u64 = 256 * 1024;
 
-/// The file of the segment that begins with `base`.
+/// Returns the path of the segment that begins with `base`.
 pub(super) fn segment_path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}.log"))
 }
 
-/// First offsets of the segments in a folder, in order.
+/// Lists the first offsets of the segments in a folder, in order.
 pub(super) fn list_segments(dir: &Path) -> Result<Vec<i64>, LogError> {
     let failed = |e| io_error(dir, "list the folder", e);
     let mut bases = Vec::new();
@@ -46,36 +46,34 @@ pub(super) fn list_segments(dir: &Path) -> Result<Vec<i64>, LogError> {
 pub(super) fn create_segment(dir: &Path, base: i64) -> Result<File, LogError> {
     let path = segment_path(dir, base);
     let failed = |e| io_error(&path, "create the segment", e);
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
-    let file = file.map_err(failed)?;
+    let created = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+    let file = created.map_err(failed)?;
     file.write_all_at(&encode_header(base), 0).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     sync_dir(dir)?;
     Ok(file)
 }
 
-/// The last segment, opened for appending after a crash or a clean end.
+/// The last segment, opened for appending after a crash or a clean shutdown.
 pub(super) struct RecoveredSegment {
     pub(super) file: File,
-    /// The offset after the last whole frame.
+    /// The offset after the last complete frame.
     pub(super) next: i64,
-    /// Its end, bytes.
+    /// End of the last complete frame, bytes.
     pub(super) len_bytes: u64,
 }
 
-/// Scans the last segment and cuts off a torn write, which nobody was told is
-/// durable.
+/// Scans the last segment and cuts off a torn write, of which no record was acknowledged.
 ///
 /// # Errors
-/// [`LogError::Corrupt`] where a later group proves that the damaged frame was
-/// durable.
+/// [`LogError::Corrupt`] if a later group proves that the damaged frame was durable.
 pub(super) fn recover_segment(dir: &Path, base: i64) -> Result<RecoveredSegment, LogError> {
     let path = segment_path(dir, base);
     let failed = |e| io_error(&path, "recover the segment", e);
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
     let file_bytes = file.metadata().map_err(failed)?.len();
     if file_bytes <= HEADER_BYTES {
-        // It never held a record; a crash may have left its header unwritten.
+        // It never held a record. A crash may have left its header unwritten.
         return Ok(RecoveredSegment {
             file: create_segment(dir, base)?,
             next: base,
@@ -125,7 +123,7 @@ fn was_durable(rest: &Bytes, offset: i64) -> bool {
 pub(super) struct FrameReader {
     file: File,
     path: PathBuf,
-    /// Where the next frame begins, bytes.
+    /// Position of the next frame, bytes.
     pub(super) position: u64,
     buffer: BytesMut,
 }
@@ -145,13 +143,13 @@ impl FrameReader {
         Ok(Self { file, path, position: HEADER_BYTES, buffer: BytesMut::new() })
     }
 
-    /// The size of the file, bytes.
+    /// Returns the size of the file, bytes.
     pub(super) fn file_bytes(&self) -> Result<u64, LogError> {
         let metadata = self.file.metadata();
         metadata.map(|m| m.len()).map_err(|e| io_error(&self.path, "read the size", e))
     }
 
-    /// The next frame that ends at or before `end` (bytes); `None` at `end`.
+    /// Returns the next frame that ends at or before `end` (bytes); `None` at `end`.
     pub(super) fn next_frame(&mut self, end: u64) -> Result<Option<RecordFrame>, LogError> {
         let mut want_bytes = CHUNK_BYTES;
         loop {
@@ -159,7 +157,7 @@ impl FrameReader {
                 Some(len) if len <= self.buffer.len() => {
                     let bytes = self.buffer.split_to(len).freeze();
                     let frame = frame::decode_frame(bytes).map_err(|what| {
-                        // So that whoever asks again gets the same answer.
+                        // A repeated call then returns the same error.
                         self.buffer.clear();
                         self.corrupt_error(what)
                     })?;
@@ -178,7 +176,7 @@ impl FrameReader {
         }
     }
 
-    /// Reads on, at least to `want_bytes` in the buffer; `false` at `end`.
+    /// Reads further, until the buffer has at least `want_bytes`; `false` at `end`.
     fn fill_buffer(&mut self, end: u64, want_bytes: u64) -> Result<bool, LogError> {
         let have = self.buffer.len();
         let from = self.position + have as u64;

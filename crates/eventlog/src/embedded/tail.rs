@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{LogError, StoredRecord};
 
-/// A batch ends at this many bytes of payload.
+/// Payload size at which a batch ends, bytes.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Follows a topic as it grows.
@@ -20,21 +20,21 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 pub(crate) struct TailReader {
     topic: Arc<EmbeddedTopic>,
     id: u64,
-    /// The next offset to hand out.
+    /// The next offset to return.
     next: i64,
     durable: watch::Receiver<DurablePosition>,
     state: TailState,
 }
 
-/// The cursor back, with what it read.
+/// The cursor after a read, with the records.
 type CursorRead = (Box<SegmentCursor>, Result<Vec<StoredRecord>, LogError>);
 
-/// Reading goes on where a dropped call left it, so that none is lost.
+/// The state of a read. A dropped call is continued by the next one, so that no record is lost.
 #[derive(Debug)]
 enum TailState {
     Idle(Box<SegmentCursor>),
     Reading(JoinHandle<CursorRead>),
-    /// The reading thread panicked, or the runtime shut down under it.
+    /// The reading thread panicked, or the runtime shut down during the read.
     Failed,
 }
 
@@ -44,7 +44,7 @@ impl TailReader {
         let durable = shared.durable.subscribe();
         let id = shared.next_reader_id();
         let next = {
-            // Registered under the lock that trimming takes.
+            // The reader is registered under the lock that trimming takes.
             let segments = shared.lock_segments();
             let available = segments[0]..durable.borrow().next;
             let next = from.unwrap_or(available.start);
@@ -98,7 +98,7 @@ impl TailReader {
         batch
     }
 
-    /// Durable records that were not handed out.
+    /// Number of durable records that were not returned yet.
     pub(crate) fn lag_records(&self) -> u64 {
         u64::try_from(self.durable.borrow().next - self.next).unwrap_or_default()
     }
@@ -110,14 +110,14 @@ impl Drop for TailReader {
     }
 }
 
-/// A place in the segments.
+/// A position in the segments.
 #[derive(Debug)]
 struct SegmentCursor {
     dir: PathBuf,
     base: i64,
     next: i64,
     frames: FrameReader,
-    /// Bytes of the segment, once others follow it and it no longer grows.
+    /// The segment's final size in bytes, once others follow it and it no longer grows.
     full_bytes: Option<u64>,
 }
 
@@ -148,7 +148,7 @@ impl SegmentCursor {
                     entries.push(entry);
                 }
                 Ok(None) => break,
-                // What was read is good; the next call meets the error first.
+                // The records before the error are valid. The next call returns the error first.
                 Err(_) if !entries.is_empty() => break,
                 Err(error) => return Err(error),
             }
@@ -156,7 +156,7 @@ impl SegmentCursor {
         Ok(entries)
     }
 
-    /// The next durable record.
+    /// Returns the next durable record.
     fn next_record(&mut self, until: DurablePosition) -> Result<Option<StoredRecord>, LogError> {
         while self.next < until.next {
             let is_last = self.base == until.base;
@@ -185,7 +185,7 @@ impl SegmentCursor {
         Ok(None)
     }
 
-    /// Asked of the system once a segment, not once a record.
+    /// Queries the file system once for each segment, not for each record.
     fn full_bytes(&mut self) -> Result<u64, LogError> {
         if let Some(bytes) = self.full_bytes {
             return Ok(bytes);

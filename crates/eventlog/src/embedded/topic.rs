@@ -34,28 +34,28 @@ use crate::{
 pub(super) struct PendingAppend {
     pub(super) record: Record,
     pub(super) answer: oneshot::Sender<AppendResult>,
-    /// Its share of the queue, given back when it is durable.
+    /// Its share of the queue, released when the record is durable.
     _room: OwnedSemaphorePermit,
 }
 
-/// How far the log is synced. Readers go no further.
+/// The durable end of the log. Readers do not pass it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DurablePosition {
     /// The offset after the last durable record.
     pub(super) next: i64,
-    /// First offset of the segment it is in.
+    /// First offset of the segment with the durable end.
     pub(super) base: i64,
-    /// Durable length of that segment, bytes.
+    /// Durable size of that segment, bytes.
     pub(super) len_bytes: u64,
 }
 
-/// What the appender and the readers share.
+/// The state that the appender and the readers share.
 #[derive(Debug)]
 pub(super) struct TopicState {
     pub(super) name: Arc<str>,
     pub(super) dir: PathBuf,
     pub(super) durable: watch::Sender<DurablePosition>,
-    /// The failure after which nothing is taken any more.
+    /// The failure after which no more records are accepted.
     pub(super) poison: OnceLock<LogError>,
     pub(super) retention: TopicRetention,
     segments: Mutex<Vec<i64>>,
@@ -66,24 +66,24 @@ pub(super) struct TopicState {
     committed: Mutex<BTreeMap<String, i64>>,
     removed_records: AtomicU64,
     is_held_back: AtomicBool,
-    /// The disk has no room: nothing is taken for now.
+    /// Whether the disk has no room, so that no records are accepted for now.
     is_full: AtomicBool,
-    /// The topic is being closed: what waits for room is given up.
+    /// Whether the topic is being closed and records that wait for room are given up.
     is_closing: AtomicBool,
 }
 
 impl TopicState {
-    /// First offsets of the segments, in order; never empty.
+    /// Locks the first offsets of the segments, in order; never empty.
     pub(super) fn lock_segments(&self) -> MutexGuard<'_, Vec<i64>> {
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next offset of every open reader.
+    /// Locks the next offsets of all open readers.
     pub(super) fn lock_readers(&self) -> MutexGuard<'_, BTreeMap<u64, i64>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next record that each consumer needs.
+    /// Locks the offsets of the next record that each consumer needs.
     pub(super) fn lock_committed(&self) -> MutexGuard<'_, BTreeMap<String, i64>> {
         self.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,13 +100,14 @@ impl TopicState {
         self.is_held_back.load(Ordering::Relaxed)
     }
 
-    /// Says once that a consumer is behind what retention would keep.
+    /// Records whether a consumer keeps the topic above its retention, and warns once when it
+    /// begins.
     pub(super) fn set_held_back(&self, is_held_back: bool) {
         if !self.is_held_back.swap(is_held_back, Ordering::Relaxed) && is_held_back {
             let committed = self.lock_committed().clone();
             warn!(
                 topic = %self.name, ?committed,
-                "the topic is over its retention, and kept: a consumer has not committed it"
+                "the topic exceeds its retention: a consumer has not committed its oldest records"
             );
         }
     }
@@ -115,7 +116,7 @@ impl TopicState {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// Says once that the disk is full, and once that it no longer is.
+    /// Records whether the disk is full, and logs each change once.
     pub(super) fn set_full(&self, cause: Option<&LogError>) {
         let was_full = self.is_full.swap(cause.is_some(), Ordering::Relaxed);
         match cause {
@@ -132,7 +133,7 @@ impl TopicState {
         self.is_closing.load(Ordering::Relaxed)
     }
 
-    /// A number that no other reader has.
+    /// Returns a number that no other reader has.
     pub(super) fn next_reader_id(&self) -> u64 {
         self.reader_ids.fetch_add(1, Ordering::Relaxed)
     }
@@ -143,12 +144,12 @@ impl TopicState {
     }
 }
 
-/// One topic: a bounded queue, the thread behind it, and the segments.
+/// One topic: a bounded queue, the thread that drains it, and the segments.
 #[derive(Debug)]
 pub(crate) struct EmbeddedTopic {
     pub(super) shared: Arc<TopicState>,
     queue: Option<UnboundedSender<PendingAppend>>,
-    /// Bounds the queue by bytes: records differ a hundredfold in size.
+    /// Bounds the queue by bytes, because records differ a hundredfold in size.
     room: Arc<Semaphore>,
     record_bytes_max: usize,
     appender: Option<JoinHandle<()>>,
@@ -193,8 +194,8 @@ impl EmbeddedTopic {
         });
         let (queue, pending) = unbounded_channel();
         let appender = SegmentAppender::new(shared.clone(), file, pending, settings, faults);
-        let thread = thread::Builder::new().name(format!("append {name}"));
-        let appender = thread
+        let builder = thread::Builder::new().name(format!("append {name}"));
+        let appender = builder
             .spawn(move || appender.run())
             .map_err(|e| io_error(&shared.dir, "start the appender thread", e))?;
         Ok(Self {
@@ -221,25 +222,25 @@ impl EmbeddedTopic {
         Ok(receipt)
     }
 
-    /// Queues a record that is not over the limit; waits while the queue is
-    /// full. Everything else is said by the `answer`.
+    /// Queues a record that is within the size limit, and waits while the queue is full. `answer`
+    /// gets any other result.
     pub(crate) async fn append_with_answer(
         &self,
         record: Record,
         answer: oneshot::Sender<AppendResult>,
     ) {
-        // A record of the largest size fits an empty queue, with its frame's
-        // overhead left out so that it always does.
+        // A record of the largest size must fit into an empty queue, so the frame's overhead is
+        // not counted.
         let share = record.content_bytes().max(frame::OVERHEAD_BYTES).min(self.record_bytes_max);
         let share = u32::try_from(share).unwrap_or(u32::MAX);
-        // A closed queue drops the answer, which says that the topic is closed.
+        // A closed queue drops `answer`, which reports that the topic is closed.
         let Ok(room) = self.room.clone().acquire_many_owned(share).await else { return };
         if let Some(queue) = &self.queue {
             let _ = queue.send(PendingAppend { record, answer, _room: room });
         }
     }
 
-    /// The size of all its segments, bytes.
+    /// Returns the size of all segments, bytes.
     pub(crate) fn file_bytes(&self) -> Result<u64, LogError> {
         let segments = self.shared.lock_segments();
         let sizes = segments.iter().map(|base| {
@@ -255,20 +256,21 @@ impl EmbeddedTopic {
         first..self.shared.durable.borrow().next
     }
 
-    /// Removes segments whose every record is below `below_offset` and was passed by every open
-    /// reader. Returns the oldest offset left.
+    /// Removes segments whose records are all below `below_offset` and were passed by every open
+    /// reader. Returns the oldest remaining offset.
     pub(crate) fn trim_below(&self, below_offset: i64) -> Result<i64, LogError> {
         self.shared.trim_below(below_offset)
     }
 
-    /// Removes segments that nobody needs and that are too old or too many.
+    /// Removes segments that nobody needs and that exceed the age or the size limit.
     pub(crate) fn apply_retention(&self) -> Result<(), LogError> {
         self.shared.apply_retention(SystemTime::now()).map(|_| ())
     }
 
-    /// A consumer has everything below `offset`.
+    /// Notes that a consumer has stored everything below `offset`.
     pub(crate) fn commit_offset(&self, consumer: &str, offset: i64) -> Result<(), LogError> {
-        // Known before it is written: a full disk must not let retention pass it.
+        // The offset is known before it is written, because a full disk must not let retention
+        // pass it.
         self.shared.lock_committed().insert(consumer.to_owned(), offset);
         retention::write_committed(&self.shared.dir, consumer, offset)
     }
@@ -277,19 +279,19 @@ impl EmbeddedTopic {
         self.shared.name.to_string()
     }
 
-    /// What the topic has on disk.
+    /// Returns the disk usage of the topic.
     pub(crate) fn storage_stats(&self) -> Result<TopicStorage, LogError> {
         self.shared.storage_stats()
     }
 
-    /// Whether nothing is taken, because the disk has no room.
+    /// Whether no records are accepted because the disk is full.
     pub(crate) fn is_full(&self) -> bool {
         self.shared.is_full()
     }
 }
 
 impl Drop for EmbeddedTopic {
-    /// Writes what is queued, then lets go of the folder.
+    /// Writes the queued records, then releases the folder.
     fn drop(&mut self) {
         self.queue = None;
         self.shared.is_closing.store(true, Ordering::Relaxed);

@@ -24,54 +24,54 @@ use crate::{
     reader::PartitionsRevoked,
 };
 
-/// Entries read ahead.
+/// Number of events that are read ahead.
 const AHEAD_MAX: usize = 8 * 1024;
-/// How often the polling thread looks whether it is still wanted.
+/// Interval at which the polling thread checks whether to stop.
 const POLL_TIME_MAX: Duration = Duration::from_millis(100);
-/// How often librdkafka tells the ends of the partitions.
+/// Interval at which librdkafka reports the ends of the partitions, ms.
 const STATISTICS_INTERVAL_MS: &str = "5000";
-/// A new owner of partitions may take this long to be ready for them.
+/// Longest time that the new owner of partitions may take to prepare for them, ms.
 const REBALANCE_TIME_MAX_MS: &str = "600000";
 
-/// Reads partitions of one topic: all of them, or those that a consumer group
-/// gives it. A thread of its own polls librdkafka.
+/// Reads partitions of one topic: all of them, or those that a consumer group assigns. A
+/// dedicated thread polls librdkafka.
 #[derive(Debug)]
 pub(crate) struct KafkaConsumer {
     topic: String,
     ahead: Receiver<PollerMessage>,
     thread: Option<JoinHandle<()>>,
-    /// Came, and is not handed out yet.
+    /// Received messages that were not returned yet.
     received: VecDeque<PollerMessage>,
     /// The partitions that are read.
     progress: BTreeMap<i32, PartitionProgress>,
     failed: Option<LogError>,
 }
 
-/// What the polling thread has to say, in order.
+/// A message of the polling thread, in order.
 #[derive(Debug)]
 pub(super) enum PollerMessage {
     Entry(StoredRecord),
     Assigned(PartitionsAssigned),
-    /// What was assigned is read from here on.
+    /// The assigned partitions are read from these positions on.
     Started(PartitionOffsets),
     Revoked(PartitionsRevoked),
-    /// Everything of the partition has been said.
+    /// The end of the partition was reached.
     End(i32),
-    /// Where the partitions end on the brokers.
+    /// The ends of the partitions on the brokers.
     Ends(PartitionOffsets),
     Failed(LogError),
 }
 
-/// How far a partition has been handed out.
+/// The reading position of a partition.
 #[derive(Clone, Copy, Debug)]
 struct PartitionProgress {
     next: i64,
-    /// One past its newest record.
+    /// One past the partition's newest record.
     end: Option<i64>,
 }
 
 impl KafkaConsumer {
-    /// Reads all partitions from where `from` says.
+    /// Reads all partitions from the positions in `from`.
     pub(super) fn open_partitions(
         kafka: &KafkaClient,
         topic: &str,
@@ -91,7 +91,7 @@ impl KafkaConsumer {
         Ok(Self { progress: places, ..this })
     }
 
-    /// Joins the consumer group of the settings.
+    /// Joins the configured consumer group.
     pub(super) fn join_group(kafka: &KafkaClient, topic: &str) -> Result<Self, LogError> {
         let group = kafka.settings.group.clone();
         Self::start_polling(kafka, topic, Some(&group), |consumer| consumer.subscribe(&[topic]))
@@ -105,9 +105,9 @@ impl KafkaConsumer {
     ) -> Result<Self, LogError> {
         let mut config = kafka.client_config();
         config
-            // Without a group it is named only because librdkafka wants one.
-            // Nothing is committed to Kafka: offsets are stored with what was
-            // made of the records, in one transaction.
+            // Without a group the name is set only because librdkafka requires one. Nothing is
+            // committed to Kafka: offsets are stored together with the results of the records, in
+            // one transaction.
             .set("group.id", group.unwrap_or("microclimate"))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -118,7 +118,7 @@ impl KafkaConsumer {
             .set("queued.max.messages.kbytes", "16384");
         if group.is_some() {
             config
-                // A rebalance leaves alone what stays where it is.
+                // A rebalance does not touch partitions that stay with their reader.
                 .set("partition.assignment.strategy", "cooperative-sticky")
                 .set("session.timeout.ms", kafka.settings.session_timeout_ms.to_string())
                 .set("max.poll.interval.ms", REBALANCE_TIME_MAX_MS);
@@ -148,8 +148,8 @@ impl KafkaConsumer {
         })
     }
 
-    /// The next thing that the polling thread has to say; no entries where it
-    /// says nothing within `wait_max`.
+    /// Returns the next event of the polling thread; no records if it reports nothing within
+    /// `wait_max`.
     pub(crate) async fn next_event(
         &mut self,
         records_max: usize,
@@ -158,16 +158,16 @@ impl KafkaConsumer {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
-        // Ends and starts of partitions are noted on the way: only records, or the
-        // time that was given, end the wait.
+        // Ends and starts of partitions are only noted. Records, or the end of the given time,
+        // end the wait.
         let deadline = Instant::now() + wait_max;
         loop {
             if self.received.is_empty() {
-                let mut came = Vec::new();
-                let asked = self.ahead.recv_many(&mut came, records_max.max(1));
-                match timeout_at(deadline, asked).await {
+                let mut arrived = Vec::new();
+                let receiving = self.ahead.recv_many(&mut arrived, records_max.max(1));
+                match timeout_at(deadline, receiving).await {
                     Ok(0) => return Err(LogError::Closed { topic: self.topic.clone() }),
-                    Ok(_) => self.received.extend(came),
+                    Ok(_) => self.received.extend(arrived),
                     Err(_) => return Ok(ReaderEvent::Records(Vec::new())),
                 }
             }
@@ -178,7 +178,7 @@ impl KafkaConsumer {
         }
     }
 
-    /// What came, up to the next thing that is not an entry.
+    /// Collects the received records up to the next message that is not a record.
     fn drain_received(&mut self) -> Result<ReaderEvent, LogError> {
         let mut entries = Vec::with_capacity(self.received.len());
         while let Some(item) = self.received.pop_front() {
@@ -207,7 +207,7 @@ impl KafkaConsumer {
                         }
                     }
                 }
-                // What came before it is handed out first.
+                // The records before this message are returned first.
                 other if !entries.is_empty() => {
                     self.received.push_front(other);
                     break;
@@ -228,19 +228,19 @@ impl KafkaConsumer {
         Ok(ReaderEvent::Records(entries))
     }
 
-    /// Records that are there and were not handed out; none while that is not
-    /// known of each partition.
+    /// Number of available records that were not returned; `None` while it is unknown for a
+    /// partition.
     pub(crate) fn lag_records(&self) -> Option<u64> {
-        let of = |place: &PartitionProgress| {
+        let partition_lag = |place: &PartitionProgress| {
             place.end.map(|end| u64::try_from(end - place.next).unwrap_or_default())
         };
-        self.progress.values().map(of).sum()
+        self.progress.values().map(partition_lag).sum()
     }
 
-    /// Ends the polling thread; leaves the group, where there is one.
+    /// Ends the polling thread, and leaves the group if there is one.
     pub(crate) async fn close(mut self) {
         self.ahead.close();
-        // What is asked in what was not handed out is answered by its end.
+        // Dropping these ends the waits for answers to messages that were not returned.
         drop(self.ahead);
         drop(self.received);
         if let Some(thread) = self.thread.take() {
@@ -257,7 +257,7 @@ struct ConsumerPoller {
 }
 
 impl ConsumerPoller {
-    /// Until nobody reads any more, or Kafka refuses for good.
+    /// Polls until nobody reads any more, or Kafka refuses permanently.
     fn run(self) {
         while !self.sender.is_closed() {
             let (item, is_last) = match self.consumer.poll(POLL_TIME_MAX) {
@@ -267,7 +267,7 @@ impl ConsumerPoller {
                     (PollerMessage::End(partition), false)
                 }
                 Some(Err(error)) if error.rdkafka_error_code().is_some_and(is_transient) => {
-                    warn!(%error, "Kafka does not answer; trying again");
+                    warn!(%error, "Kafka does not answer; will retry");
                     continue;
                 }
                 Some(Err(error)) => (PollerMessage::Failed(self.kafka_error(&error)), true),
@@ -301,7 +301,7 @@ fn record_from_message(message: &BorrowedMessage<'_>) -> StoredRecord {
         headers: headers.unwrap_or_default(),
         timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
     };
-    // Kafka refused the record's own time.
+    // The record's own time, which differs from Kafka's timestamp if Kafka refused it.
     let own_ms = record.header_value(RECEIVED_MS).and_then(|value| std::str::from_utf8(value).ok());
     if let Some(own_ms) = own_ms.and_then(|text| text.parse().ok()) {
         record.timestamp_ms = own_ms;

@@ -3,9 +3,8 @@ use rdkafka::{
 };
 use tracing::{debug, info, warn};
 
-/// Sends what librdkafka has to say where all log lines go. Its errors are
-/// warnings here: it goes on trying, and what it gives up on is reported to
-/// the caller.
+/// Forwards librdkafka's messages to the log. Its errors are warnings here, because it retries by
+/// itself and reports to the caller what it gives up on.
 #[derive(Debug)]
 pub(super) struct LoggingContext;
 

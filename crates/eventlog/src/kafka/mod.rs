@@ -1,12 +1,11 @@
 //! Apache Kafka through librdkafka.
 //!
 //! # Layout
-//! - [`context`]: librdkafka's log lines and errors, as ours
-//! - [`producer`]: idempotent, in order, answers by delivery callback
-//! - [`statistics`]: what librdkafka says of itself
-//! - [`consumer`]: all partitions, or those of a group; offsets are kept by the
-//!   reader's owner
-//! - [`member`]: what a consumer does when its group changes
+//! - [`context`]: forwards librdkafka's messages and errors to the log
+//! - [`producer`]: idempotent, in order, with results by delivery callback
+//! - [`statistics`]: librdkafka's statistics of a producer
+//! - [`consumer`]: all partitions, or those of a group; the reader's owner stores the offsets
+//! - [`rebalance`]: assignment and revocation of a group's partitions
 
 mod consumer;
 mod context;
@@ -41,7 +40,7 @@ use statistics::LatestStatistics;
 
 use crate::{EventLogConfig, LogError, PartitionOffsets, config};
 
-/// How to reach the brokers.
+/// The connection settings of the brokers.
 #[derive(Debug)]
 pub(crate) struct KafkaClient {
     settings: config::KafkaConfig,
@@ -50,24 +49,24 @@ pub(crate) struct KafkaClient {
     statistics: Mutex<BTreeMap<String, LatestStatistics>>,
     acknowledged: Mutex<BTreeMap<String, AcknowledgedOffsets>>,
     clocks: Mutex<BTreeMap<String, BrokerClock>>,
-    /// The largest request of each topic that has a producer, bytes, where that is known.
+    /// The largest request of each topic with a producer, bytes; `None` if it is unknown.
     limits: Mutex<BTreeMap<String, Option<usize>>>,
     has_spool: bool,
 }
 
-/// The newest time that a topic takes, where it refuses this machine's: it goes on from there
-/// with the time that passes, whatever this machine's clock does.
+/// The newest time that a topic accepts, if it refuses this machine's time. From then on it
+/// advances with elapsed time and no longer follows this machine's clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BrokerClock(Arc<Mutex<Option<(i64, Instant)>>>);
 
 impl BrokerClock {
-    /// A record of this time was accepted just now.
+    /// Notes that a record with this time was accepted just now.
     pub(crate) fn note_accepted(&self, accepted_ms: i64) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((accepted_ms, Instant::now()));
     }
 
-    /// The newest time that is accepted now, UTC ms; `None` where none was ever refused.
+    /// Returns the newest time that is accepted now, UTC ms; `None` if no time was refused.
     fn newest_ms(&self) -> Option<i64> {
         let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.map(|(accepted_ms, at)| {
@@ -77,14 +76,14 @@ impl BrokerClock {
     }
 }
 
-/// For each partition of a topic the offset after the record that was acknowledged last to
-/// this process; shared by a topic's producers, one after the other.
+/// For each partition of a topic, the offset after the last record that was acknowledged to this
+/// process. The successive producers of a topic share it.
 #[derive(Clone, Debug, Default)]
 struct AcknowledgedOffsets(Arc<Mutex<BTreeMap<i32, i64>>>);
 
 impl AcknowledgedOffsets {
     fn note_acknowledged(&self, partition: i32, offset: i64) {
-        // Kafka does not always say which offset it was.
+        // Kafka does not always report the offset.
         if offset >= 0 {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             all.insert(partition, offset.saturating_add(1));
@@ -110,30 +109,30 @@ impl KafkaClient {
         }
     }
 
-    /// What librdkafka says of each topic's producer.
+    /// Returns librdkafka's statistics of each topic's producer.
     pub(crate) fn producer_statistics(&self) -> BTreeMap<String, KafkaStatistics> {
         let all = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().map(|(topic, latest)| (topic.clone(), latest.get())).collect()
     }
 
-    /// Where a topic's producer puts what it says.
+    /// Returns the place where a topic's producer stores its statistics.
     fn statistics_for(&self, topic: &str) -> LatestStatistics {
         let mut all = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(topic.to_owned()).or_default().clone()
     }
 
-    /// For each partition the offset after the newest record that was acknowledged.
+    /// Returns, for each partition, the offset after the newest acknowledged record.
     pub(crate) fn acknowledged_offsets(&self, topic: &str) -> BTreeMap<i32, i64> {
         self.acknowledged_for(topic).get()
     }
 
-    /// Where a topic's producer notes what was acknowledged.
+    /// Returns the place where a topic's producer notes acknowledged records.
     fn acknowledged_for(&self, topic: &str) -> AcknowledgedOffsets {
         let mut all = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(topic.to_owned()).or_default().clone()
     }
 
-    /// The newest time that a topic takes.
+    /// Returns the clock of a topic.
     pub(crate) fn broker_clock(&self, topic: &str) -> BrokerClock {
         let mut all = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(topic.to_owned()).or_default().clone()
@@ -148,7 +147,7 @@ impl KafkaClient {
         KafkaProducer::open(self, topic, topic_bytes_max)
     }
 
-    /// A producer of a topic that had one: its limits are taken to be as they were.
+    /// Opens another producer of a topic, with the limits that the previous one found.
     pub(crate) fn reopen_producer(&self, topic: &str) -> Result<KafkaProducer, LogError> {
         let known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let topic_bytes_max = known.get(topic).copied().flatten();
@@ -156,7 +155,8 @@ impl KafkaClient {
         KafkaProducer::open(self, topic, topic_bytes_max)
     }
 
-    /// The largest request that a topic takes, bytes; `None` where the brokers do not say.
+    /// Queries the largest request that a topic accepts, bytes; `None` if the brokers do not
+    /// state it.
     fn topic_bytes_max(&self, topic: &str) -> Option<usize> {
         let admin: AdminClient<LoggingContext> =
             self.client_config().create_with_context(LoggingContext).ok()?;
@@ -166,11 +166,12 @@ impl KafkaClient {
         });
         let found = match found {
             Ok(Ok(found)) => found.into_iter().next()?.ok()?,
-            // It may not be allowed to ask; then a record is refused when it is sent.
+            // The user may not be allowed to query. A record that is too large is then refused
+            // when it is sent.
             Ok(Err(_)) | Err(_) => return None,
         };
-        let own = found.entry_map().get("max.message.bytes")?.value.clone()?;
-        own.parse().ok()
+        let value = found.entry_map().get("max.message.bytes")?.value.clone()?;
+        value.parse().ok()
     }
 
     pub(crate) fn open_reader(
@@ -190,7 +191,7 @@ impl KafkaClient {
         KafkaConsumer::open_partitions(self, topic, &from.collect())
     }
 
-    /// A reader of those partitions that the consumer group gives it.
+    /// Opens a reader of the partitions that the consumer group assigns to it.
     pub(crate) fn open_group_reader(&self, topic: &str) -> Result<KafkaConsumer, LogError> {
         self.ensure_partitions(topic)?;
         KafkaConsumer::join_group(self, topic)
@@ -207,12 +208,12 @@ impl KafkaClient {
         bounds.collect()
     }
 
-    /// The partitions of `topic`, which is created if need be.
+    /// Returns the partitions of `topic`, which is created if it does not exist.
     fn ensure_partitions(&self, topic: &str) -> Result<Vec<i32>, LogError> {
         let client = self.create_client(topic)?;
         let find = || {
-            let found = client.fetch_metadata(Some(topic), self.connect_timeout());
-            let found = found.map_err(|e| LogError::Unreachable {
+            let fetched = client.fetch_metadata(Some(topic), self.connect_timeout());
+            let found = fetched.map_err(|e| LogError::Unreachable {
                 brokers: self.settings.brokers.clone(),
                 cause: e.to_string(),
             })?;
@@ -222,7 +223,7 @@ impl KafkaClient {
             Ok::<Vec<i32>, LogError>(ids.collect())
         };
         let mut partitions = find()?;
-        // A new topic is known to the broker asked a moment after its creation.
+        // A queried broker knows a new topic only a moment after its creation.
         for _ in 0..METADATA_TRIES {
             if !partitions.is_empty() {
                 break;
@@ -248,8 +249,8 @@ impl KafkaClient {
         let replication = TopicReplication::Fixed(self.settings.replication);
         let new = NewTopic::new(topic, self.settings.partitions, replication);
         let options = AdminOptions::new().operation_timeout(Some(self.connect_timeout()));
-        let created = block_on_thread(async { admin.create_topics([&new], &options).await });
-        let created = created.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        let outcome = block_on_thread(async { admin.create_topics([&new], &options).await });
+        let created = outcome.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         for result in created {
             match result {
                 Ok(_) => info!(topic, partitions = self.settings.partitions, "created"),
@@ -269,8 +270,8 @@ impl KafkaClient {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.settings.brokers);
         config.set("client.id", "microclimate");
-        // librdkafka's defaults of 60 s and 10 s are how long a line that is
-        // dead without a word, or one that broke a few times, stays unused.
+        // librdkafka's defaults are 60 s and 10 s. For so long it would not use a connection that
+        // is silently dead, or one that broke a few times.
         config.set("socket.timeout.ms", "10000").set("reconnect.backoff.max.ms", "1000");
         self.set_security(&mut config);
         config
@@ -289,7 +290,7 @@ impl KafkaClient {
                 config.set(key, file.display().to_string());
             }
             if ca_file.as_os_str().is_empty() {
-                // The OpenSSL that is built in knows no system's folder.
+                // The built-in OpenSSL does not know the system's folder of certificates.
                 config.set("ssl.ca.location", "probe");
             }
         }
@@ -319,7 +320,7 @@ impl KafkaClient {
     }
 }
 
-/// Waits for `work` on a thread of its own: the caller may be on an async runtime, which must
+/// Runs `work` on a thread of its own, because the caller may be on an async runtime, which must
 /// not be entered twice.
 fn block_on_thread<T: Send>(work: impl Future<Output = T> + Send) -> std::io::Result<T> {
     thread::scope(|scope| {
@@ -331,10 +332,10 @@ fn block_on_thread<T: Send>(work: impl Future<Output = T> + Send) -> std::io::Re
     })
 }
 
-/// How often to ask for a topic's partitions after its creation.
+/// Number of attempts to find a topic's partitions after its creation.
 const METADATA_TRIES: usize = 20;
 
-/// Whether librdkafka mends this by itself.
+/// Whether librdkafka recovers from this error by itself.
 fn is_transient(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,

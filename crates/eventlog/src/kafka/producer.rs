@@ -17,16 +17,16 @@ use crate::{
     writer::{AppendReceipt, AppendResult},
 };
 
-/// The queue is asked again after this even if no delivery made room.
+/// Wait before another attempt on a full queue, even if no delivery made room.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// librdkafka's own size of a request, bytes.
+/// librdkafka's default size of a request, bytes.
 const BATCH_BYTES: usize = 1_000_000;
-/// What a request of one record has beside the record's content at least, bytes: the header of a
-/// record batch, and the lengths of a record (Kafka's message format, version 2).
+/// Smallest overhead of a request with one record, bytes: the header of a record batch and the
+/// length fields of a record (Kafka's message format, version 2).
 const REQUEST_BYTES_MIN: usize = 61 + 7;
 
-/// A record's own time, UTC ms, where Kafka's timestamp of it is another.
+/// Name of the header with a record's own time, UTC ms, if its Kafka timestamp differs.
 pub(super) const RECEIVED_MS: &str = "received_ms";
 
 const STATISTICS_EVERY_MS: &str = "5000";
@@ -37,24 +37,25 @@ pub(crate) struct KafkaProducer {
     topic: Arc<str>,
     brokers: String,
     record_bytes_max: usize,
-    /// The newest time that Kafka takes, where this machine's clock is ahead.
+    /// The newest time that Kafka accepts, if this machine's clock is ahead.
     clock: BrokerClock,
     room: Arc<Notify>,
-    /// One record at a time: while the queue is full, none overtakes the
-    /// record that is being retried. Fair, so calls keep their order.
+    /// Serialises appends: while the queue is full, no record overtakes the one that is retried.
+    /// The lock is fair, so calls keep their order.
     append_order_lock: Mutex<()>,
 }
 
 impl KafkaProducer {
-    /// `topic_bytes_max` is the largest request that the topic takes, where that is known.
+    /// Opens a producer. `topic_bytes_max` is the largest request that the topic accepts, if it
+    /// is known.
     pub(super) fn open(
         kafka: &KafkaClient,
         topic: &str,
         topic_bytes_max: Option<usize>,
     ) -> Result<Self, LogError> {
         // The broker refuses a whole request that is too large.
-        let batch_bytes = topic_bytes_max.map_or(BATCH_BYTES, |bytes| bytes / 4 * 3);
-        let batch_bytes = batch_bytes.clamp(1, BATCH_BYTES);
+        let wanted_bytes = topic_bytes_max.map_or(BATCH_BYTES, |bytes| bytes / 4 * 3);
+        let batch_bytes = wanted_bytes.clamp(1, BATCH_BYTES);
         let room = Arc::new(Notify::new());
         let brokers = kafka.settings.brokers.clone();
         let statistics = kafka.statistics_for(topic);
@@ -69,13 +70,13 @@ impl KafkaProducer {
             .client_config()
             .set("acks", "all")
             .set("enable.idempotence", "true")
-            // With a spool a refused request ends the producer, so that what came after it does
-            // not overtake it: all of it is sent again in order. Without one there is nobody to
-            // do that.
+            // With a spool a refused request ends the producer, so that later records do not
+            // overtake it. The spool then sends all of them again in order. Without a spool
+            // nothing would.
             .set("enable.gapless.guarantee", kafka.has_spool.to_string())
-            // Never expire a record here: one that timed out may still have
-            // been written (librdkafka#2188), and the records after it would
-            // go on without it. The bounded queue is the limit instead.
+            // Records never expire here. One that timed out may still have been written
+            // (librdkafka#2188), and the records after it would be sent without it. The bounded
+            // queue is the limit instead.
             .set("message.timeout.ms", "0")
             .set("linger.ms", "2")
             .set("compression.type", kafka.settings.compression.as_str())
@@ -86,9 +87,9 @@ impl KafkaProducer {
             .set("message.max.bytes", (kafka.record_bytes_max + 64 * 1024).to_string())
             .set("batch.size", batch_bytes.to_string())
             .clone();
-        let inner = config.create_with_context(delivery);
-        let inner = inner.map_err(|e| kafka.kafka_error(topic, "make a producer", &e))?;
-        // Of what is compressed nobody knows the size before.
+        let created = config.create_with_context(delivery);
+        let inner = created.map_err(|e| kafka.kafka_error(topic, "make a producer", &e))?;
+        // The size of compressed records is not known in advance.
         let is_known = kafka.settings.compression == Compression::None;
         let topic_record_bytes_max = topic_bytes_max
             .filter(|_| is_known)
@@ -109,8 +110,8 @@ impl KafkaProducer {
         self.append_with_timestamp(record, self.stamp_ms(record)).await
     }
 
-    /// Queues a record with the time `stamp_ms`; its own, where that is another, is in the
-    /// header [`RECEIVED_MS`]. Waits while the queue is full.
+    /// Queues a record with the time `stamp_ms`. If the record's own time differs, it goes into
+    /// the header [`RECEIVED_MS`]. Waits while the queue is full.
     pub(crate) async fn append_with_timestamp(
         &self,
         record: &Record,
@@ -130,7 +131,7 @@ impl KafkaProducer {
         self.try_append_with_timestamp(record, self.stamp_ms(record))
     }
 
-    /// A record's own time, or the newest that Kafka takes.
+    /// Returns the record's own time, or the newest time that Kafka accepts.
     fn stamp_ms(&self, record: &Record) -> i64 {
         self.clock.newest_ms().map_or(record.timestamp_ms, |ms| record.timestamp_ms.min(ms))
     }
@@ -174,20 +175,20 @@ impl KafkaProducer {
         }
     }
 
-    /// Returns when a delivery may have made room.
+    /// Waits until a delivery may have made room.
     pub(crate) async fn wait_for_room(&self) {
-        // A delivery just before this line is the timeout's case.
+        // The timeout covers a delivery just before this line.
         let _ = tokio::time::timeout(RETRY_AFTER, self.room.notified()).await;
     }
 
-    /// Takes back everything that is not delivered: the receipts say so. What
-    /// was sent to a broker may have been written all the same.
+    /// Withdraws all undelivered records; their receipts report it. Records that were sent to a
+    /// broker may have been written nevertheless.
     pub(crate) fn purge_undelivered(&self) {
         self.inner.purge(PurgeConfig::default().queue().inflight());
     }
 }
 
-/// Whether a record was queued.
+/// The result of an attempt to queue a record.
 pub(crate) enum QueueAttempt {
     Queued(AppendReceipt),
     Full,
@@ -199,7 +200,7 @@ impl fmt::Debug for KafkaProducer {
     }
 }
 
-/// What about a record a broker refuses; `None` for errors that say nothing of it.
+/// Classifies why a broker refuses a record; `None` for errors that do not concern a record.
 fn classify_refusal(error: &KafkaError) -> Option<RecordRefusal> {
     use RDKafkaErrorCode as Code;
     let KafkaError::MessageProduction(code) = error else { return None };
@@ -214,7 +215,7 @@ fn classify_refusal(error: &KafkaError) -> Option<RecordRefusal> {
     }
 }
 
-/// Told by librdkafka what became of each record.
+/// Receives each record's result from librdkafka.
 struct DeliveryContext {
     brokers: String,
     room: Arc<Notify>,
@@ -260,7 +261,7 @@ impl ProducerContext for DeliveryContext {
             }
         };
         self.room.notify_one();
-        // A receipt that was dropped has nobody to tell.
+        // Nobody waits for a dropped receipt.
         let _ = answer.send(outcome);
     }
 }

@@ -1,5 +1,4 @@
-//! What a consumer has to do when librdkafka calls: above all when its group
-//! gives it partitions, or takes them.
+//! librdkafka's consumer callbacks, above all for partitions that the group assigns or revokes.
 
 use std::{ops::Range, time::Duration};
 
@@ -19,7 +18,7 @@ use crate::{
     reader::{PartitionsAssigned, PartitionsRevoked},
 };
 
-/// Called on the polling thread, within `poll`.
+/// The callbacks, which run on the polling thread within `poll`.
 #[derive(Debug)]
 pub(super) struct GroupConsumerContext {
     topic: String,
@@ -34,22 +33,22 @@ impl GroupConsumerContext {
         Self { topic, brokers, timeout: kafka.connect_timeout(), sender }
     }
 
-    /// Asks the reader's owner where to begin, and begins there. Polling waits
-    /// for the answer; heartbeats go on without it.
+    /// Asks the reader's owner for the start positions and begins there. Polling waits for the
+    /// answer; heartbeats continue.
     fn assign_partitions(
         &self,
         consumer: &BaseConsumer<Self>,
         list: &mut TopicPartitionList,
     ) -> Result<(), LogError> {
         let partitions = partition_ids(list);
-        info!(topic = self.topic, ?partitions, "the group gave partitions");
+        info!(topic = self.topic, ?partitions, "the group assigned partitions");
         let (start, answer) = oneshot::channel();
-        let asked = PartitionsAssigned { partitions: partitions.clone(), start };
-        let from = match self.sender.blocking_send(PollerMessage::Assigned(asked)) {
+        let assigned = PartitionsAssigned { partitions: partitions.clone(), start };
+        let from = match self.sender.blocking_send(PollerMessage::Assigned(assigned)) {
             Ok(()) => answer.blocking_recv().ok(),
             Err(_) => None,
         };
-        // Nobody reads any more: this consumer is about to be closed.
+        // Nobody reads any more, so this consumer is about to be closed.
         let Some(from) = from else { return self.begin_fetching(consumer, list) };
         let mut starts = PartitionOffsets::new();
         for partition in partitions {
@@ -75,15 +74,15 @@ impl GroupConsumerContext {
         consumer.incremental_assign(list).map_err(|e| self.kafka_error("take partitions", &e))
     }
 
-    /// Waits until the reader's owner has done with the partitions, so that
-    /// their next owner does not begin before this one has ended.
+    /// Waits until the reader's owner has finished with the partitions, so that their next owner
+    /// does not begin before.
     fn revoke_partitions(
         &self,
         consumer: &BaseConsumer<Self>,
         list: &TopicPartitionList,
     ) -> Result<(), LogError> {
         let partitions = partition_ids(list);
-        info!(topic = self.topic, ?partitions, "the group takes partitions");
+        info!(topic = self.topic, ?partitions, "the group revoked partitions");
         let (done, answer) = oneshot::channel();
         if self
             .sender
@@ -118,7 +117,7 @@ impl ClientContext for GroupConsumerContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // The end of a partition is told as an error, and is none.
+        // librdkafka reports the end of a partition as an error, although it is not one.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
             LoggingContext.error(error, reason);
         }
@@ -126,10 +125,11 @@ impl ClientContext for GroupConsumerContext {
 
     fn stats(&self, statistics: Statistics) {
         let Some(topic) = statistics.topics.get(&self.topic) else { return };
-        // Records after the last stable offset are not handed out yet.
-        let ends = topic.partitions.iter().filter(|(id, of)| **id >= 0 && of.ls_offset >= 0);
-        let ends = ends.map(|(id, of)| (*id, of.ls_offset)).collect();
-        // Where the reader is that far behind, it will hear the next ones.
+        // Records after the last stable offset are not returned yet.
+        let stable =
+            topic.partitions.iter().filter(|(id, partition)| **id >= 0 && partition.ls_offset >= 0);
+        let ends = stable.map(|(id, partition)| (*id, partition.ls_offset)).collect();
+        // If the channel is full, the next statistics will do.
         let _ = self.sender.try_send(PollerMessage::Ends(ends));
     }
 }

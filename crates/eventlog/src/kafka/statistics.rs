@@ -2,8 +2,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::Statistics;
 
-/// What librdkafka says of a topic's producer (its STATISTICS.md); counts since
-/// the producer was made.
+/// librdkafka's statistics of a topic's producer (its STATISTICS.md). Counts start when the
+/// producer is created.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct KafkaStatistics {
     /// Records in its queues.
@@ -38,7 +38,7 @@ impl From<&Statistics> for KafkaStatistics {
     }
 }
 
-/// The newest, shared by a producer's callbacks and who asks.
+/// The latest statistics, shared by a producer's callbacks and the readers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LatestStatistics(Arc<Mutex<KafkaStatistics>>);
 

@@ -1,5 +1,5 @@
-//! Over librdkafka's own mock of a cluster, in this process; over a real one
-//! where `MICROCLIMATE_KAFKA=host:port` names it.
+//! Runs over librdkafka's own mock of a cluster in this process, and over a real cluster if
+//! `MICROCLIMATE_KAFKA=host:port` names one.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ fn mock(topic: &str, partitions: i32) -> (MockCluster<'static, DefaultProducerCo
     (cluster, log)
 }
 
-/// Appends `count` records over a few keys; then each key's records must be
-/// there in order, in one partition, at the offsets that the receipts say.
+/// Appends `count` records over a few keys. Then each key's records must be there in order, in
+/// one partition, at the offsets that the receipts state.
 async fn round_trip(log: &EventLog, topic: &str, count: usize) {
     let writer = log.open_writer(topic).unwrap();
     let mut receipts = Vec::new();

@@ -18,34 +18,35 @@ use crate::{
     writer::AppendReceipt,
 };
 
-/// Records sent at once.
+/// Largest number of records sent at once.
 const BATCH_RECORDS_MAX: usize = 8 * 1024;
-/// How far the spool is drained is written at most this often.
+/// Shortest interval between writes of the drained offset.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
-/// Waits between attempts to find Kafka, each twice the one before.
+/// First wait between attempts to reach Kafka. Each further one is twice as long.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A drain that has moved nothing for so long is begun again with a new producer; each time it
-/// is given twice as long.
+/// A drain without progress for this long is restarted with a new producer. Each restart doubles
+/// the time.
 const STALL: Duration = Duration::from_secs(30);
 const STALL_MAX: Duration = Duration::from_secs(600);
-/// How often it is looked whether a drain stands still.
+/// Interval at which the drain's progress is checked.
 const STALL_CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// How far a record's time is moved back at first where Kafka refuses it, ms, by which factor
-/// further, and how often: from a quarter of an hour to nearly four years. Too far by a fifth of
-/// the clock's error at most, since a topic's retention goes by these times.
+/// The first shift of a record's time into the past after Kafka refuses it, ms. The factor and
+/// the number of further shifts follow: from a quarter of an hour to nearly four years. A shift
+/// is too large by a fifth of the clock's error at most, because a topic's retention depends on
+/// these times.
 const SHIFT_MIN_MS: i64 = 900_000;
 const SHIFT_RATIO: f64 = 1.2;
 const SHIFT_STEPS: i32 = 65;
 
-/// Finds Kafka, and drains the spool to it.
+/// Connects to Kafka, and drains the spool to it.
 pub(super) struct SpoolDrainer {
     kafka: Arc<KafkaClient>,
     topic: Arc<str>,
     store: Arc<SpoolStore>,
     producer: watch::Sender<ProducerState>,
-    /// Who keeps the records that Kafka refuses.
+    /// The keeper of records that Kafka refuses.
     refused: watch::Receiver<Option<mpsc::Sender<RefusedRecord>>>,
 }
 
@@ -74,21 +75,21 @@ impl SpoolDrainer {
                 ended = self.drain_spool(&lease.producer) => {
                     if let Err(error) = ended {
                         self.store.note_failure(&error);
-                        warn!(topic = %self.topic, %error, "draining the spool stopped; trying again");
+                        warn!(topic = %self.topic, %error, "draining the spool stopped; will retry");
                     }
                 }
                 stalled = self.wait_until_stalled(patience) => {
                     self.store.note_restart();
                     error!(
                         topic = %self.topic, stalled_s = stalled.as_secs(),
-                        "Kafka takes nothing from the spool; trying again with a new producer"
+                        "Kafka accepts nothing from the spool; retrying with a new producer"
                     );
                 }
             }
             let has_moved = self.store.status().drained > drained_before;
             patience = if has_moved { STALL } else { (patience * 2).min(STALL_MAX) };
             self.producer.send_replace(None);
-            // Closing a client takes its time.
+            // Closing a client takes time.
             let closed = spawn_blocking(move || {
                 lease.producer.purge_undelivered();
                 drop(lease);
@@ -106,28 +107,28 @@ impl SpoolDrainer {
                 Ok(Ok(producer)) => return producer,
                 Ok(Err(error)) => {
                     self.store.note_failure(&error);
-                    warn!(topic = %self.topic, %error, "no Kafka yet; the spool takes records");
+                    warn!(topic = %self.topic, %error, "cannot reach Kafka; records go to the spool");
                 }
-                Err(error) => error!(topic = %self.topic, %error, "looking for Kafka panicked"),
+                Err(error) => error!(topic = %self.topic, %error, "connecting to Kafka panicked"),
             }
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
-    /// Another producer, after one that takes nothing more; one that asks for the topic's limits,
-    /// or takes them as they were.
+    /// Opens another producer after one that accepts nothing more. If `asks`, it queries the
+    /// topic's limits again.
     async fn reconnect_producer(&self, asks: bool) -> Result<KafkaProducer, LogError> {
         let (kafka, topic) = (self.kafka.clone(), self.topic.clone());
-        let made = spawn_blocking(move || {
+        let opened = spawn_blocking(move || {
             if asks { kafka.open_producer(&topic) } else { kafka.reopen_producer(&topic) }
         })
         .await;
-        made.map_err(|_| LogError::Closed { topic: self.topic.to_string() })?
+        opened.map_err(|_| LogError::Closed { topic: self.topic.to_string() })?
     }
 
-    /// Closing a client takes its time, and nobody needs to wait for it: all that it was given
-    /// is answered.
+    /// Closes a client in the background. That takes time and nobody needs to wait for it,
+    /// because all its records have been answered.
     fn close_producer(producer: KafkaProducer) {
         spawn_blocking(move || {
             producer.purge_undelivered();
@@ -135,13 +136,13 @@ impl SpoolDrainer {
         });
     }
 
-    /// Returns when the spool has held records for `patience` and none of them moved.
+    /// Returns after the spool has held records for `patience` without draining any.
     async fn wait_until_stalled(&self, patience: Duration) -> Duration {
         let began = Instant::now();
         loop {
             tokio::time::sleep(STALL_CHECK_EVERY).await;
-            if let Some(stalled) = self.store.stalled_since() {
-                let stalled = stalled.elapsed().min(began.elapsed());
+            if let Some(since) = self.store.stalled_since() {
+                let stalled = since.elapsed().min(began.elapsed());
                 if stalled >= patience {
                     return stalled;
                 }
@@ -149,8 +150,8 @@ impl SpoolDrainer {
         }
     }
 
-    /// Brings what the spool holds and what comes, in order, until the producer is of no more
-    /// use. A slow Kafka is waited for, since the records are safe here.
+    /// Drains the stored and the newly spooled records in order, until the producer is unusable.
+    /// It waits for a slow Kafka, because the records are safe in the spool.
     async fn drain_spool(&self, producer: &KafkaProducer) -> Result<(), LogError> {
         let mut tail = self.store.open_tail()?;
         let mut settled = Instant::now();
@@ -175,8 +176,8 @@ impl SpoolDrainer {
         }
     }
 
-    /// Gives a record that Kafka refuses to who keeps such records, or keeps it in a file: it
-    /// must not hold up the others, and must not be lost.
+    /// Hands a record that Kafka refuses to its keeper, or stores it in a file. It must neither
+    /// hold up the others nor be lost.
     async fn keep_refused(&self, record: &Record, cause: &LogError) -> Result<(), LogError> {
         let keeper = self.refused.borrow().clone();
         if let Some(keeper) = keeper {
@@ -193,21 +194,21 @@ impl SpoolDrainer {
 
 /// Records on their way to Kafka, in order.
 ///
-/// Kafka refuses a whole request because of one record in it, and does not always say which.
-/// From then on its producer takes nothing more (`enable.gapless.guarantee`), so that what came
-/// after the refused request does not overtake it. The record is looked for with a new producer
-/// each time: ever fewer records are sent at once while some of them are refused, and more again
-/// when they are not.
+/// Kafka refuses a whole request because of one record in it, and does not always name it. From
+/// then on its producer accepts nothing more (`enable.gapless.guarantee`), so that later records
+/// do not overtake the refused request. The record is searched for with a new producer each time:
+/// fewer and fewer records are sent at once while some of them are refused, and more again when
+/// they are not.
 struct BatchDelivery<'a> {
     drainer: &'a SpoolDrainer,
     batch: &'a [StoredRecord],
-    /// Which of them Kafka has, or somebody else keeps.
+    /// Whether each record is in Kafka or with its keeper.
     is_settled: Vec<bool>,
-    /// Those before it are settled, and the spool knows.
+    /// Number of records from the start that are settled and reported to the spool.
     advanced: usize,
 }
 
-/// After a second refusal so many times fewer records are sent at once.
+/// Factor by which fewer records are sent at once after a second refusal.
 const FEWER: usize = 8;
 
 impl<'a> BatchDelivery<'a> {
@@ -215,25 +216,25 @@ impl<'a> BatchDelivery<'a> {
         Self { drainer, batch, is_settled: vec![false; batch.len()], advanced: 0 }
     }
 
-    /// Returns when all of them are settled: whether the producer is good still.
+    /// Sends all records until they are settled. Returns whether the producer is still usable.
     ///
     /// # Errors
-    /// Where Kafka fails for another reason than a record.
+    /// Returns an error if Kafka fails for a reason other than a record.
     async fn deliver_batch(mut self, producer: &KafkaProducer) -> Result<bool, LogError> {
         let Some(mut refused) = self.send_unsettled(producer, self.batch.len()).await? else {
             return Ok(true);
         };
         let all = self.batch.len();
-        // Where the cause is its size, it is the largest.
+        // If a record is refused for its size, it is the largest one.
         let mut count = self.before_largest(all);
         let mut is_first = true;
         while self.advanced < all {
-            // The topic's limits may have changed: the first new producer asks for them.
+            // The topic's limits may have changed, so the first new producer queries them.
             let producer = self.drainer.reconnect_producer(std::mem::take(&mut is_first)).await?;
             while self.advanced < all {
                 let sent = self.send_unsettled(&producer, count).await?;
                 let Some(error) = sent else {
-                    // Behind what was sent without its largest comes that one, alone.
+                    // The records before the largest one were accepted. It comes next, alone.
                     count = if count == 1 { all } else { 1 };
                     continue;
                 };
@@ -249,11 +250,11 @@ impl<'a> BatchDelivery<'a> {
             }
             SpoolDrainer::close_producer(producer);
         }
-        debug!(topic = %self.drainer.topic, %refused, "went on after what Kafka refused");
+        debug!(topic = %self.drainer.topic, %refused, "continued after a refused record");
         Ok(false)
     }
 
-    /// How many of the first `count` that are not settled come before the largest of them; at
+    /// Counts how many of the first `count` unsettled records come before the largest of them; at
     /// least one.
     fn before_largest(&self, count: usize) -> usize {
         let unsettled = (self.advanced..self.batch.len()).filter(|at| !self.is_settled[*at]);
@@ -262,21 +263,21 @@ impl<'a> BatchDelivery<'a> {
         largest.map_or(1, |(at, _)| at.max(1))
     }
 
-    /// Sends the first `count` of what is not settled; why one of it was refused, if any was.
-    /// The producer is of no more use then.
+    /// Sends the first `count` unsettled records. Returns why one of them was refused, if any
+    /// was. The producer is unusable then.
     async fn send_unsettled(
         &mut self,
         producer: &KafkaProducer,
         count: usize,
     ) -> Result<Option<LogError>, LogError> {
-        let unsettled = (self.advanced..self.batch.len()).filter(|at| !self.is_settled[*at]);
-        let unsettled: Vec<usize> = unsettled.take(count).collect();
+        let candidates = (self.advanced..self.batch.len()).filter(|at| !self.is_settled[*at]);
+        let unsettled: Vec<usize> = candidates.take(count).collect();
         let mut sent: Vec<(usize, AppendReceipt)> = Vec::with_capacity(unsettled.len());
         let (mut refused, mut unsendable) = (None, Vec::new());
         for at in unsettled {
             match producer.append(&self.batch[at].record).await {
                 Ok(receipt) => sent.push((at, receipt)),
-                // It is known to be too large: Kafka was not asked.
+                // The record is known to be too large, so it was not sent to Kafka.
                 Err(error) if error.is_record_specific() => unsendable.push((at, error)),
                 Err(error) => return Err(error),
             }
@@ -291,7 +292,7 @@ impl<'a> BatchDelivery<'a> {
                 Ok(_) => self.settle_record(at),
                 Err(error) if error.is_record_specific() => {
                     if refused.is_none() {
-                        // What is behind it is not taken any more.
+                        // The records after it are no longer accepted.
                         producer.purge_undelivered();
                     }
                     refused.get_or_insert(error);
@@ -306,7 +307,7 @@ impl<'a> BatchDelivery<'a> {
         }
     }
 
-    /// The first record that is not settled was refused alone.
+    /// Settles the first unsettled record, which was refused alone.
     async fn settle_refused(&mut self, refused: &LogError) -> Result<(), LogError> {
         let at = self.advanced;
         let record = &self.batch[at].record;
@@ -314,7 +315,7 @@ impl<'a> BatchDelivery<'a> {
             LogError::Refused { refusal: RecordRefusal::Timestamp, .. } => {
                 self.send_with_other_time(record).await?
             }
-            // It stands alone, so there was no other record.
+            // The record was sent alone, so there was no other record.
             LogError::Refused { refusal: RecordRefusal::OtherRecord, .. } => {
                 return Err(refused.clone());
             }
@@ -331,14 +332,14 @@ impl<'a> BatchDelivery<'a> {
         let record = &self.batch[at].record;
         warn!(
             topic = %self.drainer.topic, key = record.key, error = %refused,
-            "Kafka refuses a record; the others go on"
+            "Kafka refuses a record; the others continue"
         );
         self.drainer.keep_refused(record, refused).await?;
         self.drainer.store.note_refused();
         Ok(())
     }
 
-    /// The spool moves on over all that are settled from its beginning.
+    /// Settles a record, and advances the spool over all settled records from its beginning.
     fn settle_record(&mut self, at: usize) {
         self.is_settled[at] = true;
         while self.is_settled.get(self.advanced) == Some(&true) {
@@ -348,9 +349,9 @@ impl<'a> BatchDelivery<'a> {
         }
     }
 
-    /// Sends a record whose time Kafka refuses: this machine's clock is ahead of the broker's,
-    /// or the record has waited for longer than the broker allows. Its own time is in a header,
-    /// so readers see it as it was. Whether some time will do.
+    /// Sends a record whose time Kafka refuses, because this machine's clock is ahead of the
+    /// broker's or the record has waited for longer than the broker allows. Its own time goes
+    /// into a header, so readers see it unchanged. Returns whether Kafka accepted another time.
     async fn send_with_other_time(&self, record: &Record) -> Result<bool, LogError> {
         let own_ms = record.timestamp_ms;
         let earlier = (0..SHIFT_STEPS).map(|n| {
@@ -368,8 +369,8 @@ impl<'a> BatchDelivery<'a> {
                     let ahead_ms = own_ms - stamp_ms;
                     error!(
                         topic = %self.drainer.topic, ahead_ms,
-                        "this machine's clock is ahead of Kafka's by up to so much: records are \
-                         stamped earlier there, and have their own time in the header received_ms"
+                        "this machine's clock is ahead of Kafka's by up to ahead_ms: records get \
+                         an earlier timestamp there, and their own time in the header received_ms"
                     );
                     clock.note_accepted(stamp_ms);
                     return Ok(true);

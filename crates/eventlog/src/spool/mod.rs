@@ -1,19 +1,19 @@
-//! Kafka with a spool: what Kafka does not take in time waits on the local
-//! disk, and follows in order when Kafka is back.
+//! Kafka with a spool: records that Kafka does not accept in time wait on the local disk, and
+//! follow in order when Kafka is back.
 //!
-//! **Invariant:** a receipt resolves only when its record is acknowledged by
-//! Kafka or synced in the spool.
+//! **Invariant:** a receipt resolves only when its record is acknowledged by Kafka or synced in
+//! the spool.
 //!
-//! **Invariant:** first copies of records reach Kafka in the order of `append`:
-//! while the spool holds any, new ones go behind them. What Kafka may already
-//! have when it goes away is sent again: at least once.
+//! **Invariant:** first copies of records reach Kafka in the order of `append`. While the spool
+//! holds records, new ones are queued behind them. Records that Kafka may already have when it
+//! goes away are sent again: at least once.
 //!
 //! # Layout
 //! - [`router`]: decides where each record goes, in order
-//! - [`store`]: the spool on disk: segments, bounded, and how far it is drained
-//! - [`drainer`]: finds Kafka, and drains the spool to it
-//! - [`refused`]: a record that Kafka refuses, for who keeps it
-//! - [`status`]: what it holds at the moment
+//! - [`store`]: the spool on disk: segments, a size limit, and the drained offset
+//! - [`drainer`]: connects to Kafka, and drains the spool to it
+//! - [`refused_record`]: a record that Kafka refuses, for its keeper
+//! - [`status`]: the spool's content at the moment
 
 mod drainer;
 mod refused_record;
@@ -41,22 +41,22 @@ use drainer::SpoolDrainer;
 use router::{SpoolRouter, UnroutedRecord};
 use store::SpoolStore;
 
-/// Appends to one topic of Kafka, by way of the spool while Kafka is away.
+/// Appends to one topic of Kafka, through the spool while Kafka is away.
 #[derive(Debug)]
 pub(crate) struct TopicSpool {
     topic: Arc<str>,
     queue: mpsc::UnboundedSender<UnroutedRecord>,
-    /// Bounds the queue, and what is under way to Kafka, by bytes.
+    /// Bounds the queue, and the records in flight to Kafka, by bytes.
     room: Arc<Semaphore>,
     record_bytes_max: usize,
     store: Arc<SpoolStore>,
-    /// Who keeps the records that Kafka refuses.
+    /// The keeper of records that Kafka refuses.
     refused: watch::Sender<Option<mpsc::Sender<RefusedRecord>>>,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl TopicSpool {
-    /// Opens the topic's spool and begins to look for Kafka, which may be away.
+    /// Opens the topic's spool and begins to connect to Kafka, which may be away.
     pub(crate) fn open(
         kafka: Arc<KafkaClient>,
         settings: &EventLogConfig,
@@ -99,7 +99,7 @@ impl TopicSpool {
         Ok(receipt)
     }
 
-    /// From here on records that Kafka refuses go to `keeper`.
+    /// Sends records that Kafka refuses to `keeper` from now on.
     pub(crate) fn keep_refused(&self, keeper: mpsc::Sender<RefusedRecord>) {
         self.refused.send_replace(Some(keeper));
     }
@@ -109,11 +109,11 @@ impl TopicSpool {
     }
 }
 
-/// What a record costs in memory beside its content, at least.
+/// Smallest memory that a record takes beside its content, bytes.
 const RECORD_SHARE_BYTES: usize = 256;
 
 impl Drop for TopicSpool {
-    /// What was not answered is not durable, and its sender knows.
+    /// Unanswered records are not durable, and their senders know that.
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }

@@ -17,42 +17,42 @@ use crate::{
     writer::{AppendReceipt, AppendResult},
 };
 
-/// A record and who waits for it.
+/// A record and its waiting sender.
 #[derive(Debug)]
 pub(super) struct UnroutedRecord {
     pub(super) record: Record,
     pub(super) answer: oneshot::Sender<AppendResult>,
-    /// Its share of the queue, given back when it is durable.
+    /// Its share of the queue, released when the record is durable.
     pub(super) room: OwnedSemaphorePermit,
 }
 
-/// A record in Kafka's hands.
+/// A record that was given to Kafka's client.
 struct InFlightRecord {
     pending: UnroutedRecord,
     receipt: AppendReceipt,
     since: Instant,
 }
 
-/// A producer that the drainer made when Kafka was there, for the router to use. What is said
-/// of one lease says nothing of the next.
+/// A producer that the drainer created while Kafka was available, for the router to use. The
+/// signals of one lease do not concern the next.
 #[derive(Debug)]
 pub(super) struct ProducerLease {
     pub(super) producer: KafkaProducer,
-    /// Tells the drainer that this producer is of no more use.
+    /// Reports to the drainer that this producer is unusable.
     pub(super) lost: Notify,
 }
 
-/// The producer there is, if any.
+/// The current producer, if any.
 pub(super) type ProducerState = Option<Arc<ProducerLease>>;
 
-/// Decides where each record goes: to Kafka directly while Kafka keeps up and
-/// the spool is empty, else through the spool.
+/// Decides where each record goes: directly to Kafka while Kafka keeps up and the spool is empty,
+/// otherwise through the spool.
 pub(super) struct SpoolRouter {
     topic: Arc<str>,
     queue: UnboundedReceiver<UnroutedRecord>,
     store: Arc<SpoolStore>,
     producer: watch::Receiver<ProducerState>,
-    /// Kafka is away when a record has waited for so long.
+    /// Kafka counts as away when a record has waited for this long.
     after: Duration,
 }
 
@@ -87,7 +87,7 @@ impl SpoolRouter {
                     None => return,
                 },
             };
-            // Kafka may have come back while this one was waited for.
+            // Kafka may have come back while waiting for this record.
             if self.store.is_drained() && self.producer.borrow().is_some() {
                 next = Some(pending);
             } else {
@@ -96,8 +96,8 @@ impl SpoolRouter {
         }
     }
 
-    /// Sends to Kafka until it is away or refuses a record; returns what it did not acknowledge,
-    /// in order, or `None` at the end of the queue.
+    /// Sends to Kafka until it is away or refuses a record. Returns the unacknowledged records in
+    /// order, or `None` at the end of the queue.
     async fn send_direct(
         &mut self,
         producer: &KafkaProducer,
@@ -112,12 +112,12 @@ impl SpoolRouter {
                 match offer_record(producer, pending) {
                     OfferOutcome::Sent(record) => sent.push_back(record),
                     OfferOutcome::Full(pending) => stalled = Some(pending),
-                    // It was not sent, so its sender knows best what to do with it.
+                    // The record was not sent, so its sender decides what to do with it.
                     OfferOutcome::Refused(pending, error) if error.is_record_specific() => {
                         let _ = pending.answer.send(Err(error));
                     }
                     OfferOutcome::Refused(pending, error) => {
-                        warn!(topic = %self.topic, %error, "Kafka's client takes no more records");
+                        warn!(topic = %self.topic, %error, "Kafka's client accepts no more records");
                         sent.push_back(as_unsent(pending));
                         return Some(sent);
                     }
@@ -131,16 +131,16 @@ impl SpoolRouter {
                 outcome = oldest_outcome(&mut sent) => match outcome {
                     Ok(at) => answer_oldest(&mut sent, at),
                     Err(error) => {
-                        // Its receipt has answered and must not be asked again.
+                        // Its receipt has resolved and must not be polled again.
                         if let Some(InFlightRecord { pending, .. }) = sent.pop_front() {
                             sent.push_front(as_unsent(pending));
                         }
                         let rest = with_stalled(sent, stalled);
                         if error.is_record_specific() {
-                            // What came after it is not taken before it.
-                            info!(topic = %self.topic, %error, "Kafka refuses a record: it is looked for");
+                            // Later records must not be accepted before it.
+                            info!(topic = %self.topic, %error, "Kafka refuses a record: searching for it");
                         } else {
-                            warn!(topic = %self.topic, %error, "Kafka did not take a record");
+                            warn!(topic = %self.topic, %error, "Kafka did not accept a record");
                         }
                         return Some(rest);
                     }
@@ -157,14 +157,14 @@ impl SpoolRouter {
                         return Some(with_stalled(sent, stalled));
                     }
                 }
-                // Asked again at the latest when a delivery makes room.
+                // Offered again at the latest when a delivery makes room.
                 () = producer.wait_for_room(), if stalled.is_some() => {}
             }
         }
     }
 
-    /// Takes back from the producer what it has not delivered, and spools it
-    /// before anything newer.
+    /// Withdraws all undelivered records from the producer, and spools them before anything
+    /// newer.
     async fn fall_back(&mut self, lease: &Arc<ProducerLease>, rest: VecDeque<InFlightRecord>) {
         self.store.set_direct(false);
         lease.producer.purge_undelivered();
@@ -177,15 +177,15 @@ impl SpoolRouter {
             }
         }
         lease.lost.notify_one();
-        // Not the same producer again.
-        let gone =
+        // Waits until the drainer has dropped this producer.
+        let is_replaced =
             |state: &ProducerState| !state.as_ref().is_some_and(|now| Arc::ptr_eq(now, lease));
-        let _ = self.producer.wait_for(gone).await;
+        let _ = self.producer.wait_for(is_replaced).await;
     }
 
     async fn spool_record(&self, UnroutedRecord { record, answer, room }: UnroutedRecord) {
         self.store.append(record, answer).await;
-        // From here the spool's own queue bounds it.
+        // From here on the spool's own queue bounds it.
         drop(room);
     }
 }
@@ -206,7 +206,7 @@ fn offer_record(producer: &KafkaProducer, pending: UnroutedRecord) -> OfferOutco
     }
 }
 
-/// A record that Kafka was never given, as one that it did not take.
+/// Treats a record that was never given to Kafka as one that Kafka did not accept.
 fn as_unsent(pending: UnroutedRecord) -> InFlightRecord {
     let (_, receipt) = AppendReceipt::new("".into());
     InFlightRecord { pending, receipt, since: Instant::now() }
@@ -220,7 +220,7 @@ fn with_stalled(
     sent
 }
 
-/// When Kafka has answered for the oldest record; never, if there is none.
+/// Waits for Kafka's answer for the oldest record; for ever if there is none.
 async fn oldest_outcome(sent: &mut VecDeque<InFlightRecord>) -> AppendResult {
     match sent.front_mut() {
         Some(sent) => (&mut sent.receipt).await,
@@ -230,7 +230,7 @@ async fn oldest_outcome(sent: &mut VecDeque<InFlightRecord>) -> AppendResult {
 
 fn answer_oldest(sent: &mut VecDeque<InFlightRecord>, at: (i32, i64)) {
     if let Some(InFlightRecord { pending, .. }) = sent.pop_front() {
-        // Who dropped the receipt has nobody to tell.
+        // Nobody waits for a dropped receipt.
         let _ = pending.answer.send(Ok(at));
     }
 }

@@ -20,40 +20,39 @@ use crate::{
     writer::AppendResult,
 };
 
-/// What is kept of the cause beside a record, bytes.
+/// Longest cause that is stored beside a record, bytes.
 const CAUSE_BYTES_MAX: usize = 512;
-/// Records that Kafka refuses and nobody else keeps.
+/// Topic of the records that Kafka refuses and that have no other keeper.
 const REFUSED: &str = "refused";
 const REFUSED_RETENTION: TopicRetention = TopicRetention { age_days: 30.0, bytes_max: 256 << 20 };
 
-/// The spool on disk: a topic of the embedded log that is trimmed as Kafka
-/// takes it over.
+/// The spool on disk: a topic of the embedded log that is trimmed as Kafka accepts its records.
 #[derive(Debug)]
 pub(super) struct SpoolStore {
     name: Arc<str>,
     log: EmbeddedLog,
     topic: Arc<EmbeddedTopic>,
-    /// Keeps how far Kafka has everything.
+    /// The file with the drained offset.
     path: PathBuf,
     bytes_max: u64,
     state: Mutex<SpoolState>,
-    /// Something was drained.
+    /// Notified when records were drained.
     room: Notify,
     is_direct: AtomicBool,
 }
 
 #[derive(Debug)]
 struct SpoolState {
-    /// The offset after the last record that was appended, synced or not.
+    /// The offset after the last appended record, synced or not.
     end: i64,
-    /// Kafka has everything below.
+    /// Kafka has all records below this offset.
     drained: i64,
     held_bytes: u64,
-    /// Since when it holds records.
+    /// The time since which it holds records.
     since: Option<Instant>,
     is_full: bool,
     counts: (u64, u64),
-    /// When a record last reached Kafka, or the first was held.
+    /// The time when a record last reached Kafka, or when the first one was stored.
     moved_at: Instant,
     restarts: u64,
     refused: u64,
@@ -67,21 +66,21 @@ impl SpoolStore {
         faults: FaultInjector,
     ) -> Result<Self, LogError> {
         let spool = &settings.spool;
-        let own = EventLogConfig {
+        let spool_settings = EventLogConfig {
             kind: EventLogKind::Embedded,
             dir: spool.dir.join(topic),
-            // Files go one by one as they are drained.
+            // Files are removed one by one as they are drained.
             segment_bytes_max: (spool.bytes_max / 16).clamp(1 << 20, 16 << 20),
-            // With room for what is noted beside a record.
+            // Leaves room for the cause that is stored beside a record.
             record_bytes_max: settings.record_bytes_max + 2 * CAUSE_BYTES_MAX,
             queue_bytes_max: settings.queue_bytes_max + 2 * CAUSE_BYTES_MAX,
             retention: RetentionConfig::unlimited_except([(REFUSED, REFUSED_RETENTION)]),
             ..settings.clone()
         };
-        let log = EmbeddedLog::open(&own, faults)?;
-        let path = own.dir.join("drained");
+        let log = EmbeddedLog::open(&spool_settings, faults)?;
+        let path = spool_settings.dir.join("drained");
         let files = log.open_topic("records")?;
-        let there = files.offset_bounds();
+        let available = files.offset_bounds();
         let drained = match fs::read_to_string(&path) {
             Ok(text) => {
                 let what = || format!("`{}`, expected the offset that Kafka has", text.trim());
@@ -92,20 +91,24 @@ impl SpoolStore {
                     what: what(),
                 })?
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => there.start,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => available.start,
             Err(error) => return Err(io_error(&path, "read", error)),
         };
-        if drained > there.end {
-            // The records were removed: the mark must not count for those that come now.
-            write_drained(&path, there.end)?;
+        if drained > available.end {
+            // The records were removed. The old offset must not count for new ones.
+            write_drained(&path, available.end)?;
         }
-        let drained = drained.clamp(there.start, there.end);
-        let held = there.end - drained;
+        let drained = drained.clamp(available.start, available.end);
+        let held = available.end - drained;
         if held > 0 {
-            info!(topic, records = held, "the spool holds records from before; they go first");
+            info!(
+                topic,
+                records = held,
+                "the spool holds records of an earlier run; they are sent first"
+            );
         }
         let state = SpoolState {
-            end: there.end,
+            end: available.end,
             drained,
             held_bytes: if held > 0 { files.file_bytes()? } else { 0 },
             since: (held > 0).then(Instant::now),
@@ -128,14 +131,13 @@ impl SpoolStore {
         })
     }
 
-    /// Whether Kafka has everything that was ever appended.
+    /// Whether Kafka has all records that were ever appended.
     pub(super) fn is_drained(&self) -> bool {
         let state = self.lock_state();
         state.drained == state.end
     }
 
-    /// Appends a record, whose `answer` comes when it is synced. Waits while
-    /// the spool is full.
+    /// Appends a record. `answer` is sent when it is synced. Waits while the spool is full.
     pub(super) async fn append(&self, record: Record, answer: oneshot::Sender<AppendResult>) {
         let bytes = cost_bytes(&record);
         loop {
@@ -145,11 +147,11 @@ impl SpoolStore {
             }
             drained.await;
         }
-        // The answer says what went wrong.
+        // The answer reports errors.
         self.topic.append_with_answer(record, answer).await;
     }
 
-    /// Takes room for a record, or says loudly that there is none.
+    /// Reserves room for a record, or logs an error if there is none.
     fn reserve_room(&self, bytes: u64) -> bool {
         let mut state = self.lock_state();
         let fits = state.held_bytes + bytes <= self.bytes_max || state.end == state.drained;
@@ -171,7 +173,7 @@ impl SpoolStore {
         fits
     }
 
-    /// Kafka has the record at `offset`, and everything before it.
+    /// Notes that Kafka has the record at `offset` and everything before it.
     pub(super) fn advance_drained(&self, offset: i64, record: &Record) {
         let mut state = self.lock_state();
         state.drained = offset + 1;
@@ -185,47 +187,48 @@ impl SpoolStore {
         self.room.notify_one();
     }
 
-    /// The records that Kafka does not have, as they come.
+    /// Opens a reader of the records that Kafka does not have, including future ones.
     pub(super) fn open_tail(&self) -> Result<TailReader, LogError> {
         TailReader::open(self.topic.clone(), Some(self.lock_state().drained))
     }
 
-    /// Remembers how far it is drained and removes files that are. What is
-    /// forgotten by a crash before is sent to Kafka once more.
+    /// Stores the drained offset and removes drained files. Progress that a crash loses is sent
+    /// to Kafka once more.
     pub(super) fn persist_drained(&self) -> Result<(), LogError> {
         let drained = self.lock_state().drained;
         if let Err(error) = write_drained(&self.path, drained) {
-            // On a full disk the files that go make room.
-            warn!(topic = %self.name, %error, "how far the spool is drained is not remembered");
+            // On a full disk, removing the files makes room.
+            warn!(topic = %self.name, %error, "cannot store the drained offset");
         }
         self.topic.trim_below(drained).map(|_| ())
     }
 
-    /// Since when it has held records of which none reached Kafka; `None` while it holds none.
+    /// Returns since when it has held records without sending any to Kafka; `None` while it is
+    /// empty.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         let state = self.lock_state();
-        // What waits for the disk is not held yet.
+        // Records that wait for the disk are not stored yet.
         (state.drained < self.topic.offset_bounds().end).then_some(state.moved_at)
     }
 
-    /// Kafka failed, or was not found.
+    /// Notes that Kafka failed, or could not be reached.
     pub(super) fn note_failure(&self, error: &LogError) {
         let mut state = self.lock_state();
         state.last_error = (state.drained < state.end).then(|| error.to_string());
     }
 
-    /// Draining stood still and is begun again.
+    /// Counts a restart of a stalled drain.
     pub(super) fn note_restart(&self) {
         self.lock_state().restarts += 1;
     }
 
-    /// A record that Kafka refuses is kept elsewhere.
+    /// Counts a record that Kafka refuses and that is stored elsewhere.
     pub(super) fn note_refused(&self) {
         self.lock_state().refused += 1;
     }
 
-    /// Keeps a record that Kafka refuses and nobody else keeps, in the topic `refused` beside
-    /// the spool.
+    /// Stores a record that Kafka refuses and that has no other keeper, in the topic `refused`
+    /// beside the spool.
     pub(super) async fn keep_refused(
         &self,
         mut record: Record,
@@ -237,7 +240,7 @@ impl SpoolStore {
         self.log.open_topic(REFUSED)?.append(record).await?.await.map(|_| ())
     }
 
-    /// Says where new records go, once at each change.
+    /// Notes where new records go, and logs each change once.
     pub(super) fn set_direct(&self, is_direct: bool) {
         if self.is_direct.swap(is_direct, Ordering::Relaxed) != is_direct {
             if is_direct {
@@ -276,7 +279,7 @@ impl SpoolStore {
     }
 }
 
-/// Makes durable how far Kafka has everything.
+/// Makes the drained offset durable.
 fn write_drained(path: &Path, drained: i64) -> Result<(), LogError> {
     let new = path.with_extension("new");
     let failed = |e| io_error(&new, "write", e);
@@ -286,7 +289,7 @@ fn write_drained(path: &Path, drained: i64) -> Result<(), LogError> {
     sync_dir(path.parent().unwrap_or(path))
 }
 
-/// What a record takes on disk, about, bytes.
+/// Approximate size of a record on disk, bytes.
 fn cost_bytes(record: &Record) -> u64 {
     const FRAME_BYTES: u64 = 48;
     record.content_bytes() as u64 + FRAME_BYTES

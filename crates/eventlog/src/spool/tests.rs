@@ -1,4 +1,4 @@
-//! Over librdkafka's own mock of a cluster, which can be switched off.
+//! Runs over librdkafka's own mock of a cluster, which can be switched off.
 
 use std::{path::Path, time::Duration};
 
@@ -28,7 +28,7 @@ fn settings(cluster: &Cluster, dir: &Path) -> EventLogConfig {
     let mut settings = EventLogConfig::for_kafka(&cluster.bootstrap_servers());
     settings.kafka.connect_timeout_ms = 500;
     settings.spool.dir = dir.to_owned();
-    // Long enough for a machine that does other things beside.
+    // Long enough for a busy machine.
     settings.spool.after_ms = 1_000;
     settings
 }
@@ -55,8 +55,8 @@ async fn until(log: &EventLog, is_so: impl Fn(&SpoolStatus) -> bool) {
     waited.unwrap_or_else(|_| panic!("{:?}", log.spool_statuses()));
 }
 
-/// What `attempt` gives in the end: the mock refuses connections at times, and a
-/// log that was dropped lets go of its folder a moment later.
+/// Repeats `attempt` until it succeeds: the mock refuses connections at times, and a dropped log
+/// releases its folder a moment later.
 async fn patiently<T>(attempt: impl Fn() -> Result<T, LogError>) -> T {
     let give_up = tokio::time::Instant::now() + AGES;
     loop {
@@ -68,10 +68,10 @@ async fn patiently<T>(attempt: impl Fn() -> Result<T, LogError>) -> T {
     }
 }
 
-/// Kafka has the numbers up to `count`, the first copies of each key in order.
+/// Checks that Kafka has the numbers up to `count`, with the first copies of each key in order.
 async fn check(log: &EventLog, count: usize) {
     let bounds = patiently(|| log.offset_bounds(TOPIC)).await;
-    let records: i64 = bounds.values().map(|there| there.end - there.start).sum();
+    let records: i64 = bounds.values().map(|available| available.end - available.start).sum();
     let mut reader = patiently(|| log.open_reader(TOPIC, &PartitionOffsets::new())).await;
     let mut read = Vec::new();
     while read.len() < usize::try_from(records).unwrap() {
@@ -93,7 +93,7 @@ async fn records_are_durable_while_kafka_is_away_and_follow_in_order() {
     let (cluster, dir) = (cluster(), tempfile::tempdir().unwrap());
     let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
     let writer = log.open_writer(TOPIC).unwrap();
-    // Until Kafka is found, records go through the spool.
+    // Until Kafka is reached, records go through the spool.
     append(&writer, 0..10).await;
     until(&log, |status| status.records == 0).await;
     append(&writer, 10..200).await;
@@ -119,7 +119,7 @@ async fn a_gateway_that_starts_without_kafka_takes_records() {
     let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
     append(&log.open_writer(TOPIC).unwrap(), 0..300).await;
     drop(log);
-    // What was spooled by one process goes first in the next.
+    // Records that one process spooled are sent first by the next.
     let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
     let writer = patiently(|| log.open_writer(TOPIC)).await;
     assert_eq!(log.spool_statuses()[TOPIC].records, 300);
@@ -171,11 +171,11 @@ async fn nothing_is_lost_to_the_errors_of_brokers_fatal_ones_among_them() {
         Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
         Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
         Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
-        // An idempotent producer gives up at these.
+        // An idempotent producer gives up at these errors.
         Code::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
         Code::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
         Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
-        // No record is ever too large here, and still it is kept.
+        // No record is ever too large here, and still it is stored.
         Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
     ];
     for error in errors {

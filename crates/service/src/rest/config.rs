@@ -1,4 +1,4 @@
-//! What every HTTP server of ours can be told, and when it refuses to listen.
+//! The settings of every HTTP server of the project, and when it refuses to listen.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -15,9 +15,9 @@ use crate::{
     tls::TlsServerFiles,
 };
 
-/// How long requests under way may take at the end, unless the service says otherwise.
+/// Default time limit for requests that run at shutdown.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
-/// Connections at once, unless the service says otherwise.
+/// Default limit of simultaneous connections.
 const CONNECTIONS_MAX: usize = 128;
 
 /// The table `[rest]` of a service.
@@ -29,10 +29,10 @@ pub struct RestConfig {
     pub token: Secret,
     /// Whether the token may cross the network without TLS.
     pub allow_plaintext_token: bool,
-    /// Names under which browsers reach this server on a loopback address, beside
+    /// Further names under which browsers reach this server on a loopback address, beside
     /// `localhost` and the addresses themselves.
     pub host_names: Vec<String>,
-    /// Connections at once.
+    /// Largest number of simultaneous connections.
     pub connections_max: usize,
     /// The server's certificate.
     pub tls: RestTlsConfig,
@@ -41,20 +41,20 @@ pub struct RestConfig {
 /// The table `[rest.tls]`; files are PEM, empty for plain HTTP.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RestTlsConfig {
-    /// The certificate that clients are shown, and its chain.
+    /// The certificate that is shown to clients, with its chain.
     pub cert_file: PathBuf,
-    /// Its private key.
+    /// The certificate's private key.
     pub key_file: PathBuf,
 }
 
 impl RestTlsConfig {
-    /// Whether TLS is spoken.
+    /// Whether TLS is used.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         !self.cert_file.as_os_str().is_empty()
     }
 
-    /// `https` or `http`.
+    /// Returns `https` or `http`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         if self.is_enabled() { "https" } else { "http" }
@@ -62,10 +62,10 @@ impl RestTlsConfig {
 }
 
 impl RestConfig {
-    /// Refuses values that have no meaning, before anything is opened.
+    /// Refuses invalid values before anything is opened.
     ///
     /// # Errors
-    /// The key, what was found and what was expected.
+    /// Names the key, what was found and what was expected.
     pub fn check_values(&self) -> Result<(), ConfigError> {
         if self.connections_max == 0 {
             return Err(ConfigError::invalid("rest.connections_max", "0: expected at least 1"));
@@ -77,11 +77,11 @@ impl RestConfig {
         Ok(())
     }
 
-    /// Binds the address. One that other machines can reach needs a token, and a token
-    /// needs TLS, unless the configuration permits the contrary by name.
+    /// Binds the address. An address that other machines can reach needs a token, and a token
+    /// needs TLS, unless the configuration explicitly permits otherwise.
     ///
     /// # Errors
-    /// See [`ListenError`]; each says what to change.
+    /// See [`ListenError`]; each error states what to change.
     pub fn bind_listener(&self) -> Result<TcpListener, ListenError> {
         let Self { listen: address, token, allow_plaintext_token, tls, .. } = self;
         let socket = listen::bind_guarded("rest.listen", *address, "rest.token", token)?;
@@ -98,23 +98,26 @@ impl RestConfig {
     }
 }
 
-/// How one server serves.
+/// The options of one server.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
     /// Bearer token; unset for none.
     pub token: Secret,
     /// See [`RestConfig::host_names`].
     pub host_names: Vec<String>,
-    /// Connections at once.
+    /// Largest number of simultaneous connections.
     pub connections_max: usize,
-    /// Certificate and key; none for plain HTTP.
+    /// Certificate and key; `None` for plain HTTP.
     pub tls: Option<TlsServerFiles>,
-    /// How long requests under way may take at the end.
+    /// Time limit for requests that run at shutdown.
     pub drain_time: Duration,
+    /// Files of a page, which anybody may load; with them the server has sessions for browsers
+    /// (`/v1/session`).
+    pub page_paths: Vec<String>,
 }
 
 impl From<Secret> for ServeOptions {
-    /// Plain HTTP with a token, and else the defaults.
+    /// Plain HTTP with a token, and the defaults otherwise.
     fn from(token: Secret) -> Self {
         Self {
             token,
@@ -122,6 +125,7 @@ impl From<Secret> for ServeOptions {
             connections_max: CONNECTIONS_MAX,
             tls: None,
             drain_time: DRAIN_TIME,
+            page_paths: Vec::new(),
         }
     }
 }
@@ -134,7 +138,8 @@ impl From<&RestConfig> for ServeOptions {
             key_file: tls.key_file,
             ca_file: PathBuf::new(),
         });
-        Self { token, host_names, connections_max, tls: files, drain_time: DRAIN_TIME }
+        let page_paths = Vec::new();
+        Self { token, host_names, connections_max, tls: files, drain_time: DRAIN_TIME, page_paths }
     }
 }
 

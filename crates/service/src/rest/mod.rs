@@ -1,14 +1,15 @@
-//! The frame of every HTTP server, and errors as `{"error": {"code", "message", "hint"}}`.
+//! The frame of every HTTP server. Errors have the form `{"error": {"code", "message", "hint"}}`.
 //!
 //! # Layout
-//! - `settings`: what can be configured, and when a server refuses to listen
-//! - `server`: connections, TLS, limits, the end
-//! - `framed`: what stands before every route: host, token, size, time
+//! - `config`: the settings, and when a server refuses to listen
+//! - `middleware`: the checks before every route: host, token, size, time
+//! - `server`: connections, TLS, limits, shutdown
 //! - this file: errors and inputs of handlers
 
 mod config;
 mod middleware;
 mod server;
+mod session;
 
 use axum::{
     Json,
@@ -31,16 +32,16 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub struct Problem {
     #[serde(skip)]
     status: StatusCode,
-    /// Stable, for programs.
+    /// Stable code, for programs.
     code: &'static str,
-    /// For people.
+    /// Message, for people.
     message: String,
-    /// How to mend it.
+    /// How to fix the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
 
-/// The body of every answer that is an error.
+/// The body of every error response.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemAnswer {
     error: Problem,
@@ -56,22 +57,22 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
-    /// 404: there is no such thing.
+    /// 404: the requested thing does not exist.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    /// 409: the thing is not in a state for this.
+    /// 409: the thing is not in a state that permits the request.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", message)
     }
 
-    /// 503: later, perhaps.
+    /// 503: the request may succeed later.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
-    /// 500: our fault; `cause` is logged.
+    /// 500: the service failed. `cause` is logged.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "request failed");
         Self::new(
@@ -81,19 +82,19 @@ impl Problem {
         )
     }
 
-    /// 413: more was asked for than one answer holds.
+    /// 413: the request asks for more than one response may hold.
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
-    /// The same with a code of its own, for programs.
+    /// Replaces the code by a more specific one, for programs.
     #[must_use]
     pub const fn with_code(mut self, code: &'static str) -> Self {
         self.code = code;
         self
     }
 
-    /// The same with a way to mend it.
+    /// Adds a hint that states how to fix the problem.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -107,7 +108,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The query of a request; what is wrong with it is a [`Problem`].
+/// The query of a request. A mistake in it becomes a [`Problem`].
 #[derive(Clone, Copy, Debug)]
 pub struct QueryParams<T>(pub T);
 
@@ -124,7 +125,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T>
     }
 }
 
-/// The JSON body of a request; what is wrong with it is a [`Problem`].
+/// The JSON body of a request. A mistake in it becomes a [`Problem`].
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 

@@ -1,5 +1,5 @@
-//! Connections of the HTTP server: bounded in number and by client address, half-sent
-//! heads and handshakes cut, TLS, and an end under a limit.
+//! The connections of the HTTP server: limited in number and by client address, with time limits
+//! for incomplete heads and handshakes, TLS, and a shutdown under a time limit.
 
 use std::{
     collections::HashMap,
@@ -32,38 +32,39 @@ use tracing::{debug, error, info, warn};
 use super::{ServeOptions, middleware::with_middleware};
 use crate::{attempts::address_block, tls::CurrentTls};
 
-/// A client has this long for the head of a request, also of the next one on a connection
-/// that is kept open.
+/// Longest time that a client may take for the head of a request, including the next one on a
+/// kept-alive connection.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(15);
-/// A client has this long for the TLS handshake.
+/// Longest time that a client may take for the TLS handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
-/// A client that takes nothing of an answer for so long is cut: it would else hold its place
-/// for ever.
+/// Longest time in which a client may read nothing of a response. Otherwise it would hold its
+/// slot for ever.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Largest head of a request, bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Connections beyond the limit that are told so; more are closed without a word.
+/// Number of connections beyond the limit that get an error response. Further ones are closed at
+/// once.
 const REFUSALS_MAX: usize = 16;
-/// How long a refused client has to read why.
+/// Time for a refused client to read the error response.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
-/// Wait after `accept` failed, for want of descriptors or memory.
+/// Wait after `accept` failed for lack of descriptors or memory.
 const ACCEPT_WAIT: Duration = Duration::from_millis(200);
-/// The log says at most this often that connections are refused.
+/// Shortest interval between warnings about refused connections.
 const WARN_EVERY: Duration = Duration::from_secs(10);
-/// What a client beyond the limit is told.
+/// The response to a client beyond the limit.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
 Content-Type: application/json\r\nContent-Length: 120\r\n\r\n\
 {\"error\":{\"code\":\"too_many_connections\",\"message\":\"rest.connections_max is reached\",\"hint\":\"try again in some seconds\"}}";
 
-/// The address of the client that a request came from, among the request's extensions.
+/// The client address of a request, among the request's extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// Serves `routes` on `listener` until `shutdown`. Event streams end then, requests under
-/// way are finished within [`ServeOptions::drain_time`], and what is left is cut.
+/// Serves `routes` on `listener` until `shutdown`. At shutdown event streams end, running
+/// requests are finished within [`ServeOptions::drain_time`], and the remaining ones are cut.
 ///
 /// # Errors
-/// Where the socket fails, or a certificate or key cannot be used.
+/// Returns an error if the socket fails, or if a certificate or key cannot be used.
 pub async fn serve_routes(
     listener: TcpListener,
     routes: Router,
@@ -73,8 +74,8 @@ pub async fn serve_routes(
     let options = options.into();
     let address = listener.local_addr()?;
     let app = with_middleware(routes, &options, address, shutdown.clone());
-    let tls = options.tls.as_ref().map(|files| files.load_config().map(CurrentTls::new));
-    let tls = tls.transpose().map_err(io::Error::other)?;
+    let loaded_tls = options.tls.as_ref().map(|files| files.load_config().map(CurrentTls::new));
+    let tls = loaded_tls.transpose().map_err(io::Error::other)?;
     let _reloading = tls.clone().zip(options.tls.clone()).map(|(current, files)| {
         let stop = CancellationToken::new();
         tokio::spawn(reload_at_hangup(current, files, stop.clone()));
@@ -99,9 +100,9 @@ pub async fn serve_routes(
                 continue;
             }
         };
-        // An answer in two writes would else wait for the client's acknowledgement.
+        // Otherwise a response in two writes would wait for the client's acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "no TCP_NODELAY");
+            debug!(%error, "cannot set TCP_NODELAY");
         }
         match places.admit_client(peer.ip()) {
             SlotAdmission::Admitted(place) => {
@@ -117,8 +118,8 @@ pub async fn serve_routes(
                                 Ok(Ok(stream)) => {
                                     serve_connection(stream, peer, app, shutdown).await;
                                 }
-                                Ok(Err(error)) => debug!(%peer, %error, "no TLS handshake"),
-                                Err(_) => debug!(%peer, "no TLS handshake in time"),
+                                Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+                                Err(_) => debug!(%peer, "TLS handshake timed out"),
                             }
                         }
                     }
@@ -134,7 +135,7 @@ pub async fn serve_routes(
                 if let Some(place) = place.filter(|_| is_plain) {
                     connections.spawn(async move {
                         let _place = place;
-                        // A client that does not read is not waited for.
+                        // A client that does not read must not delay others.
                         let _ = timeout(REFUSAL_TIME_MAX, send_refusal(stream)).await;
                     });
                 }
@@ -145,13 +146,16 @@ pub async fn serve_routes(
     let finished = async { while connections.join_next().await.is_some() {} };
     if timeout(options.drain_time, finished).await.is_err() {
         let limit_s = options.drain_time.as_secs_f64();
-        warn!(connections = connections.len(), limit_s, "requests are cut: the time is over");
+        warn!(
+            connections = connections.len(),
+            limit_s, "drain time is over: remaining requests are cut"
+        );
         connections.shutdown().await;
     }
     Ok(())
 }
 
-/// A stream on which a write that takes longer than `limit` is an error.
+/// Limits each write to a stream: one that takes longer than `limit` is an error.
 fn limit_writes<S>(stream: S, limit: Duration) -> Pin<Box<TimeoutStream<S>>>
 where
     S: AsyncRead + AsyncWrite,
@@ -190,7 +194,8 @@ where
     }
 }
 
-/// Says why, and reads what the client says meanwhile, or it might not see the answer.
+/// Sends the error response. Reads the rest of the request meanwhile, because the client might
+/// not see the response otherwise.
 async fn send_refusal(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(REFUSAL).await?;
     stream.shutdown().await?;
@@ -199,7 +204,7 @@ async fn send_refusal(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes certificates again at each SIGHUP; bad ones change nothing.
+/// Reloads the certificates at each SIGHUP. If they are invalid, the old ones stay in force.
 async fn reload_at_hangup(
     current: CurrentTls,
     files: crate::tls::TlsServerFiles,
@@ -207,7 +212,9 @@ async fn reload_at_hangup(
 ) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
-        Err(error) => return error!(%error, "certificates are not taken again at SIGHUP"),
+        Err(error) => {
+            return error!(%error, "cannot listen for SIGHUP: certificates will not be reloaded");
+        }
     };
     loop {
         tokio::select! {
@@ -215,15 +222,15 @@ async fn reload_at_hangup(
             Some(()) = hangups.recv() => match files.load_config() {
                 Ok(config) => {
                     current.replace_config(config);
-                    info!(cert_file = %files.cert_file.display(), "certificate taken again");
+                    info!(cert_file = %files.cert_file.display(), "certificate reloaded");
                 }
-                Err(error) => error!(%error, "SIGHUP: the old certificate stays in force"),
+                Err(error) => error!(%error, "cannot reload the certificate: the old one stays in force"),
             },
         }
     }
 }
 
-/// Errors of `accept` that concern one connection only: the next may be fine.
+/// Whether an error of `accept` concerns only one connection, so that the next may succeed.
 #[must_use]
 pub fn is_connection_error(error: &io::Error) -> bool {
     matches!(
@@ -235,10 +242,10 @@ pub fn is_connection_error(error: &io::Error) -> bool {
     )
 }
 
-/// Places for connections: so many at all, three quarters of them for one address.
+/// Limits simultaneous connections. One address may have three quarters of them.
 #[derive(Debug)]
 struct ConnectionSlots {
-    taken: Mutex<SlotCounts>,
+    counts: Mutex<SlotCounts>,
     all_max: usize,
     of_one_max: usize,
 }
@@ -252,38 +259,38 @@ struct SlotCounts {
 
 enum SlotAdmission {
     Admitted(ConnectionSlot),
-    /// With a place to say so, where there is one.
+    /// With a slot for the error response, if one is free.
     Refused(Option<ConnectionSlot>),
 }
 
-/// A taken place; dropping it gives it back.
+/// An occupied slot. Dropping it frees it.
 #[derive(Debug)]
 struct ConnectionSlot {
     places: Arc<ConnectionSlots>,
-    /// None for a client that is only told that there is no place.
+    /// The client's address; `None` for a client that only gets the error response.
     address: Option<IpAddr>,
 }
 
 impl ConnectionSlots {
     fn new(all_max: usize) -> Self {
         let of_one_max = (all_max - all_max / 4).max(1);
-        Self { taken: Mutex::default(), all_max, of_one_max }
+        Self { counts: Mutex::default(), all_max, of_one_max }
     }
 
     fn admit_client(self: &Arc<Self>, address: IpAddr) -> SlotAdmission {
         let address = address_block(address);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_one = taken.by_address.get(&address).copied().unwrap_or_default();
-        if taken.all < self.all_max && of_one < self.of_one_max {
-            taken.all += 1;
-            *taken.by_address.entry(address).or_default() += 1;
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_one = counts.by_address.get(&address).copied().unwrap_or_default();
+        if counts.all < self.all_max && of_one < self.of_one_max {
+            counts.all += 1;
+            *counts.by_address.entry(address).or_default() += 1;
             return SlotAdmission::Admitted(ConnectionSlot {
                 places: self.clone(),
                 address: Some(address),
             });
         }
-        if taken.refusals < REFUSALS_MAX {
-            taken.refusals += 1;
+        if counts.refusals < REFUSALS_MAX {
+            counts.refusals += 1;
             return SlotAdmission::Refused(Some(ConnectionSlot {
                 places: self.clone(),
                 address: None,
@@ -295,16 +302,16 @@ impl ConnectionSlots {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.places.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(address) = self.address else {
-            taken.refusals -= 1;
+            counts.refusals -= 1;
             return;
         };
-        taken.all -= 1;
-        if let Some(of_one) = taken.by_address.get_mut(&address) {
+        counts.all -= 1;
+        if let Some(of_one) = counts.by_address.get_mut(&address) {
             *of_one -= 1;
             if *of_one == 0 {
-                taken.by_address.remove(&address);
+                counts.by_address.remove(&address);
             }
         }
     }
@@ -351,7 +358,7 @@ mod tests {
         held.push(enter("10.0.0.2"));
         assert!(matches!(enter("10.0.0.3"), SlotAdmission::Refused(Some(_))));
         held.clear();
-        let taken = places.taken.lock().unwrap();
-        assert_eq!((taken.all, taken.refusals, taken.by_address.len()), (0, 0, 0));
+        let counts = places.counts.lock().unwrap();
+        assert_eq!((counts.all, counts.refusals, counts.by_address.len()), (0, 0, 0));
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 const WINDOW: usize = 1024;
 
-/// A message of the tests: content stands for the value, and for the time where it has one.
+/// A test message. Its content stands for the value, and for the time if it has one.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     number: u64,
@@ -18,7 +18,7 @@ fn unstamped(number: u64, content: u64, at_ms: i64) -> Sent {
     Sent { number, content, at_ms, is_stamped: false, is_redelivery: false }
 }
 
-/// How many of the messages are judged copies, by their place.
+/// Returns the positions of the messages that are recognised as copies.
 fn copies(boot: Option<&str>, messages: impl IntoIterator<Item = Sent>) -> Vec<usize> {
     let boot = boot.map(SmolStr::from);
     let mut history = SequenceHistory::default();
@@ -34,11 +34,11 @@ fn copies(boot: Option<&str>, messages: impl IntoIterator<Item = Sent>) -> Vec<u
         };
         history.check_message(&message, WINDOW).is_copy()
     };
-    let verdicts: Vec<bool> = messages.into_iter().map(check).collect();
-    (0..verdicts.len()).filter(|i| verdicts[*i]).collect()
+    let are_copies: Vec<bool> = messages.into_iter().map(check).collect();
+    (0..are_copies.len()).filter(|i| are_copies[*i]).collect()
 }
 
-/// Messages with constant content, `gap_ms` apart.
+/// Builds messages with constant content, `gap_ms` apart.
 fn numbers(numbers: impl IntoIterator<Item = u64>, gap_ms: i64) -> Vec<Sent> {
     let numbered = numbers.into_iter().zip(0..);
     numbered.map(|(number, i)| unstamped(number, 7, i * gap_ms)).collect()
@@ -49,7 +49,7 @@ fn counters_of_any_width_lose_nothing() {
     for (width, count) in [(2, 100), (10, 500), (100, 2_000), (256, 2_000), (1 << 16, 70_000)] {
         for (first, gap_ms) in [(0, 1), (0, 10_000), (width / 2, 1), (width - 1, 10_000)] {
             let sent = (first..first + count).map(|i| i % width);
-            // Two numbers say as little as one at a thousand messages a second.
+            // Two alternating numbers prove as little as one at a thousand messages a second.
             if width > FEW_MESSAGES || gap_ms > SAME_MOMENT_MS {
                 assert_eq!(
                     copies(Some("1.2.0"), numbers(sent, gap_ms)),
@@ -83,10 +83,10 @@ fn a_counter_that_stands_still_says_nothing() {
     assert_eq!(copies(Some("a"), at_once), [0; 0], "values that come again");
     let within_a_second = copies(Some("a"), numbers([9; 50], 1));
     assert_eq!(within_a_second, (1..50).collect::<Vec<_>>(), "undecidable");
-    // But no longer than that.
+    // This holds for no longer than a second.
     let lost = copies(Some("a"), numbers([9; 500], 100));
     assert_eq!(lost, (1..=10).collect::<Vec<_>>());
-    // One that counts up to its end and stays there.
+    // A counter that reaches its end and stays there.
     let sent = (0..=255).chain([255; 50]);
     assert_eq!(copies(Some("a"), numbers(sent, 10_000)), [256], "one at most");
 }
@@ -97,7 +97,7 @@ fn a_redelivery_is_told_by_its_numbers() {
         for gap_ms in [10, 5_000] {
             let mut sent = numbers(0..60, gap_ms);
             let after_ms = 60 * gap_ms + 3 * 3_600_000;
-            // Hours later, and then on with new ones.
+            // Hours later the messages are sent again, followed by new ones.
             sent.extend((first..=last).map(|n| unstamped(n, 7, after_ms)));
             sent.extend((60..70).map(|n| unstamped(n, 7, after_ms + 1_000 * n as i64)));
             let again: Vec<usize> = (60..60 + (last - first + 1) as usize).collect();
@@ -117,7 +117,7 @@ fn a_redelivery_reaches_over_a_wrap() {
 
 #[test]
 fn what_is_measured_is_paced_and_what_is_sent_again_is_not() {
-    // After a restart of which the first numbers were lost.
+    // A restart whose first numbers were lost.
     let mut sent = numbers(0..60, 10_000);
     sent.extend((20..60).map(|n| unstamped(n, 7, 600_000 + 10_000 * n as i64)));
     assert_eq!(copies(Some("a"), sent), [60], "one at most");
@@ -157,7 +157,7 @@ fn memory_is_bounded() {
     }
 }
 
-/// A device's life: its messages, and what is sent again after some of them.
+/// A device's life: its messages, and the events between them.
 #[derive(Clone, Debug)]
 struct Life {
     width: u64,
@@ -165,19 +165,19 @@ struct Life {
     gap_ms: i64,
     values: u64,
     is_stamped: bool,
-    /// After how many messages what happens.
+    /// How many messages precede each event.
     events: Vec<(usize, Event)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// So many of the newest messages come again, after a silence.
+    /// That many of the newest messages are delivered again, after a silence in ms.
     Redelivery(usize, i64),
     /// The device counts from its beginning again.
     Restart,
     /// Two neighbours change places.
     Swap,
-    /// So many messages are lost.
+    /// That many messages are lost.
     Loss(u64),
 }
 
@@ -203,9 +203,9 @@ fn life() -> impl Strategy<Value = Life> {
     )
 }
 
-/// Plays a life; gives what came and whether it was sent again.
+/// Plays a life. Returns the messages that arrived, and whether each was sent again.
 fn play(life: &Life) -> Vec<(Sent, bool)> {
-    let (mut came, mut originals): (Vec<(Sent, bool)>, Vec<Sent>) = (Vec::new(), Vec::new());
+    let (mut arrived, mut originals): (Vec<(Sent, bool)>, Vec<Sent>) = (Vec::new(), Vec::new());
     let (mut number, mut at_ms, mut since_start) = (life.first, 1_000_000_000, 0_usize);
     let send = |number: u64, at_ms: i64| {
         let value = number.wrapping_mul(2_654_435_761) % life.values;
@@ -216,7 +216,7 @@ fn play(life: &Life) -> Vec<(Sent, bool)> {
         for _ in 0..*messages {
             at_ms += life.gap_ms;
             let sent = send(number, at_ms);
-            came.push((sent, false));
+            arrived.push((sent, false));
             originals.push(sent);
             number = (number + 1) % life.width;
             since_start = if number == 0 { 0 } else { since_start + 1 };
@@ -224,16 +224,17 @@ fn play(life: &Life) -> Vec<(Sent, bool)> {
         match *event {
             Event::Redelivery(count, silence_ms) => {
                 at_ms += silence_ms;
-                // Not up to the beginning of a run: that is undecidable.
+                // A redelivery back to the beginning of a run is undecidable, so none is
+                // generated.
                 let count = if life.is_stamped { count } else { count.min(since_start / 2) };
-                // Nor beyond what is remembered.
+                // Nothing beyond the remembered messages is sent again.
                 let newest_ms = originals.last().map_or(0, |sent| sent.at_ms);
                 let spanned =
                     originals.iter().rev().take_while(|sent| newest_ms - sent.at_ms <= SPAN_MS);
                 let count = count.min(spanned.count().max(MESSAGES_MIN));
                 for sent in &originals[originals.len() - count.min(originals.len())..] {
                     at_ms += 1;
-                    came.push((Sent { at_ms, ..*sent }, true));
+                    arrived.push((Sent { at_ms, ..*sent }, true));
                 }
             }
             Event::Restart => (number, since_start, at_ms) = (0, 0, at_ms + 5_000),
@@ -244,7 +245,7 @@ fn play(life: &Life) -> Vec<(Sent, bool)> {
                     for sent in [second, first] {
                         at_ms += 1;
                         let sent = Sent { at_ms, ..sent };
-                        came.push((sent, false));
+                        arrived.push((sent, false));
                         originals.push(sent);
                     }
                     number = (number + 2) % life.width;
@@ -259,22 +260,22 @@ fn play(life: &Life) -> Vec<(Sent, bool)> {
             }
         }
     }
-    came
+    arrived
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Whatever the width, the loss, the order, the redeliveries and the restarts are: no new
-    /// message is lost, and every one that is sent again is recognised.
+    /// For any width, losses, order, redeliveries and restarts, no new message is lost and every
+    /// message that is sent again is recognised.
     #[test]
     fn new_messages_are_kept_and_copies_are_recognised(life in life()) {
-        let came = play(&life);
-        let judged = copies(Some("1.2.0"), came.iter().map(|(sent, _)| *sent));
-        let again: Vec<usize> = (0..came.len()).filter(|i| came[*i].1).collect();
-        let lost: Vec<_> = judged.iter().filter(|i| !again.contains(i)).map(|i| (*i, came[*i])).collect();
+        let arrived = play(&life);
+        let recognised = copies(Some("1.2.0"), arrived.iter().map(|(sent, _)| *sent));
+        let again: Vec<usize> = (0..arrived.len()).filter(|i| arrived[*i].1).collect();
+        let lost: Vec<_> = recognised.iter().filter(|i| !again.contains(i)).map(|i| (*i, arrived[*i])).collect();
         prop_assert!(lost.is_empty(), "lost {lost:?}");
-        let kept: Vec<_> = again.iter().filter(|i| !judged.contains(i)).map(|i| (*i, came[*i])).collect();
-        prop_assert!(kept.is_empty(), "kept twice {kept:?}");
+        let accepted: Vec<_> = again.iter().filter(|i| !recognised.contains(i)).map(|i| (*i, arrived[*i])).collect();
+        prop_assert!(accepted.is_empty(), "accepted twice {accepted:?}");
     }
 }

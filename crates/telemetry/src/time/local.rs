@@ -1,4 +1,4 @@
-//! Local times, of which some occur twice and some never.
+//! Local times, some of which occur twice and some never.
 
 use jiff::{
     Timestamp,
@@ -8,17 +8,16 @@ use jiff::{
 
 use super::{EXPECTED, TimeError};
 
-/// How far a device's clock may be ahead of the arrival of what it stamps.
+/// How far a device's clock may be ahead of the arrival of its messages.
 const AHEAD_MS_MAX: i64 = 5 * 60 * 1000;
 
-/// The instant that a local time means, UTC milliseconds.
+/// Converts a local time to an instant, UTC milliseconds.
 ///
-/// Where clocks are put back an hour occurs twice: the later of its two
-/// instants is meant if it had come when the message arrived, else the
-/// earlier. Where they are put forward an hour never occurs; a device that
-/// does not know of summer time writes it nevertheless, and the arrival tells
-/// which offset it keeps. An arrival that is further behind than half of the
-/// change tells neither.
+/// When clocks are put back, an hour occurs twice. The later of its two instants is meant if it
+/// had passed when the message arrived, else the earlier one. When clocks are put forward, an
+/// hour never occurs. A device that ignores summer time writes such times nevertheless, and the
+/// arrival shows which offset it uses. An arrival that is further away than half of the change
+/// decides neither case.
 pub(super) fn to_instant_ms(
     local: DateTime,
     zone: &TimeZone,
@@ -62,8 +61,8 @@ fn choose_instant_ms(
 ) -> Option<i64> {
     let arrival_ms = arrival_ms?;
     let near_ms_max = (later_ms - earlier_ms) / 2;
-    let has_come = later_ms <= arrival_ms.saturating_add(AHEAD_MS_MAX);
-    let chosen_ms = if has_come { later_ms } else { earlier_ms };
+    let has_passed = later_ms <= arrival_ms.saturating_add(AHEAD_MS_MAX);
+    let chosen_ms = if has_passed { later_ms } else { earlier_ms };
     let is_near = chosen_ms.abs_diff(arrival_ms) <= near_ms_max.unsigned_abs();
-    (is_near || !(has_come || is_gap)).then_some(chosen_ms)
+    (is_near || !(has_passed || is_gap)).then_some(chosen_ms)
 }

@@ -1,6 +1,6 @@
-//! A written time → an instant: the one parser of MQTT payloads, mappings,
-//! files, REST requests and command lines, so that a stamp means the same
-//! wherever it is given. Reads no clock.
+//! Converts a written time to an instant. MQTT payloads, mappings, files, REST requests and
+//! command lines all use this parser, so that a timestamp means the same wherever it is given.
+//! Reads no clock.
 //!
 //! | form | instant |
 //! |---|---|
@@ -8,15 +8,14 @@
 //! | 10¹¹ to 4.1 × 10¹², 10¹⁴ to 4.1 × 10¹⁵, 10¹⁷ to 4.1 × 10¹⁸ | milliseconds, microseconds, nanoseconds since 1970 |
 //! | `2026-11-29T13:00:00Z`, `…+01:00`, `…+0100`, `…[Europe/Berlin]` | that instant (RFC 3339, RFC 9557) |
 //! | `2026-11-29T13:00`, `2026-11-29 13:00:00`, `2026-11-29` | local time of the parser's time zone |
-//! | null, nothing, 0, `NaN`, and what lies before [`TimeUsage::first_ms`] | [`ParsedTime::Unset`] |
+//! | null, nothing, 0, `NaN`, and times before [`TimeUsage::first_ms`] | [`ParsedTime::Unset`] |
 //! | anything else | refused, with what was found and expected |
 //!
-//! The ranges of numbers are those in which only one unit gives a time from
-//! 1970 to 2099; a number outside them is refused, not guessed. A part of a
-//! millisecond is dropped.
+//! The ranges of numbers are those in which only one unit gives a time from 1970 to 2099. A
+//! number outside them is refused, not guessed. Fractions of a millisecond are dropped.
 //!
 //! # Layout
-//! - `number`: numbers, whose size tells the unit
+//! - `number`: times as numbers, whose size determines the unit
 //! - `text`: written forms
 //! - `local`: local times, of which some occur twice and some never
 
@@ -30,22 +29,21 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What a stamp says.
+/// The result of reading a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParsedTime {
-    /// UTC milliseconds.
+    /// The instant, UTC milliseconds.
     Instant(i64),
-    /// No time: null, nothing, 0, or a time at which only a clock that was
-    /// never set can be.
+    /// No time: null, nothing, 0, or a time that only a clock that was never set shows.
     Unset,
 }
 
-/// What a time is for, which decides from when on it is one.
+/// The purpose of a time, which decides how early a plausible time may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeUsage {
-    /// When something was measured, of a message that arrives now.
+    /// The event time of a message that arrives now.
     Live,
-    /// When something was measured, of a recording.
+    /// The event time of a recording.
     Recorded,
     /// A bound of a request, which may be any time.
     Bound,
@@ -57,14 +55,12 @@ const FIRST_LIVE_MS: i64 = 1_451_606_400_000;
 const FIRST_RECORDED_MS: i64 = 978_307_200_000;
 
 impl TimeUsage {
-    /// The first time that is taken for one, UTC milliseconds; an earlier one
-    /// is [`ParsedTime::Unset`].
+    /// The first plausible time, UTC milliseconds. An earlier one is [`ParsedTime::Unset`].
     ///
-    /// Clocks without a battery start in 1970 (Unix), 1980 (GPS, FAT), on
-    /// 2000-01-01 (the usual chips) or at a firmware's date, and go on from
-    /// there for as long as nobody sets them. A live message was not measured
-    /// before 2016. Recordings may be older, but hold nothing of before 2001
-    /// that could be told from the year that follows a start on 2000-01-01.
+    /// Clocks without a battery start in 1970 (Unix), 1980 (GPS, FAT), on 2000-01-01 (the usual
+    /// chips) or at a firmware's date, and count from there until somebody sets them. A live
+    /// message was not measured before 2016. Recordings may be older, but a time before 2001
+    /// cannot be distinguished from a clock that started on 2000-01-01.
     #[must_use]
     pub const fn first_ms(self) -> Option<i64> {
         match self {
@@ -75,17 +71,16 @@ impl TimeUsage {
     }
 }
 
-/// How times are written that say several things, depending on where they
-/// were written.
+/// The format of written times that are ambiguous by themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimeFormat {
     /// The year first, or a number since 1970.
     #[default]
     Iso,
-    /// `31.01.2020 12:00`, `31/01/2020 12:00:05`, beside the year first.
+    /// `31.01.2020 12:00`, `31/01/2020 12:00:05`; the year first is accepted too.
     DayFirst,
-    /// `01/31/2020 12:00 PM`, beside the year first.
+    /// `01/31/2020 12:00 PM`; the year first is accepted too.
     MonthFirst,
     /// Numbers are days since 1899-12-30, as spreadsheets count them.
     SpreadsheetDays,
@@ -110,25 +105,25 @@ impl FromStr for TimeFormat {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let all = [Self::Iso, Self::DayFirst, Self::MonthFirst, Self::SpreadsheetDays];
         all.into_iter().find(|format| format.as_str() == text).ok_or_else(|| {
-            format!("`{text}` is none: expected {}", all.map(Self::as_str).join(", "))
+            format!("`{text}` is not a time format: expected {}", all.map(Self::as_str).join(", "))
         })
     }
 }
 
-/// Why a time cannot be read.
+/// The error for a text or number that is not a time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is no time: expected {expected}")]
+#[error("`{found}` is not a time: expected {expected}")]
 pub struct TimeError {
-    /// What was found, shortened.
+    /// The text that was found, shortened.
     pub found: String,
-    /// What was expected in its place.
+    /// The form that was expected instead.
     pub expected: Cow<'static, str>,
 }
 
-/// What a time is, for people.
+/// The forms of a time, for people.
 pub const EXPECTED: &str = "a time: 2026-11-29T13:00:00Z, 2026-11-29 13:00:00+01:00, or seconds, \
                             milliseconds, microseconds or nanoseconds since 1970";
-/// What [`ParsedTime::Unset`] lacks, for people.
+/// The form that is expected instead of [`ParsedTime::Unset`], for people.
 pub const EXPECTED_SET: &str = "the time of a clock that is set";
 
 impl TimeError {
@@ -139,7 +134,7 @@ impl TimeError {
     }
 }
 
-/// Reads times.
+/// Parser of written times.
 ///
 /// ```
 /// use microclimate_telemetry::time::{ParsedTime, TimeParser, TimeUsage};
@@ -158,7 +153,7 @@ pub struct TimeParser {
 }
 
 impl TimeParser {
-    /// A parser for which local times are UTC and years come first.
+    /// Creates a parser for which local times are UTC and years come first.
     #[must_use]
     pub const fn new(usage: TimeUsage) -> Self {
         Self { usage, time_zone: TimeZone::UTC, format: TimeFormat::Iso }
@@ -171,19 +166,18 @@ impl TimeParser {
         self
     }
 
-    /// Sets how times are written.
+    /// Sets the format of ambiguous times.
     #[must_use]
     pub fn with_format(mut self, format: TimeFormat) -> Self {
         self.format = format;
         self
     }
 
-    /// Reads a time as JSON carries it: a number, a text or null. `arrival_ms`
-    /// is when it arrived, UTC milliseconds, and decides between the two
-    /// instants that a local time may mean.
+    /// Reads a time as JSON carries it: a number, a text or null. `arrival_ms` is the arrival
+    /// time, UTC milliseconds. It decides between the two instants that a local time may mean.
     ///
     /// # Errors
-    /// What was found and what was expected.
+    /// Returns what was found and what was expected.
     pub fn parse_json(
         &self,
         value: &Value,
@@ -205,11 +199,11 @@ impl TimeParser {
         }
     }
 
-    /// Reads a time as a person or a program writes it; else as
+    /// Reads a time as a person or a program writes it. Otherwise works as
     /// [`TimeParser::parse_json`].
     ///
     /// # Errors
-    /// What was found and what was expected.
+    /// Returns what was found and what was expected.
     pub fn parse_text(&self, text: &str, arrival_ms: Option<i64>) -> Result<ParsedTime, TimeError> {
         text::parse_written(self, text.trim(), arrival_ms)
     }
@@ -217,31 +211,31 @@ impl TimeParser {
     /// Reads a whole number.
     ///
     /// # Errors
-    /// A number that can be no time.
+    /// Returns an error if the number cannot be a time.
     pub fn parse_integer(&self, number: i128) -> Result<ParsedTime, TimeError> {
         number::parse_integer(self, number)
     }
 
-    /// Reads a number; NaN is none.
+    /// Reads a number. NaN is [`ParsedTime::Unset`].
     ///
     /// # Errors
-    /// A number that can be no time.
+    /// Returns an error if the number cannot be a time.
     pub fn parse_number(&self, number: f64) -> Result<ParsedTime, TimeError> {
         number::parse_number(self, number)
     }
 
-    /// Reads an instant, UTC microseconds, of which the unit is known.
+    /// Reads an instant in UTC microseconds.
     #[must_use]
     pub fn parse_instant_us(&self, instant_us: i64) -> ParsedTime {
         self.check_set(instant_us.div_euclid(1000))
     }
 
-    /// Reads a local time that is given as the microseconds between it and
-    /// 1970-01-01T00:00:00 of the same clock.
+    /// Reads a local time, given as the microseconds between it and 1970-01-01T00:00:00 of the
+    /// same clock.
     ///
     /// # Errors
-    /// A local time that occurs twice or never, where the arrival does not
-    /// decide it.
+    /// Returns an error if the local time occurs twice or never and the arrival does not decide
+    /// it.
     pub fn parse_local_us(
         &self,
         local_us: i64,
@@ -257,7 +251,7 @@ impl TimeParser {
         Ok(self.check_set(local::to_instant_ms(local, &self.time_zone, arrival_ms, &found)?))
     }
 
-    /// Takes an instant for none where it lies before all that can be meant.
+    /// Returns [`ParsedTime::Unset`] for an instant before the first plausible time.
     fn check_set(&self, instant_ms: i64) -> ParsedTime {
         match self.usage.first_ms() {
             Some(first_ms) if instant_ms < first_ms => ParsedTime::Unset,
@@ -266,23 +260,23 @@ impl TimeParser {
     }
 }
 
-/// Reads a time zone by its IANA name.
+/// Looks up a time zone by its IANA name.
 ///
 /// # Errors
-/// Says what was expected.
+/// States what was expected.
 pub fn parse_time_zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name).map_err(|_| {
         format!(
-            "`{name}` is no time zone: expected a name of the IANA database, as in Europe/Berlin"
+            "`{name}` is not a time zone: expected a name of the IANA database, as in Europe/Berlin"
         )
     })
 }
 
-/// Reads a bound of a request or a command line, UTC milliseconds. A local
-/// time is UTC, a date is its first moment.
+/// Reads a bound of a request or a command line, UTC milliseconds. A local time is taken as UTC,
+/// and a date is its first moment.
 ///
 /// # Errors
-/// Says what was found and what was expected.
+/// States what was found and what was expected.
 ///
 /// ```
 /// use microclimate_telemetry::time::parse_bound_ms;

@@ -1,16 +1,16 @@
-//! Numbers, whose size tells the unit.
+//! Times as numbers, whose size determines the unit.
 
 use super::{ParsedTime, TimeError, TimeFormat, TimeParser, TimeUsage};
 
-/// 2100-01-01T00:00:00Z, in seconds: from here on a number is no time.
+/// 2100-01-01T00:00:00Z, in seconds. Numbers from here on are not times.
 const END_S: i128 = 4_102_444_800;
-/// The least number of milliseconds: 3 March 1973, and seconds of the year 5138.
+/// The smallest number of milliseconds: 3 March 1973. As seconds it would be the year 5138.
 const FIRST_MILLISECOND: i128 = 100_000_000_000;
-/// Below this a request's number of seconds is no time of readings but a slip:
-/// 3 March 1973.
+/// A number of seconds in a request below this is a typing mistake, not a time of readings: 3
+/// March 1973.
 const FIRST_BOUND_S: i128 = 100_000_000;
 
-/// Days between 1899-12-30, where spreadsheets count from, and 1970.
+/// Days between 1899-12-30, the epoch of spreadsheets, and 1970.
 const SPREADSHEET_EPOCH_DAYS: f64 = 25_569.0;
 /// Days of 2001 to 2099, as spreadsheets count them.
 const SPREADSHEET_DAYS: std::ops::Range<f64> = 36_892.0..73_051.0;
@@ -18,7 +18,7 @@ const SPREADSHEET_DAYS: std::ops::Range<f64> = 36_892.0..73_051.0;
 const EXPECTED: &str = "seconds, milliseconds, microseconds or nanoseconds since 1970, up to 2099";
 const EXPECTED_DAYS: &str = "days since 1899-12-30, of 2001 to 2099";
 
-/// How many of a unit are a second.
+/// The unit of a number since 1970.
 #[derive(Clone, Copy)]
 enum EpochUnit {
     Seconds,
@@ -27,7 +27,7 @@ enum EpochUnit {
     Nanoseconds,
 }
 
-/// The one unit in which a number is a time of 1970 to 2099.
+/// Returns the only unit in which a number is a time of 1970 to 2099.
 fn epoch_unit_of(number: i128) -> Option<EpochUnit> {
     let units = [
         (0, 1, EpochUnit::Seconds),
@@ -67,8 +67,8 @@ pub(super) fn parse_number(parser: &TimeParser, number: f64) -> Result<ParsedTim
         return Err(refused());
     }
     let whole = number as i128;
-    // To the nearest microsecond, as far as the number can tell them apart: 0.123 s
-    // are 123 ms and not 122.
+    // Rounds to the nearest microsecond, which is as fine as such a number resolves: 0.123 s are
+    // 123 ms, not 122.
     let microseconds = match epoch_unit_of(whole).ok_or_else(refused)? {
         EpochUnit::Seconds => (number * 1e6).round() as i128,
         EpochUnit::Milliseconds => (number * 1e3).round() as i128,
@@ -86,7 +86,7 @@ fn check_number(
     if parser.usage == TimeUsage::Bound && (1..FIRST_BOUND_S).contains(&number) {
         return Err(TimeError::new(&number.to_string(), super::EXPECTED));
     }
-    // Below 2100 in every unit.
+    // The number is below the year 2100 in every unit.
     Ok(parser.check_set((microseconds / 1_000) as i64))
 }
 

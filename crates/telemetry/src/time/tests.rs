@@ -11,7 +11,7 @@ fn berlin() -> TimeZone {
     TimeZone::get("Europe/Berlin").unwrap()
 }
 
-/// A text at every usage: the instant, `Unset`, or a part of the refusal.
+/// Checks a text with every usage against the instant, `Unset`, or a part of the error.
 fn check(text: &str, expect: Result<i64, &str>) {
     for usage in [TimeUsage::Live, TimeUsage::Recorded, TimeUsage::Bound] {
         let parser = TimeParser::new(usage).with_time_zone(berlin());
@@ -41,7 +41,7 @@ fn numbers_are_of_the_one_unit_in_which_they_are_a_time() {
     {
         check(none, Err("since 1970"));
     }
-    // Digits of a date are no number of seconds.
+    // The digits of a date are not a number of seconds.
     check("20240115120000", Err("since 1970"));
 }
 
@@ -70,7 +70,7 @@ fn written_forms() {
     check("2024-01-15T12:00:00,250Z", Ok(NOON + 250));
     check("2024-01-15T12:00:00.123456789Z", Ok(NOON + 123));
     check("2024-01-15T12:00:00.9999Z", Ok(NOON + 999));
-    // Local time of the parser's zone; a date is its midnight.
+    // A local time is in the parser's zone, and a date is its midnight.
     check("2024-01-15T13:00:00", Ok(NOON));
     check("2024-01-15 13:00:00.5", Ok(NOON + 500));
     check("2024-01-15T13:00", Ok(NOON));
@@ -80,19 +80,19 @@ fn written_forms() {
 
 #[test]
 fn what_is_no_time_is_refused_with_its_text() {
-    check("noon", Err("`noon` is no time: expected a time: 2026"));
-    check("2024-01-15T12:00:00 o'clock", Err("no time"));
-    check("2024-13-15T12:00:00Z", Err("no time"));
-    check("2024-02-30", Err("no time"));
-    check("2024-01-15T25:00:00Z", Err("no time"));
+    check("noon", Err("`noon` is not a time: expected a time: 2026"));
+    check("2024-01-15T12:00:00 o'clock", Err("not a time"));
+    check("2024-13-15T12:00:00Z", Err("not a time"));
+    check("2024-02-30", Err("not a time"));
+    check("2024-01-15T25:00:00Z", Err("not a time"));
     check("2024-01-15T12:00:00+01:00[Asia/Tokyo]", Err("an offset of Asia/Tokyo"));
     check("2024-01-15T12:00:00[Mars/Base]", Err("IANA"));
-    check("12:00:00", Err("no time"));
+    check("12:00:00", Err("not a time"));
     check("15.01.2024 12:00", Err("day-first"));
     check("01/15/2024", Err("month-first"));
-    check("2024-01-15T12:00:00Zé", Err("no time"));
-    check(&"2".repeat(200), Err("no time"));
-    check("true", Err("no time"));
+    check("2024-01-15T12:00:00Zé", Err("not a time"));
+    check(&"2".repeat(200), Err("not a time"));
+    check("true", Err("not a time"));
     let parser = TimeParser::new(TimeUsage::Live);
     for none in [json!(true), json!([1_705_320_000]), json!({"$date": 1})] {
         assert!(parser.parse_json(&none, None).is_err(), "{none}");
@@ -133,7 +133,7 @@ fn a_clock_that_was_never_set_says_no_time() {
         }
         unset(usage, "2024-01-15T12:00:00Z", false);
     }
-    // Recordings may be older than what arrives now.
+    // Recordings may be older than live messages.
     for (text, is_unset) in
         [("2013-08-24T00:00:00Z", true), ("1377302400", true), ("2016-01-01T00:00:00Z", false)]
     {
@@ -167,7 +167,7 @@ fn bounds_may_be_any_time_and_a_lost_plus_is_found() {
 #[test]
 fn an_hour_that_occurs_twice_is_decided_by_the_arrival() {
     let parser = TimeParser::new(TimeUsage::Live).with_time_zone(berlin());
-    // 2024-10-27: 02:30 was at 00:30 and at 01:30 UTC.
+    // 2024-10-27: 02:30 occurred at 00:30 and at 01:30 UTC.
     let (first_ms, second_ms) = (1_729_989_000_000, 1_729_992_600_000);
     let check = |late_ms: i64, from_ms: i64, expect: Option<i64>| {
         let got = parser.parse_text("2024-10-27T02:30:00", Some(from_ms + late_ms));
@@ -181,7 +181,7 @@ fn an_hour_that_occurs_twice_is_decided_by_the_arrival() {
     check(-2 * minute, second_ms, Some(second_ms));
     check(10_000, second_ms, Some(second_ms));
     check(30 * minute, second_ms, Some(second_ms));
-    // A backlog: either may be meant.
+    // Of a backlog, either may be meant.
     check(31 * minute, second_ms, None);
     check(DAY_MS, second_ms, None);
     let refused = parser.parse_text("2024-10-27T02:30:00", None).unwrap_err().to_string();
@@ -192,7 +192,7 @@ fn an_hour_that_occurs_twice_is_decided_by_the_arrival() {
     ] {
         assert_eq!(parser.parse_text(text, None), Ok(ParsedTime::Instant(expect)));
     }
-    // Without the T, in a zone of its own, as Parquet's local time.
+    // Parquet's local time has no T and a zone of its own.
     let utc = TimeParser::new(TimeUsage::Recorded);
     let named = utc.parse_text("2024-10-27 02:30:00[Europe/Berlin]", Some(second_ms));
     assert_eq!(named, Ok(ParsedTime::Instant(second_ms)));
@@ -207,7 +207,7 @@ fn an_hour_that_occurs_twice_is_decided_by_the_arrival() {
 #[test]
 fn a_local_time_that_never_occurs_is_refused_unless_the_arrival_tells_its_offset() {
     let parser = TimeParser::new(TimeUsage::Live).with_time_zone(berlin());
-    // 2024-03-31: after 01:59:59 (+01:00) came 03:00 (+02:00).
+    // 2024-03-31: 01:59:59 (+01:00) was followed by 03:00 (+02:00).
     let standard_ms = 1_711_848_600_000;
     let check = |arrival_ms: Option<i64>, expect: Option<i64>| {
         let got = parser.parse_text("2024-03-31T02:30:00", arrival_ms);
@@ -251,7 +251,7 @@ fn other_orders_and_spreadsheets_by_format() {
     check(SpreadsheetDays, "45306.500000001", Some(NOON));
     check(SpreadsheetDays, "1705320000", None);
     check(SpreadsheetDays, "2024-01-15T12:00:00Z", Some(NOON));
-    // Half a day and 12 hours since the start of a device look alike.
+    // Half a day, and 12 hours since the start of a device, look alike.
     for text in ["45306.5", "45306"] {
         let got = TimeParser::new(TimeUsage::Recorded).with_format(Iso).parse_text(text, None);
         assert_eq!(got, Ok(ParsedTime::Unset));

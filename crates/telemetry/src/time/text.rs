@@ -1,4 +1,4 @@
-//! Written forms.
+//! Times as text.
 
 use jiff::{
     civil::{DateTime, Time},
@@ -8,14 +8,14 @@ use jiff::{
 
 use super::{EXPECTED, ParsedTime, TimeError, TimeFormat, TimeParser, TimeUsage, local};
 
-/// What senders write where there is no time.
+/// Texts that senders write for a missing time.
 const UNSET: [&str; 10] =
     ["", "null", "none", "nil", "nan", "nat", "na", "n/a", "unknown", "unavailable"];
-/// A longer text is no time.
+/// Longest text that can be a time, bytes.
 const TEXT_BYTES_MAX: usize = 128;
 
-const EXPECTED_ORDER: &str = "the year first, as in 2026-11-29 13:00: of another order must be said \
-                              what comes first, by the time format day-first or month-first";
+const EXPECTED_ORDER: &str = "the year first, as in 2026-11-29 13:00; for another order, set the \
+                              time format day-first or month-first";
 const EXPECTED_ZONE: &str = "a time zone of the IANA database, as in [Europe/Berlin]";
 
 pub(super) fn parse_written(
@@ -33,7 +33,7 @@ pub(super) fn parse_written(
     if let Some(parsed) = parse_as_number(parser, text) {
         return parsed.map_err(|error| TimeError { found: text.to_owned(), ..error });
     }
-    // What databases write for none, as in 0000-00-00 00:00:00.
+    // Databases write a missing time as 0000-00-00 00:00:00.
     if text.starts_with("0000") && !text.bytes().any(|byte| matches!(byte, b'1'..=b'9')) {
         return Ok(ParsedTime::Unset);
     }
@@ -49,7 +49,7 @@ pub(super) fn parse_written(
         (Some(written), zone) => {
             let offset = written.to_numeric_offset();
             let at = offset.to_timestamp(local).map_err(|_| refused())?;
-            // RFC 9557: `Z` says nothing of the local time, any other offset does.
+            // RFC 9557: `Z` states nothing about the local time, any other offset does.
             if let (PiecesOffset::Numeric(_), Some(zone)) = (written, zone)
                 && zone.to_offset(at) != offset
             {
@@ -58,8 +58,8 @@ pub(super) fn parse_written(
             at.as_millisecond()
         }
         (None, zone) => {
-            let zone = zone.as_ref().unwrap_or(&parser.time_zone);
-            local::to_instant_ms(local, zone, arrival_ms, text)?
+            let time_zone = zone.as_ref().unwrap_or(&parser.time_zone);
+            local::to_instant_ms(local, time_zone, arrival_ms, text)?
         }
     };
     Ok(parser.check_set(instant_ms))
@@ -69,13 +69,12 @@ fn describe_mismatch(offset: Offset, zone: &TimeZone) -> String {
     format!("an offset of {}, which {offset} was not then", zone.iana_name().unwrap_or("that zone"))
 }
 
-/// A number in digits, with a fraction or an exponent; `None` where it is
-/// something else.
+/// Parses a number in digits, with a fraction or an exponent. Returns `None` for any other text.
 fn parse_as_number(parser: &TimeParser, text: &str) -> Option<Result<ParsedTime, TimeError>> {
     let is_digit = |byte: u8| byte.is_ascii_digit();
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.bytes().all(is_digit) {
-        // One of 40 digits is no time in any unit.
+        // A number of 40 digits is not a time in any unit.
         return Some(match text.parse() {
             Ok(number) => parser.parse_integer(number),
             Err(_) => parser.parse_number(f64::INFINITY),
@@ -88,8 +87,8 @@ fn parse_as_number(parser: &TimeParser, text: &str) -> Option<Result<ParsedTime,
     Some(parser.parse_number(text.parse().ok()?))
 }
 
-/// A date with the year last, as one with the year first; `None` where it is
-/// none, an error where the order of day and month is not said.
+/// Rewrites a date with the year last to one with the year first. Returns `None` if the text is
+/// not such a date, and an error if the order of day and month is not known.
 fn reorder_date(text: &str, format: TimeFormat) -> Option<Result<String, &'static str>> {
     let (date, time) = match text.split_once([' ', 'T', ',']) {
         Some((date, time)) => (date, Some(time.trim_start())),
@@ -119,24 +118,24 @@ fn reorder_date(text: &str, format: TimeFormat) -> Option<Result<String, &'stati
     Some(to_24_hours(time).map(|time| format!("{date}T{time}")).ok_or(EXPECTED))
 }
 
-/// `1:05 PM` as `13:05`; a time of 24 hours with two digits for the hour.
+/// Converts `1:05 PM` to `13:05`, and pads the hour of a 24-hour time to two digits.
 fn to_24_hours(time: &str) -> Option<String> {
     let lower = time.to_ascii_lowercase();
     let half = ["am", "pm"].into_iter().find(|half| lower.ends_with(half));
     let clock = half.map_or(time, |half| time[..time.len() - half.len()].trim_end());
     let (hour, rest) = clock.split_at(clock.find(':')?);
-    let hour: u8 = hour.parse().ok()?;
+    let written_hour: u8 = hour.parse().ok()?;
     let hour = match half {
-        None => hour,
-        Some(_) if !(1..=12).contains(&hour) => return None,
-        Some("am") => hour % 12,
-        Some(_) => hour % 12 + 12,
+        None => written_hour,
+        Some(_) if !(1..=12).contains(&written_hour) => return None,
+        Some("am") => written_hour % 12,
+        Some(_) => written_hour % 12 + 12,
     };
     Some(format!("{hour:02}{rest}"))
 }
 
-/// The forms of RFC 9557 for what others write beside them: `2026/11/29`, a
-/// space before an offset, `UTC` and names of zones without brackets.
+/// Converts common variants to the forms of RFC 9557: `2026/11/29`, a space before an offset,
+/// `UTC` and zone names without brackets.
 fn normalise_written(text: &str, usage: TimeUsage) -> String {
     let mut text = text.to_owned();
     let bytes = text.as_bytes();
@@ -150,13 +149,13 @@ fn normalise_written(text: &str, usage: TimeUsage) -> String {
     }
     let Some((before, last)) = text.rsplit_once(' ') else { return text };
     let before = before.trim_end();
-    // A date alone has no offset or zone behind it.
+    // A date alone is followed by no offset or zone.
     if !before.contains(':') {
         return text;
     }
     if ["utc", "gmt"].iter().any(|word| last.eq_ignore_ascii_case(word)) {
-        // Ruby and Go write both: `+0000 UTC`.
-        let has_offset = before.rsplit_once(' ').is_some_and(|(_, own)| own.starts_with('+'));
+        // Ruby and Go write both an offset and the zone: `+0000 UTC`.
+        let has_offset = before.rsplit_once(' ').is_some_and(|(_, offset)| offset.starts_with('+'));
         let end = if has_offset { "" } else { "Z" };
         return normalise_written(&format!("{before}{end}"), usage);
     }
@@ -166,7 +165,7 @@ fn normalise_written(text: &str, usage: TimeUsage) -> String {
     if last.contains('/') && last.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return format!("{before}[{last}]");
     }
-    // In a query `+` is a space: a time behind a time was its offset.
+    // In a query `+` means a space, so a number after a time was its offset.
     if usage == TimeUsage::Bound && last.starts_with(|c: char| c.is_ascii_digit()) {
         return format!("{before}+{last}");
     }

@@ -3,12 +3,12 @@ use duckdb::{
     arrow::{array::RecordBatch, datatypes::SchemaRef},
 };
 
-/// An answer of any columns, as Arrow.
+/// A query result with any columns, in Arrow.
 #[derive(Clone, Debug)]
 pub struct ArrowTable {
-    /// Of every batch.
+    /// Schema of every batch.
     pub schema: SchemaRef,
-    /// In the order of the answer; none where it is empty.
+    /// Batches in the order of the result; none if it is empty.
     pub batches: Vec<RecordBatch>,
 }
 
@@ -17,20 +17,20 @@ impl ArrowTable {
         Self { schema: answer.get_schema(), batches: answer.collect() }
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     #[must_use]
     pub fn row_count(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
 
-    /// The first rows of it.
+    /// Keeps the first rows.
     pub(crate) fn take_rows(self, rows: usize) -> Self {
         let mut left = rows;
-        let cut = self.batches.into_iter().map(|batch| {
+        let kept = self.batches.into_iter().map(|batch| {
             let taken = batch.num_rows().min(left);
             left -= taken;
             batch.slice(0, taken)
         });
-        Self { schema: self.schema, batches: cut.collect() }
+        Self { schema: self.schema, batches: kept.collect() }
     }
 }

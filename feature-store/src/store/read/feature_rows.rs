@@ -8,8 +8,9 @@ use duckdb::{
     },
     params_from_iter,
 };
+use feature_api::{FrameQuery, RevisionMode};
 use polars::prelude::{Column, DataFrame};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
@@ -19,34 +20,6 @@ use super::{
 };
 use crate::{StoreError, lake::FileScope};
 
-/// Which of a row's revisions is meant. The two are never mixed in one answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// As it was known at its own time: readings that arrived later are not in it.
-    AsKnown,
-    /// With every reading that has arrived by now.
-    #[default]
-    AsCorrected,
-}
-
-/// Which feature rows to take.
-#[derive(Clone, Debug, Default)]
-pub struct FrameQuery {
-    /// All zones where there are none.
-    pub zones: Option<Vec<ZoneId>>,
-    /// Event time, UTC ms, this and later.
-    pub from_ms: Option<i64>,
-    /// Event time, UTC ms, this and earlier.
-    pub to_ms: Option<i64>,
-    /// All features where there are none.
-    pub columns: Option<Vec<String>>,
-    /// Only rows whose time is a multiple of this, seconds.
-    pub step_s: Option<i64>,
-    /// Of which version of the definitions; of the active one where there is none.
-    pub version: Option<i32>,
-}
-
 /// Which rows of one zone to take.
 #[derive(Clone, Debug)]
 pub struct HistoryQuery {
@@ -55,37 +28,40 @@ pub struct HistoryQuery {
     /// Times, columns and step.
     pub frame: FrameQuery,
     /// One revision of each row, or every one.
-    pub mode: Option<Mode>,
+    pub mode: Option<RevisionMode>,
     /// The newest this many rows.
     pub limit: usize,
 }
 
-/// One feature row of the past.
+/// A stored feature row.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct HistoryRow {
-    /// UTC milliseconds.
+    /// Time of the row, UTC milliseconds.
     pub at_ms: i64,
-    /// Always `final`: provisional rows are not kept.
+    /// Always `final`: provisional rows are not stored.
     pub status: &'static str,
-    /// 0 as it was known at its time; higher ones have readings that came later.
+    /// How often the row was recomputed; 0 is the row as known at its time.
     pub revision: i64,
-    /// Of the names and meaning of its features.
+    /// Hash of the names and definitions of its features.
     pub schema_hash: String,
-    /// Values by name; `null` where there is none.
+    /// Values by name; `null` if a feature has no value.
     pub features: BTreeMap<String, Option<f64>>,
 }
 
-/// Columns before the features: site, zone, `at_ms`, revision, schema hash.
+/// Number of columns before the features: site, zone, `at_ms`, revision, schema hash.
 pub(super) const KEY_COLUMNS: usize = 5;
 
 /// SQL that picks the revision of `mode` from a table of rows `r`: what to join, and
 /// the condition.
-pub(super) fn revision_filter_sql(table: &str, mode: Option<Mode>) -> (String, &'static str) {
+pub(super) fn revision_filter_sql(
+    table: &str,
+    mode: Option<RevisionMode>,
+) -> (String, &'static str) {
     match mode {
         None => (String::new(), "true"),
-        Some(Mode::AsKnown) => (String::new(), "r.revision = 0"),
+        Some(RevisionMode::AsKnown) => (String::new(), "r.revision = 0"),
         // Corrections are few: a join on them is much cheaper than to rank every row.
-        Some(Mode::AsCorrected) => (
+        Some(RevisionMode::AsCorrected) => (
             format!(
                 "LEFT JOIN (
                      SELECT site, zone, time, max(revision) AS newest FROM {table}
@@ -97,7 +73,7 @@ pub(super) fn revision_filter_sql(table: &str, mode: Option<Mode>) -> (String, &
     }
 }
 
-/// The columns of a row `r`: the keys, then features.
+/// Select list of a row `r`: the key columns, then features.
 pub(super) fn select_list(features: &[String]) -> String {
     let keys = "r.site, r.zone, epoch_ms(r.time) AS at_ms, r.revision, r.schema_hash";
     features
@@ -105,7 +81,7 @@ pub(super) fn select_list(features: &[String]) -> String {
         .fold(keys.to_owned(), |all, name| format!("{all}, r.{}", quote_identifier(name)))
 }
 
-/// The names asked for, refused where there is no such column.
+/// Returns the requested names; fails if one is not a column.
 pub(super) fn resolve_columns(
     columns: Option<&[String]>,
     known: &[String],
@@ -118,12 +94,10 @@ pub(super) fn resolve_columns(
     }
 }
 
-impl FrameQuery {
-    /// Which files of the lake may have rows of it.
-    pub(super) fn file_scope(&self) -> FileScope<'_> {
-        let (from_ms, to_ms) = (self.from_ms, self.to_ms);
-        FileScope { zones: self.zones.as_deref(), from_ms, to_ms, ..FileScope::default() }
-    }
+/// Which files of the lake may have rows of a query.
+pub(super) fn file_scope(query: &FrameQuery) -> FileScope<'_> {
+    let FrameQuery { zones, from_ms, to_ms, .. } = query;
+    FileScope { zones: zones.as_deref(), from_ms: *from_ms, to_ms: *to_ms, ..FileScope::default() }
 }
 
 fn build_conditions(query: &FrameQuery) -> WhereClause {
@@ -134,12 +108,12 @@ fn build_conditions(query: &FrameQuery) -> WhereClause {
     conditions
 }
 
-/// How many rows of a table a query finds.
+/// Counts the rows of a table that a query selects.
 pub(super) fn count_rows(
     connection: &Connection,
     table: &str,
     query: &FrameQuery,
-    mode: Mode,
+    mode: RevisionMode,
 ) -> Result<u64, StoreError> {
     let conditions = build_conditions(query);
     let (join, revision) = revision_filter_sql(table, Some(mode));
@@ -151,12 +125,12 @@ pub(super) fn count_rows(
     Ok(connection.query_row(&sql, values, |row| row.get(0))?)
 }
 
-/// Rows of a table as Arrow: the key columns, then features.
+/// Reads rows of a table as Arrow: the key columns, then features.
 pub(super) fn read_feature_rows(
     connection: &Connection,
     table: &str,
     query: &FrameQuery,
-    mode: Option<Mode>,
+    mode: Option<RevisionMode>,
     wanted: &[String],
     limit: Option<usize>,
 ) -> Result<Vec<RecordBatch>, StoreError> {
@@ -174,7 +148,7 @@ pub(super) fn read_feature_rows(
     Ok(statement.query_arrow(params_from_iter(conditions.values.iter()))?.collect())
 }
 
-/// The values of the feature in place `i`.
+/// Iterates over the values of feature number `i`.
 pub(super) fn feature_values(
     batches: &[RecordBatch],
     i: usize,
@@ -184,16 +158,16 @@ pub(super) fn feature_values(
         .flat_map(move |batch| batch.column(KEY_COLUMNS + i).as_primitive::<Float64Type>())
 }
 
-/// Feature rows as a table: `site`, `zone`, `at_ms`, then features. `active` are those of
-/// the active version.
+/// Reads feature rows as a table: `site`, `zone`, `at_ms`, then features. `active` has the
+/// feature names of the active version.
 pub(crate) fn read_feature_frame(
     source: ReadSource<'_>,
     query: &FrameQuery,
-    mode: Mode,
+    mode: RevisionMode,
     active: &[String],
 ) -> Result<DataFrame, StoreError> {
     let VersionRows { table, features } =
-        VersionRows::new(source, query.version, active, &query.file_scope())?;
+        VersionRows::new(source, query.version, active, &file_scope(query))?;
     let wanted = resolve_columns(query.columns.as_deref(), &features)?;
     let batches = read_feature_rows(source.connection, &table, query, Some(mode), &wanted, None)?;
     let height = batches.iter().map(RecordBatch::num_rows).sum();
@@ -217,7 +191,7 @@ pub(crate) fn read_feature_frame(
     Ok(DataFrame::new(height, columns)?)
 }
 
-/// The newest rows of a zone, in the order of time.
+/// Reads the newest rows of a zone, in the order of time.
 pub(crate) fn read_history(
     source: ReadSource<'_>,
     query: &HistoryQuery,
@@ -225,7 +199,7 @@ pub(crate) fn read_history(
 ) -> Result<Vec<HistoryRow>, StoreError> {
     let one = FrameQuery { zones: Some(vec![query.zone.clone()]), ..query.frame.clone() };
     let VersionRows { table, features } =
-        VersionRows::new(source, one.version, active, &one.file_scope())?;
+        VersionRows::new(source, one.version, active, &file_scope(&one))?;
     let wanted = resolve_columns(one.columns.as_deref(), &features)?;
     let mut history = Vec::new();
     let limit = Some(query.limit);

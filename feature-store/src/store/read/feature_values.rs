@@ -1,33 +1,31 @@
-use super::{
-    ReadSource,
-    feature_rows::{self, FrameQuery, Mode},
-    version_rows::VersionRows,
-};
+use feature_api::{FrameQuery, RevisionMode};
+
+use super::{ReadSource, feature_rows, version_rows::VersionRows};
 use crate::StoreError;
 
-/// Most values that are taken into memory at once: 160 MB.
+/// Largest number of values in memory at once: 160 MB.
 const VALUES_MAX: u64 = 20_000_000;
 
-/// What a feature was over a span.
+/// Values of a feature over a span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureValues {
-    /// Its name.
+    /// Name of the feature.
     pub name: String,
-    /// The values that there are, in no promised order.
+    /// Values, in no particular order.
     pub values: Vec<f64>,
-    /// Rows without a value.
+    /// Number of rows without a value.
     pub missing: usize,
 }
 
-/// The values of each feature of a query.
+/// Reads the values of each feature of a query.
 pub(crate) fn read_feature_values(
     source: ReadSource<'_>,
     query: &FrameQuery,
-    mode: Mode,
+    mode: RevisionMode,
     active: &[String],
 ) -> Result<Vec<FeatureValues>, StoreError> {
     let VersionRows { table, features } =
-        VersionRows::new(source, query.version, active, &query.file_scope())?;
+        VersionRows::new(source, query.version, active, &feature_rows::file_scope(query))?;
     let wanted = feature_rows::resolve_columns(query.columns.as_deref(), &features)?;
     let found = feature_rows::count_rows(source.connection, &table, query, mode)?
         .saturating_mul(wanted.len() as u64);
@@ -47,16 +45,16 @@ pub(crate) fn read_feature_values(
         &wanted,
         None,
     )?;
-    let of = |(i, name): (usize, String)| {
+    let to_values = |(i, name): (usize, String)| {
         let mut missing = 0;
         let values = feature_rows::feature_values(&batches, i)
             .filter_map(|value| {
-                let value = value.filter(|value| value.is_finite());
-                missing += usize::from(value.is_none());
-                value
+                let finite = value.filter(|value| value.is_finite());
+                missing += usize::from(finite.is_none());
+                finite
             })
             .collect();
         FeatureValues { name, values, missing }
     };
-    Ok(wanted.into_iter().enumerate().map(of).collect())
+    Ok(wanted.into_iter().enumerate().map(to_values).collect())
 }

@@ -1,8 +1,8 @@
-//! What can be asked of the file. Nothing here writes to it.
+//! Queries of the DuckDB file. Nothing here writes to it.
 //!
 //! # Layout
 //! - `conditions`: filters that several questions share
-//! - `rows`: feature rows as a table and as history, in either [`Mode`]
+//! - `rows`: feature rows as a table and as history, in either [`feature_api::RevisionMode`]
 //! - `kept`: the table that they are in, by the version of the definitions
 //! - `newest`: the newest row of each zone, of an old version
 //! - `points`: the row that was known, or is known now, at given zones and times
@@ -23,7 +23,7 @@ mod version_rows;
 mod where_clause;
 
 pub use arrow_table::ArrowTable;
-pub use feature_rows::{FrameQuery, HistoryQuery, HistoryRow, Mode};
+pub use feature_rows::{HistoryQuery, HistoryRow};
 pub(crate) use feature_rows::{read_feature_frame, read_history};
 pub use feature_values::FeatureValues;
 pub(crate) use feature_values::read_feature_values;
@@ -41,19 +41,23 @@ use duckdb::Connection;
 
 use crate::{StoreError, lake::LakeReader};
 
-/// Where answers come from: the DuckDB file and what has moved from it to the lake.
+/// Source of answers: the DuckDB file, and the lake with the rows that have moved.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadSource<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) lake: &'a LakeReader,
 }
 
-/// That there is no such feature, with the nearest that there is.
+/// Builds the error for an unknown feature, with the most similar known name.
 pub(crate) fn unknown_feature_error<'a>(
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> StoreError {
-    let near = known.into_iter().map(|own| (strsim::jaro_winkler(own, name), own));
+    let near =
+        known.into_iter().map(|candidate| (strsim::jaro_winkler(candidate, name), candidate));
     let hint = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8);
-    StoreError::UnknownFeature { name: name.to_owned(), hint: hint.map(|(_, own)| own.to_owned()) }
+    StoreError::UnknownFeature {
+        name: name.to_owned(),
+        hint: hint.map(|(_, nearest)| nearest.to_owned()),
+    }
 }

@@ -7,11 +7,12 @@ use duckdb::{
     },
     params_from_iter,
 };
+use feature_api::RevisionMode;
 use telemetry::{SmolStr, ZoneId};
 
 use super::{
     ReadSource,
-    feature_rows::{KEY_COLUMNS, Mode, revision_filter_sql, select_list},
+    feature_rows::{KEY_COLUMNS, revision_filter_sql, select_list},
     version_rows::VersionRows,
     where_clause::WhereClause,
 };
@@ -21,8 +22,8 @@ use crate::{
     lake::FileScope,
 };
 
-/// The newest row that is kept of each of some zones, with every feature of the version.
-/// Zones without a row are left out.
+/// Reads the newest stored row of each of some zones, with every feature of the version. Zones
+/// without a row are left out.
 pub(crate) fn read_newest_rows(
     source: ReadSource<'_>,
     version: i32,
@@ -30,12 +31,12 @@ pub(crate) fn read_newest_rows(
     active: &[String],
 ) -> Result<Vec<FeatureRow>, StoreError> {
     let connection = source.connection;
-    // A zone's newest row has not moved.
+    // A zone's newest row never moves to the lake.
     let scope = FileScope { zones: Some(&[]), ..FileScope::default() };
     let VersionRows { table, features } = VersionRows::new(source, Some(version), active, &scope)?;
     let mut conditions = WhereClause::default();
     conditions.filter_zones("r", Some(zones));
-    let (join, revision) = revision_filter_sql(&table, Some(Mode::AsCorrected));
+    let (join, revision) = revision_filter_sql(&table, Some(RevisionMode::AsCorrected));
     let mut statement = connection.prepare(&format!(
         "SELECT {} FROM {table} r
          SEMI JOIN (SELECT site, zone, max(time) AS time FROM {table} GROUP BY ALL) n

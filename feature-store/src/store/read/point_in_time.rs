@@ -3,6 +3,7 @@ use std::sync::Arc;
 use duckdb::arrow::array::{
     ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
+use feature_api::RevisionMode;
 use telemetry::ZoneId;
 
 use super::{
@@ -12,33 +13,33 @@ use super::{
     },
     ReadSource,
     arrow_table::ArrowTable,
-    feature_rows::{self, Mode},
+    feature_rows,
     version_rows::VersionRows,
 };
 use crate::{StoreError, lake::FileScope};
 
-/// Which zones at which times to take, for a set to train on.
+/// Selects zones and times, as for a training set.
 #[derive(Clone, Debug)]
 pub struct PointQuery {
-    /// Zone and event time, UTC ms.
+    /// Zone and event time, UTC ms, of each point.
     pub points: Vec<(ZoneId, i64)>,
     /// As it was known at that time, or with what has arrived since.
-    pub mode: Mode,
+    pub mode: RevisionMode,
     /// All features where there are none.
     pub columns: Option<Vec<String>>,
-    /// A row that is older than this at the point is none, seconds.
+    /// Largest age of a row at its point, seconds; an older row counts as missing.
     pub age_s_max: i64,
-    /// Of which version of the definitions; of the active one where there is none.
+    /// Version of the definitions; `None` means the active one.
     pub version: Option<i32>,
 }
 
-/// A line for each point, in the order of the points: `zone`, `at_ms`, then the
-/// row's `row_ms`, `revision` and `schema_hash`, then features; null where there
-/// is no row.
+/// Joins each point with a row. The result has one line for each point, in the order of the
+/// points: `zone`, `at_ms`, then the row's `row_ms`, `revision` and `schema_hash`, then features.
+/// They are null if there is no row.
 ///
-/// The row is the newest of the grid that is not after the point. As known, it has
-/// readings that were measured and had arrived by its own time, and so by the
-/// point's: nothing of the future is in it.
+/// The row is the newest of the grid that is not after the point. As known, it has only readings
+/// that were measured and had arrived by its own time, and so by the point's time: nothing of the
+/// future is in it.
 pub(crate) fn read_points(
     source: ReadSource<'_>,
     query: &PointQuery,
@@ -57,7 +58,7 @@ pub(crate) fn read_points(
     let features: String =
         wanted.iter().map(|name| format!(", r.{}", quote_identifier(name))).collect();
     let (join, revision) = feature_rows::revision_filter_sql(&kept, Some(query.mode));
-    // Of this connection alone, and gone with it.
+    // The temporary table belongs to this connection.
     connection.execute_batch(
         "CREATE TEMP TABLE asked (i BIGINT, site VARCHAR, zone VARCHAR, moment TIMESTAMP)",
     )?;
@@ -65,7 +66,7 @@ pub(crate) fn read_points(
     appender.append_record_batch(build_points_batch(&query.points)?)?;
     appender.flush()?;
     drop(appender);
-    // The rows are found by their narrow keys, and only then read in full width.
+    // Narrow keys find the rows, and only these are read in full width.
     let mut statement = connection.prepare(&format!(
         "WITH span AS (
              SELECT min(moment) - to_seconds(CAST(? AS BIGINT)) AS oldest, max(moment) AS newest FROM asked
@@ -91,8 +92,8 @@ pub(crate) fn read_points(
 }
 
 fn build_points_batch(points: &[(ZoneId, i64)]) -> Result<RecordBatch, StoreError> {
-    let text = |of: &dyn Fn(&ZoneId) -> String| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(points.iter().map(|(zone, _)| of(zone))))
+    let text = |name: &dyn Fn(&ZoneId) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(points.iter().map(|(zone, _)| name(zone))))
     };
     let at = points.iter().map(|(_, at_ms)| ms_to_micros(*at_ms));
     build_record_batch(vec![

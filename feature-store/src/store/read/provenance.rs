@@ -7,48 +7,49 @@ use super::{
     super::quote_identifier,
     ReadSource,
     readings::{ReadingQuery, ReadingRow, read_readings},
+    version_rows::VersionRows,
     where_clause::WhereClause,
 };
 use crate::{StoreError, lake::FileScope};
 
-/// Most tiles of one explanation.
+/// Largest number of tiles in an explanation.
 const TILES_MAX: usize = 1000;
-/// Most readings that a value is computed anew of.
+/// Largest number of readings from which a value is recomputed.
 const READINGS_MAX: u64 = 5_000_000;
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 3_600_000;
 
-/// The readings behind a value.
+/// Selects the readings behind a value.
 #[derive(Clone, Debug)]
 pub struct ProvenanceQuery {
     /// The zone.
     pub zone: ZoneId,
-    /// The metric that was measured.
+    /// The measured metric.
     pub metric: SmolStr,
-    /// The window covers (after, until], UTC ms.
+    /// Start of the window (after, until], UTC ms, excluded.
     pub after_ms: i64,
-    /// The window's right end, which belongs to it.
+    /// End of the window, UTC ms, included.
     pub until_ms: i64,
-    /// The newest this many readings are shown.
+    /// Largest number of readings to show; the newest are taken.
     pub limit: usize,
 }
 
 /// The first or last reading of a window.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct EdgeReading {
-    /// UTC milliseconds.
+    /// Event time, UTC milliseconds.
     pub event_ms: i64,
-    /// In the unit of the metric.
+    /// Value in the unit of the metric.
     pub value: f64,
-    /// Of which device.
+    /// Name of the device.
     pub device: String,
 }
 
-/// The readings of one minute or hour that are inside the window.
+/// The readings of one minute or hour inside the window.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Tile {
-    /// UTC milliseconds; the first and the last may reach beyond the window, what
-    /// they count does not.
+    /// Start, UTC milliseconds. The first and the last tile may reach beyond the window, but
+    /// count only readings inside it.
     start_ms: i64,
     readings: u64,
     min: f64,
@@ -56,38 +57,38 @@ pub(crate) struct Tile {
     max: f64,
 }
 
-/// What a window holds.
+/// Readings of a window.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Window {
-    /// UTC ms; a reading of exactly this time is outside.
+    /// Start, UTC ms; a reading of exactly this time is outside.
     after_ms: i64,
-    /// UTC ms; a reading of exactly this time is inside.
+    /// End, UTC ms; a reading of exactly this time is inside.
     until_ms: i64,
-    /// Readings that count.
+    /// Number of valid readings.
     readings: u64,
-    /// Readings that are flagged, and so do not count.
+    /// Number of flagged readings, which enter no feature.
     flagged: u64,
-    /// Readings that count and arrived after the window's end: not in the row as
-    /// it was known.
+    /// Number of valid readings that arrived after the window's end; the row as known excludes
+    /// them.
     arrived_later: u64,
 }
 
-/// All of it.
+/// Readings behind a value.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Behind {
     window: Window,
     first: Option<EdgeReading>,
     last: Option<EdgeReading>,
-    /// How much time a tile covers, seconds.
+    /// Duration of a tile, seconds.
     tile_s: i64,
     tiles: Vec<Tile>,
-    /// The newest ones, flagged ones too.
+    /// The newest readings, including flagged ones.
     readings: Vec<ReadingRow>,
     /// Whether there are more readings than are shown.
     truncated: bool,
 }
 
-/// What is behind a value of a window.
+/// Reads the readings behind a value of a window.
 pub(crate) fn read_provenance(
     source: ReadSource<'_>,
     query: &ProvenanceQuery,
@@ -173,22 +174,17 @@ pub(crate) fn read_provenance(
     })
 }
 
-/// The revisions of one stored value, the oldest first.
+/// Reads the revisions of one stored value, oldest first.
 pub(crate) fn read_stored_revisions(
-    ReadSource { connection, lake }: ReadSource<'_>,
+    source: ReadSource<'_>,
     zone: &ZoneId,
     feature: &str,
     at_ms: i64,
 ) -> Result<Vec<(i64, Option<f64>)>, StoreError> {
     let zones = [zone.clone()];
-    let version = connection.query_row(
-        "SELECT max(version) FROM meta.definitions WHERE active",
-        [],
-        |row| row.get(0),
-    )?;
-    let scope = FileScope { version, ..FileScope::of_zone(&zones, Some(at_ms), Some(at_ms)) };
-    let table = lake.union_archived_sql(connection, "features.rows", "features", &scope)?;
-    let mut statement = connection.prepare(&format!(
+    let scope = FileScope::of_zone(&zones, Some(at_ms), Some(at_ms));
+    let VersionRows { table, .. } = VersionRows::new(source, None, &[feature.to_owned()], &scope)?;
+    let mut statement = source.connection.prepare(&format!(
         "SELECT revision, {} FROM {table}
          WHERE site = ? AND zone = ? AND time = make_timestamp_ms(?) ORDER BY revision",
         quote_identifier(feature)
@@ -200,8 +196,8 @@ pub(crate) fn read_stored_revisions(
     Ok(found.collect::<duckdb::Result<_>>()?)
 }
 
-/// Tells `take` of every reading of a zone that counts, measured in (after, until]
-/// and, where that is asked, arrived by `arrived_ms`; in the order of the log.
+/// Calls `take` with every valid reading of a zone that was measured in (after, until] and, with
+/// `arrived_ms`, had arrived by that time; in the order of the log.
 pub(crate) fn replay_readings(
     ReadSource { connection, lake }: ReadSource<'_>,
     zone: &ZoneId,
@@ -226,7 +222,7 @@ pub(crate) fn replay_readings(
             what: "readings",
             found,
             max: READINGS_MAX,
-            hint: "this value is of too many readings to be computed anew in a request",
+            hint: "the value has too many readings to be recomputed in a request",
         });
     }
     let mut statement = connection.prepare(&format!(

@@ -6,34 +6,34 @@ use utoipa::ToSchema;
 use super::{ReadSource, where_clause::WhereClause};
 use crate::{StoreError, lake::FileScope};
 
-/// Which counts to take.
+/// Selects counts.
 #[derive(Clone, Debug, Default)]
 pub struct QualityQuery {
-    /// Of this zone.
+    /// Only this zone.
     pub zone: Option<ZoneId>,
-    /// Of this metric.
+    /// Only this metric.
     pub metric: Option<String>,
-    /// Event time, UTC ms, this and later.
+    /// Earliest event time, UTC ms, included.
     pub from_ms: Option<i64>,
-    /// Event time, UTC ms, this and earlier.
+    /// Latest event time, UTC ms, included.
     pub to_ms: Option<i64>,
-    /// Only those after `zone/metric/quality`, in their order.
+    /// Only counts after this `zone/metric/quality`, in the order of these texts.
     pub after: Option<String>,
-    /// The first this many.
+    /// Largest number of counts.
     pub limit: usize,
 }
 
-/// How many readings of a zone's metric have a quality.
+/// Number of readings of a zone's metric with one quality flag.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct QualityCount {
-    /// `site/zone`
+    /// Zone, as `site/zone`.
     zone: String,
     metric: String,
     quality: String,
     readings: u64,
 }
 
-/// Readings by zone, metric and quality, and where to go on.
+/// Counts readings by zone, metric and quality; also returns where the next page starts.
 pub(crate) fn read_quality_counts(
     ReadSource { connection, lake }: ReadSource<'_>,
     query: &QualityQuery,
@@ -64,7 +64,7 @@ pub(crate) fn read_quality_counts(
         query.limit + 1
     ))?;
     let values = conditions.values.iter().chain(having.values.iter());
-    let found = statement.query_map(params_from_iter(values), |row| {
+    let counts = statement.query_map(params_from_iter(values), |row| {
         let count = QualityCount {
             zone: row.get(0)?,
             metric: row.get(1)?,
@@ -73,7 +73,7 @@ pub(crate) fn read_quality_counts(
         };
         Ok((count, row.get(4)?))
     })?;
-    let mut found: Vec<(QualityCount, String)> = found.collect::<duckdb::Result<_>>()?;
+    let mut found: Vec<(QualityCount, String)> = counts.collect::<duckdb::Result<_>>()?;
     let has_more = found.len() > query.limit;
     found.truncate(query.limit);
     let next = found.last().map(|(_, place)| place.clone()).filter(|_| has_more);

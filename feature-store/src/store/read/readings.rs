@@ -11,53 +11,55 @@ use crate::{
     lake::{FileScope, LakeReader},
 };
 
-/// Which readings to take.
+/// Selects readings.
 #[derive(Clone, Debug, Default)]
 pub struct ReadingQuery {
-    /// Of this zone.
+    /// Only this zone.
     pub zone: Option<ZoneId>,
-    /// Of this device.
+    /// Only this device.
     pub device: Option<String>,
-    /// Of this metric.
+    /// Only this metric.
     pub metric: Option<String>,
-    /// Of this quality.
+    /// Only this quality flag.
     pub quality: Option<String>,
-    /// Event time, UTC ms, this and later.
+    /// Earliest event time, UTC ms, included.
     pub from_ms: Option<i64>,
-    /// Event time, UTC ms, this and earlier.
+    /// Latest event time, UTC ms, included.
     pub to_ms: Option<i64>,
-    /// Only those that come after this one, newest first.
+    /// Only readings after this one, newest first.
     pub after: Option<ReadingCursor>,
-    /// The newest this many.
+    /// Largest number of readings; the newest are taken.
     pub limit: usize,
 }
 
-/// One reading as it is kept.
+/// A stored reading.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ReadingRow {
-    /// `site/zone`
+    /// Zone, as `site/zone`.
     pub(super) zone: String,
     pub(super) device: String,
     pub(super) metric: String,
-    /// UTC milliseconds.
+    /// Event time, UTC milliseconds.
     pub(super) event_ms: i64,
-    /// UTC milliseconds.
+    /// Arrival time, UTC milliseconds.
     pub(super) arrival_ms: i64,
-    /// In the unit of the metric; `null` where it is not a number.
+    /// Value in the unit of the metric; `null` if it is not a number.
     pub(super) value: Option<f64>,
-    /// `live`, `replay`, `backfill` or `retained`.
+    /// Source: `live`, `replay`, `backfill` or `retained`.
     pub(super) source: String,
-    /// `ok`, or why not.
+    /// Quality flag: `ok`, or why the reading enters no feature.
     pub(super) quality: String,
 }
 
-/// The place of a reading among all, by event time and then by place in the log.
+/// Position of a reading among all, by event time and then by position in the log.
 ///
 /// ```
+/// use microclimate_feature_store::ReadingCursor;
+///
 /// let text = "1377734400000000.0.4711.2";
-/// let cursor: microclimate_feature_store::ReadingCursor = text.parse().unwrap();
+/// let cursor: ReadingCursor = text.parse().unwrap();
 /// assert_eq!(cursor.to_string(), text);
-/// assert!("yesterday".parse::<microclimate_feature_store::Cursor>().is_err());
+/// assert!("yesterday".parse::<ReadingCursor>().is_err());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadingCursor {
@@ -86,18 +88,18 @@ impl FromStr for ReadingCursor {
                 offset: *offset,
                 item: *item,
             }),
-            _ => Err("that is not the `next` of an answer".to_owned()),
+            _ => Err("not the `next` of an answer".to_owned()),
         }
     }
 }
 
-/// The newest readings, newest first, and where to go on.
+/// Reads the newest readings, newest first; also returns where the next page starts.
 pub(crate) fn read_readings(
     ReadSource { connection, lake }: ReadSource<'_>,
     query: &ReadingQuery,
 ) -> Result<(Vec<ReadingRow>, Option<ReadingCursor>), StoreError> {
     let mut found = read_page(connection, query, "silver.readings")?;
-    // Where the page is full, only what is newer than its end can still belong to it.
+    // If the page is full, only readings newer than its end can still belong to it.
     let end_ms = |found: &[(ReadingRow, ReadingCursor)]| {
         (found.len() > query.limit).then(|| found[query.limit].0.event_ms)
     };
@@ -111,7 +113,7 @@ pub(crate) fn read_readings(
         version: None,
     };
     let days = LakeReader::list_days(connection, "readings", &scope)?;
-    // Days are added from the newest on until the page is full: years need not be read for it.
+    // Adds days, newest first, until the page is full, so that a page does not read years.
     let mut wanted_rows = 4 * (query.limit as u64 + 1);
     let mut taken = 0;
     while taken < days.len() {
@@ -137,7 +139,7 @@ pub(crate) fn read_readings(
     Ok((found.into_iter().map(|(reading, _)| reading).collect(), next))
 }
 
-/// The newest readings of a source, one more than asked for, which tells whether there is a
+/// Reads the newest readings of a source: one more than requested, which shows whether there is a
 /// next page.
 fn read_page(
     connection: &Connection,
@@ -151,7 +153,7 @@ fn read_page(
     conditions.push_if_some("quality = ?", query.quality.clone());
     conditions.filter_time_span("event", query.from_ms, query.to_ms);
     if let Some(ReadingCursor { event_us, partition, offset, item }) = query.after {
-        // The first part alone lets DuckDB leave out whole row groups.
+        // The first condition alone lets DuckDB skip whole row groups.
         let numbers = [event_us, event_us, partition, partition, offset, offset, item];
         conditions.push_condition(
             "event <= make_timestamp(?) AND (event < make_timestamp(?)

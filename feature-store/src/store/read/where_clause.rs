@@ -1,7 +1,7 @@
 use duckdb::ToSql;
 use telemetry::ZoneId;
 
-/// Conditions of a WHERE and their values.
+/// Conditions of a WHERE clause, with their values.
 #[derive(Default)]
 pub(super) struct WhereClause {
     sql: Vec<String>,
@@ -16,7 +16,7 @@ impl WhereClause {
         }
     }
 
-    /// A condition of several values.
+    /// Adds a condition with several values.
     pub(super) fn push_condition(&mut self, sql: String, values: Vec<Box<dyn ToSql>>) {
         self.sql.push(sql);
         self.values.extend(values);
@@ -27,7 +27,7 @@ impl WhereClause {
         self.push_if_some("zone = ?", zone.map(|zone| zone.zone.to_string()));
     }
 
-    /// Any of the zones, of table `of`; all where none are given.
+    /// Limits table `of` to any of the zones; no limit if none are given.
     pub(super) fn filter_zones(&mut self, of: &str, zones: Option<&[ZoneId]>) {
         let Some(zones) = zones else { return };
         if zones.is_empty() {
@@ -42,7 +42,7 @@ impl WhereClause {
         }
     }
 
-    /// Both ends belong to the span.
+    /// Limits a column to a span, both ends included.
     pub(super) fn filter_time_span(
         &mut self,
         column: &str,

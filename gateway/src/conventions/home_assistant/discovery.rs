@@ -1,4 +1,4 @@
-//! Discovery messages: what an entity is, and where its states come.
+//! Discovery messages: what an entity is, and the topic of its states.
 //!
 //! Source: <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>;
 //! abbreviations from `homeassistant/components/mqtt/abbreviations.py`.
@@ -18,7 +18,7 @@ pub(super) struct ConfigTopic<'t> {
 }
 
 impl<'t> ConfigTopic<'t> {
-    /// Reads the levels after the base; `None` for any other topic.
+    /// Parses the levels after the base; `None` for any other topic.
     pub(super) fn parse(levels: &'t str) -> Option<Self> {
         let (component, id) = levels.strip_suffix("/config")?.split_once('/')?;
         let is_id = !id.is_empty() && id.split('/').count() <= 2;
@@ -26,51 +26,51 @@ impl<'t> ConfigTopic<'t> {
     }
 }
 
-/// What is kept of an entity.
+/// The stored description of an entity.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct DiscoveredEntity {
     pub(super) component: SmolStr,
-    /// As in its discovery topic: `<object>` or `<node>/<object>`, and for one
-    /// of a device's with `/<key>`.
+    /// The id in its discovery topic: `<object>` or `<node>/<object>`, followed by `/<key>` for
+    /// one of a device's entities.
     pub(super) id: SmolStr,
     pub(super) device_class: Option<SmolStr>,
     pub(super) unit: Option<SmolStr>,
     pub(super) state_topic: Option<SmolStr>,
-    /// Availability, commands, attributes: topics that carry no readings.
+    /// Topics without readings: availability, commands, attributes.
     pub(super) other_topics: Vec<SmolStr>,
-    /// The text itself, where it is not one of the usual forms.
+    /// The parsed template, or its text if it is not supported.
     pub(super) template: Result<ValueTemplate, SmolStr>,
     pub(super) payload_on: SmolStr,
     pub(super) payload_off: SmolStr,
-    /// Whether it is about the device itself, as its `entity_category` says (`diagnostic`,
-    /// `config`), and not about the place.
+    /// Whether it is about the device itself and not about the zone, as its `entity_category`
+    /// (`diagnostic`, `config`) states.
     pub(super) is_about_device: bool,
     /// Its own name, for people.
     pub(super) name: Option<SmolStr>,
-    /// What the device goes by: its name, identifiers, suggested area.
+    /// The names of the device: its name, identifiers and suggested area.
     pub(super) names: Vec<SmolStr>,
 }
 
 /// `origin.name` of Microclimate's own discovery messages.
 const OWN_ORIGIN: &str = "microclimate";
 
-/// Topics of one entity, at most.
+/// Largest number of topics of one entity.
 const TOPICS_MAX: usize = 16;
-/// Longest text that is kept of a configuration, bytes.
+/// Longest stored text of a configuration, bytes.
 const TEXT_BYTES_MAX: usize = 512;
 
-/// The entities that a discovery message describes.
+/// Parses the entities that a discovery message describes.
 ///
 /// # Errors
-/// What is wrong with it, for the log of the program.
+/// Describes the mistake, for the log.
 pub(super) fn parse_entities(
     topic: &ConfigTopic<'_>,
     payload: &[u8],
 ) -> Result<Vec<DiscoveredEntity>, String> {
     let config: Value = serde_json::from_slice(payload).map_err(|e| format!("not JSON: {e}"))?;
     let Value::Object(config) = config else { return Err("not a JSON object".to_owned()) };
-    // What this house announces itself are predictions: they must not come back
-    // as readings.
+    // The entities that this program announces are predictions. They must not come back as
+    // readings.
     let origin = find_field(&config, "origin").and_then(Value::as_object);
     let maker = origin.and_then(|origin| origin.get("name")).and_then(Value::as_str);
     if maker.is_some_and(|maker| maker.eq_ignore_ascii_case(OWN_ORIGIN)) {
@@ -82,30 +82,30 @@ pub(super) fn parse_entities(
     let Some(Value::Object(components)) = find_field(&config, "components") else {
         return Err("a device without `components`".to_owned());
     };
-    let entities = components.iter().filter_map(|(key, own)| {
-        let own = own.as_object()?;
-        // Only `platform` means: remove this one.
-        if own.len() <= 1 {
+    let entities = components.iter().filter_map(|(key, component_value)| {
+        let fields = component_value.as_object()?;
+        // An entry with only `platform` removes the entity.
+        if fields.len() <= 1 {
             return None;
         }
-        let component = find_field(own, "platform")?.as_str()?;
-        Some(build_entity(component, &format!("{}/{key}", topic.id), own, &config))
+        let component = find_field(fields, "platform")?.as_str()?;
+        Some(build_entity(component, &format!("{}/{key}", topic.id), fields, &config))
     });
     Ok(entities.collect())
 }
 
-/// An entity's own keys, and those that its device gives to all.
+/// Builds an entity from its own keys and those that its device shares.
 fn build_entity(
     component: &str,
     id: &str,
-    own: &Map<String, Value>,
+    fields: &Map<String, Value>,
     shared: &Map<String, Value>,
 ) -> DiscoveredEntity {
-    let field = |name| find_field(own, name).or_else(|| find_field(shared, name));
+    let field = |name| find_field(fields, name).or_else(|| find_field(shared, name));
     let text = |name| field(name).and_then(Value::as_str).map(truncate_text);
     let root = text("~").unwrap_or_default();
     let topic = |text: &str| expand_topic(text, &root);
-    let state_topic = find_field(own, "state_topic")
+    let state_topic = find_field(fields, "state_topic")
         .or_else(|| find_field(shared, "state_topic"))
         .and_then(Value::as_str)
         .map(topic);
@@ -113,20 +113,21 @@ fn build_entity(
         None => Ok(ValueTemplate::pass_through()),
         Some(text) => ValueTemplate::parse(text).ok_or_else(|| truncate_text(text)),
     };
-    let other_topics = own.iter().chain(shared).flat_map(|(key, value)| collect_topics(key, value));
-    let other_topics = other_topics.map(|text| expand_topic(text, &root));
-    let other_topics = other_topics.filter(|other| Some(other) != state_topic.as_ref());
+    let topic_texts =
+        fields.iter().chain(shared).flat_map(|(key, value)| collect_topics(key, value));
+    let topics = topic_texts.map(|text| expand_topic(text, &root));
+    let other_topics = topics.filter(|other| Some(other) != state_topic.as_ref());
     let device = field("device").and_then(Value::as_object);
     let names = device.into_iter().flat_map(|device| {
-        let of = |name| find_field(device, name).into_iter().flat_map(collect_texts);
-        of("name").chain(of("identifiers")).chain(of("suggested_area"))
+        let texts_of = |name| find_field(device, name).into_iter().flat_map(collect_texts);
+        texts_of("name").chain(texts_of("identifiers")).chain(texts_of("suggested_area"))
     });
     DiscoveredEntity {
         component: truncate_text(component),
         id: truncate_text(id),
         device_class: text("device_class"),
         is_about_device: text("entity_category").is_some(),
-        name: find_field(own, "name").and_then(Value::as_str).map(truncate_text),
+        name: find_field(fields, "name").and_then(Value::as_str).map(truncate_text),
         unit: text("unit_of_measurement"),
         other_topics: other_topics.take(TOPICS_MAX).collect(),
         state_topic,
@@ -137,7 +138,7 @@ fn build_entity(
     }
 }
 
-/// A key by its full name or its abbreviation.
+/// Finds a key by its full name or its abbreviation.
 fn find_field<'v>(fields: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
     const ABBREVIATIONS: &[(&str, &str)] = &[
         ("components", "cmps"),
@@ -158,8 +159,8 @@ fn find_field<'v>(fields: &'v Map<String, Value>, name: &str) -> Option<&'v Valu
     fields.get(name).or_else(|| fields.get(short?))
 }
 
-/// Topics under a key such as `availability_topic`, `avty_t`, `cmd_t`, or in
-/// the list `availability`.
+/// Collects topics under a key such as `availability_topic`, `avty_t`, `cmd_t`, or in the list
+/// `availability`.
 fn collect_topics<'v>(key: &str, value: &'v Value) -> Vec<&'v str> {
     let is_topic =
         |key: &str| matches!(key, "topic" | "t") || key.ends_with("_topic") || key.ends_with("_t");
@@ -181,7 +182,7 @@ fn collect_texts(value: &Value) -> Vec<&str> {
     }
 }
 
-/// `~` at either end of a topic stands for the base that the message gives.
+/// Replaces `~` at either end of a topic by the base of the message.
 fn expand_topic(topic: &str, root: &str) -> SmolStr {
     if let Some(rest) = topic.strip_prefix('~') {
         truncate_text(&format!("{root}{rest}"))

@@ -1,12 +1,11 @@
-//! Home Assistant's MQTT discovery: configurations tell which topics carry
-//! what, in which unit.
+//! Home Assistant's MQTT discovery: configurations announce the topics of values and their units.
 //!
-//! An entity is a device here, named as its discovery topic is: two
-//! thermometers of one board stay two.
+//! An entity is a device here, named after its discovery topic, so that two thermometers of one
+//! board stay distinct.
 //!
 //! # Layout
-//! - `discovery`: configurations
-//! - `value_template`: how a value stands in a payload
+//! - `discovery`: discovery messages
+//! - `value_template`: extracts a value from a payload
 
 mod discovery;
 mod value_template;
@@ -33,8 +32,8 @@ use super::{
 use crate::{downlink::is_filter_match, message::InboundMessage};
 
 /// Device classes of `sensor` and `binary_sensor`
-/// (<https://www.home-assistant.io/integrations/sensor/#device-class>); units
-/// are declared, or the value is not a quantity.
+/// (<https://www.home-assistant.io/integrations/sensor/#device-class>). A value without a
+/// declared unit is not a quantity.
 const BUILTIN: &[BuiltinName] = &[
     metric_named("temperature", "temperature", None),
     metric_named("humidity", "humidity", Some("%")),
@@ -50,16 +49,17 @@ const BUILTIN: &[BuiltinName] = &[
     metric_named("precipitation_intensity", "rain_rate", None),
     metric_named("conductivity", "ec", None),
     metric_named("ph", "ph", Some("pH")),
-    // What Theengs and OpenMQTTGateway announce without a class: the end of the name tells.
+    // Theengs and OpenMQTTGateway announce these without a class: the end of the name identifies
+    // the quantity.
     metric_named("moi", "soil_moisture", Some("%")),
     metric_named("fer", "ec", Some("µS/cm")),
-    // Of binary sensors.
+    // Classes of binary sensors.
     metric_named("motion", "motion", Some("count")),
     metric_named("occupancy", "motion", Some("count")),
     metric_named("presence", "motion", Some("count")),
-    // A share of the charge, not volts.
+    // The charge in percent, not volts.
     not_a_reading("battery"),
-    // As often the mains as a battery: a rule says which.
+    // The mains as often as a battery: a rule must decide.
     not_a_reading("voltage"),
     not_a_reading("apparent_power"),
     not_a_reading("aqi"),
@@ -86,9 +86,9 @@ pub(super) struct HomeAssistantConvention {
     base: String,
     places: ZoneResolver,
     quantities: QuantityRules,
-    /// By the levels of the discovery topic: a device's topic describes several.
+    /// Entities by the levels of the discovery topic, because a device's topic describes several.
     entities: EntityStore<Vec<DiscoveredEntity>>,
-    /// Which of them a topic is of; state topics may have wildcards.
+    /// Index from topics to entities. State topics may have wildcards.
     by_topic: TopicIndex,
     entities_max: usize,
 }
@@ -105,10 +105,10 @@ impl HomeAssistantConvention {
         })
     }
 
-    /// Takes a configuration; `levels` are those of its topic.
+    /// Stores a configuration. `levels` are those of its topic.
     fn learn_entities(&mut self, levels: &str, topic: &ConfigTopic<'_>, payload: &[u8]) {
-        let entities = if payload.is_empty() {
-            Vec::new() // The entity, or the device with all of its own, is gone.
+        let parsed = if payload.is_empty() {
+            Vec::new() // The entity was removed, or the device with all its entities.
         } else {
             match discovery::parse_entities(topic, payload) {
                 Ok(entities) => entities,
@@ -117,17 +117,17 @@ impl HomeAssistantConvention {
                         component = topic.component,
                         id = topic.id,
                         error,
-                        "discovery message not understood"
+                        "cannot parse a discovery message"
                     );
                     return;
                 }
             }
         };
         let name = SmolStr::new(levels);
-        if let Some(gone) = self.entities.remove(levels) {
-            self.remove_topics(&name, &gone);
+        if let Some(removed) = self.entities.remove(levels) {
+            self.remove_topics(&name, &removed);
         }
-        let mut entities = entities;
+        let mut entities = parsed;
         if entities.len() > self.entities_max {
             self.entities.count_refused(entities.len() - self.entities_max);
             entities.truncate(self.entities_max);
@@ -142,13 +142,14 @@ impl HomeAssistantConvention {
             }
         }
         let weight = entities.len();
-        for (name, gone) in self.entities.insert(&name, entities, weight) {
-            self.remove_topics(&name, &gone);
+        for (name, evicted) in self.entities.insert(&name, entities, weight) {
+            self.remove_topics(&name, &evicted);
         }
     }
 
     fn remove_topics(&mut self, name: &SmolStr, entities: &[DiscoveredEntity]) {
-        for topic in entities.iter().flat_map(|own| own.state_topic.iter().chain(&own.other_topics))
+        for topic in
+            entities.iter().flat_map(|entity| entity.state_topic.iter().chain(&entity.other_topics))
         {
             self.by_topic.remove(topic, name);
         }
@@ -162,7 +163,7 @@ impl HomeAssistantConvention {
         json: Option<&Value>,
         message: &InboundMessage,
         context: &DecodeContext<'_>,
-        taken: &mut MappedMessage,
+        mapped: &mut MappedMessage,
     ) -> Result<(), ReadingRefusal> {
         let class = entity.device_class.as_deref().unwrap_or_default();
         let object = entity.id.rsplit('/').next().unwrap_or_default();
@@ -172,15 +173,15 @@ impl HomeAssistantConvention {
             builtin: if class.is_empty() { at_end } else { class },
             unit: entity.unit.as_deref(),
         };
-        // Switches, lights and so on have states, unless a rule names them; of
-        // two-state sensors those of presence count.
+        // Switches, lights and so on have states, which are ignored unless a rule names them. Of
+        // binary sensors, those of presence count.
         let is_sensor = match &*entity.component {
             "sensor" => true,
             "binary_sensor" => matches!(class, "motion" | "occupancy" | "presence"),
             _ => false,
         };
-        // Neither have values about the device itself: a processor's temperature is not the
-        // room's.
+        // Neither kind counts if it is about the device itself: a processor's temperature is not
+        // the room's.
         let is_of_device = entity.is_about_device
             || [Some(object), entity.name.as_deref()]
                 .into_iter()
@@ -195,7 +196,7 @@ impl HomeAssistantConvention {
             Err(_) if !is_wanted => return Ok(()),
             Err(template) => {
                 let what = format!(
-                    "entity `{}`: value_template `{}` is not understood; give its state topic a mapping of convention \"template\", before this one",
+                    "entity `{}`: value_template `{}` is not supported; give its state topic a mapping of convention \"template\", before this one",
                     entity.id,
                     shorten_text(template)
                 );
@@ -227,7 +228,7 @@ impl HomeAssistantConvention {
             };
             let origin = ReadingOrigin::from_message(zone, sanitize_name(&entity.id), message);
             let reading = SensorReading { metric, event_ms: message.received_ms, value };
-            taken.add_reading(&origin, reading, message, context.limits.readings_max);
+            mapped.add_reading(&origin, reading, message, context.limits.readings_max);
         }
         Ok(())
     }
@@ -254,7 +255,7 @@ impl Convention for HomeAssistantConvention {
         if names.is_empty() {
             return None;
         }
-        // These are used now.
+        // These entities are used now.
         for name in &names {
             self.entities.get(name);
         }
@@ -277,12 +278,12 @@ impl Convention for HomeAssistantConvention {
             Err(refusal) => return Some(MappedMessage::from_refusal(refusal)),
         };
         let json = serde_json::from_str(text).ok();
-        let mut taken = MappedMessage::without_readings();
+        let mut mapped = MappedMessage::without_readings();
         for entity in states {
-            let read = self.read_entity(entity, text, json.as_ref(), message, context, &mut taken);
-            taken.rejected_readings.extend(read.err());
+            let read = self.read_entity(entity, text, json.as_ref(), message, context, &mut mapped);
+            mapped.rejected_readings.extend(read.err());
         }
-        Some(taken)
+        Some(mapped)
     }
 
     fn entity_counts(&self) -> EntityCounts {

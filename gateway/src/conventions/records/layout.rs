@@ -1,40 +1,40 @@
-//! How messages of one topic are laid out.
+//! The layout of a topic's messages.
 
 use super::super::{name_pattern::NamePattern, name_template::NameTemplate};
 
-/// What topics and paths of records may capture.
+/// The captures that topics and paths of records may have.
 pub(in super::super) const CAPTURES: [&str; 6] =
     ["site", "zone", "device", "metric", "kind", "channel"];
 
-/// How messages of one topic are laid out, as it is written. Pointers are JSON pointers (RFC
-/// 6901) into the record, or, where it has nothing there, into the message.
+/// The layout of a topic's messages, as it is written. Pointers are JSON pointers (RFC 6901) into
+/// the record or, if there is nothing, into the message.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct LayoutText<'t> {
     /// The topic, with captures.
     pub(in super::super) topic: &'t str,
-    /// Where the records stand: levels of a JSON pointer, each a pattern with captures. A list
-    /// that stands there is so many records.
+    /// The path of the records: levels of a JSON pointer, each a pattern with captures. A list at
+    /// this path contains several records.
     pub(in super::super) records: &'t str,
-    /// Where the fields of a record stand; the first that there is.
+    /// The paths of a record's fields. The first existing one applies.
     pub(in super::super) fields: &'t [&'t str],
-    /// The device.
+    /// The template of the device's name.
     pub(in super::super) device: &'t str,
-    /// What else the device goes by, for rules of zones.
+    /// Further names of the device, for zone rules.
     pub(in super::super) names: &'t [&'t str],
-    /// The time of a record, the first that is set.
+    /// The paths of a record's time. The first one that is set applies.
     pub(in super::super) timestamp: &'t [&'t str],
-    /// The device's number of the message, and the run that the numbers are of.
+    /// The paths of the device's sequence number, and of the run that the numbers belong to.
     pub(in super::super) sequence: Option<&'t str>,
     pub(in super::super) boot: Option<&'t str>,
-    /// The name of what a record is about, its value and its unit, where it has one only.
+    /// The paths of the name, the value and the unit of a record with a single value.
     pub(in super::super) metric: Option<&'t str>,
     pub(in super::super) value: &'t str,
     pub(in super::super) unit: Option<&'t str>,
-    /// Whether its times are those of a clock on some wall, where they do not say a zone.
+    /// Whether its times are local times if they state no zone.
     pub(in super::super) is_local_time: bool,
-    /// Whether it is a pack of SenML.
+    /// Whether it is a SenML pack.
     pub(in super::super) is_senml: bool,
-    /// Bytes that nobody decoded, and what to do then.
+    /// The path of undecoded bytes, and a message that states what to do about them.
     pub(in super::super) undecoded: Option<(&'t str, &'t str)>,
 }
 
@@ -57,7 +57,7 @@ impl LayoutText<'_> {
     };
 }
 
-/// How messages of one topic are laid out, checked.
+/// The checked layout of a topic's messages.
 #[derive(Debug)]
 pub(super) struct MessageLayout {
     pub(super) topic: NamePattern,
@@ -113,14 +113,14 @@ impl MessageLayout {
         self.topic.has_capture(name) || self.records.iter().any(|level| level.has_capture(name))
     }
 
-    /// Whether a field of a record says when, who or which, and not what.
+    /// Whether a field of a record states the time, the device or the sensor, and is not a value.
     pub(super) fn is_envelope(&self, path: &str) -> bool {
         let is = |pointer: &String| pointer.strip_prefix('/') == Some(path);
         self.timestamp.iter().chain(&self.sequence).chain(&self.boot).any(is)
     }
 }
 
-/// A JSON pointer that a user wrote.
+/// Checks a JSON pointer that a user wrote.
 pub(super) fn check_pointer(key: &str, text: &str) -> Result<String, String> {
     if !text.is_empty() && !text.starts_with('/') {
         return Err(format!("{key} = \"{text}\": expected a JSON pointer, as in \"/{text}\""));
@@ -128,7 +128,7 @@ pub(super) fn check_pointer(key: &str, text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// What a topic, or the path of a record, says.
+/// The captures of a topic, or of the path of a record.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TopicCaptures<'t>(Vec<(&'static str, &'t str)>);
 
@@ -140,10 +140,10 @@ impl<'t> TopicCaptures<'t> {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&'t str> {
-        self.0.iter().find(|(own, _)| *own == name).map(|(_, text)| *text)
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
     }
 
-    /// With what a level of the path says beside it.
+    /// Merges these captures with those of a level of the path.
     pub(super) fn merged_with(&self, other: TopicCaptures<'t>) -> Self {
         Self(self.0.iter().copied().chain(other.0).collect())
     }

@@ -1,4 +1,4 @@
-//! One message, read by the layout of its topic.
+//! Reads one message by the layout of its topic.
 
 use std::borrow::Cow;
 
@@ -21,15 +21,15 @@ use super::{
 };
 use crate::message::InboundMessage;
 
-/// What a record's value may become, before it is known which of two names of one quantity
-/// counts (`tempc` and `tempf`).
+/// A possible reading of a record, before the choice between two names of one quantity (`tempc`
+/// and `tempf`).
 struct ReadingCandidate {
-    /// The place of its name among the built-in ones and the unit that is in it; `None` for a
-    /// rule of the user's.
+    /// The index of its name among the built-in ones, with the unit in that name; `None` for a
+    /// user's rule.
     rank: Option<(usize, Option<&'static str>)>,
     /// The last level of its name.
     name: String,
-    /// Of several values of one metric, which one.
+    /// Which of several values of one metric it is.
     part: String,
     reading: SensorReading,
 }
@@ -41,15 +41,15 @@ pub(super) struct MessageReader<'a> {
     document: &'a Value,
     message: &'a InboundMessage,
     context: &'a DecodeContext<'a>,
-    taken: MappedMessage,
-    /// Whether there was a field that a rule of the user's names.
+    mapped: MappedMessage,
+    /// Whether a user's rule matched a field.
     has_ruled: bool,
 }
 
-/// Who measured a record.
+/// The device of a record.
 struct RecordDevice {
     zone: ZoneId,
-    /// As the layout says it, for the names of values.
+    /// The name as the layout gives it, for the names of values.
     device: String,
 }
 
@@ -61,17 +61,17 @@ impl<'a> MessageReader<'a> {
         message: &'a InboundMessage,
         context: &'a DecodeContext<'a>,
     ) -> Self {
-        let taken = MappedMessage::without_readings();
-        Self { convention, layout, document, message, context, taken, has_ruled: false }
+        let mapped = MappedMessage::without_readings();
+        Self { convention, layout, document, message, context, mapped, has_ruled: false }
     }
 
-    /// What the message says, whose topic says what was captured.
+    /// Reads the message. `topic` holds the captures of its topic.
     pub(super) fn read_message(
         mut self,
         topic: TopicCaptures<'a>,
     ) -> Result<MappedMessage, ReadingRefusal> {
         self.read_records(topic)?;
-        Ok(self.taken)
+        Ok(self.mapped)
     }
 
     fn read_records(&mut self, topic: TopicCaptures<'a>) -> Result<(), ReadingRefusal> {
@@ -89,14 +89,14 @@ impl<'a> MessageReader<'a> {
         let is_any = !records.is_empty();
         for (captured, record) in records {
             if let Err(refusal) = self.read_record(&captured, record) {
-                self.taken.rejected_readings.push(refusal);
+                self.mapped.rejected_readings.push(refusal);
             }
         }
-        if is_ruled && !self.has_ruled && self.taken.rejected_readings.is_empty() {
+        if is_ruled && !self.has_ruled && self.mapped.rejected_readings.is_empty() {
             return self.refuse_without_readings(is_any);
         }
-        // One number is of one report.
-        if let [report] = &mut self.taken.reports[..] {
+        // A sequence number belongs to a single report.
+        if let [report] = &mut self.mapped.reports[..] {
             let at = |at: &Option<String>| at.as_ref().and_then(|at| self.document.pointer(at));
             report.seq = at(&self.layout.sequence).and_then(payload::parse_count);
             report.boot =
@@ -105,7 +105,7 @@ impl<'a> MessageReader<'a> {
         Ok(())
     }
 
-    /// A message that has none of the fields: it is about something else, or a mistake.
+    /// Refuses a message that has none of the fields: it is about something else, or a mistake.
     fn refuse_without_readings(&self, has_records: bool) -> Result<(), ReadingRefusal> {
         if self.convention.quantities.unknown() == UnknownValuePolicy::Ignore {
             return Ok(());
@@ -117,33 +117,30 @@ impl<'a> MessageReader<'a> {
                 None if layout.topic.has_capture("metric") => layout.value.clone(),
                 None => self.convention.quantities.rule_names(),
             };
-            format!("there is none of `{}` in the message", shorten_text(&names))
+            format!("the message has none of `{}`", shorten_text(&names))
         } else {
-            "there is no record in the message where `records` says".to_owned()
+            "the message has no record where `records` points".to_owned()
         };
         let hint = "set `unknown = \"ignore\"` in the mapping if messages without them are usual";
         Err((DeadLetterReason::NotAReading, format!("{what}; {hint}")))
     }
 
-    /// What stands at a pointer in a record, or else in the message.
+    /// Returns the value at a pointer in a record, or else in the message.
     fn find_value(&self, record: &'a Value, pointer: &str) -> Option<&'a Value> {
         record.pointer(pointer).or_else(|| self.document.pointer(pointer))
     }
 
-    /// Who measured a record; `None` for whom is not for us.
+    /// Finds the device of a record; `None` if it is ignored.
     fn find_device(
         &self,
         captured: &TopicCaptures<'a>,
         record: &'a Value,
     ) -> Result<Option<RecordDevice>, ReadingRefusal> {
         let layout = self.layout;
-        let device =
+        let rendered =
             layout.device.render_name(|name| captured.get(name), |at| self.find_value(record, at));
-        let device = device.ok_or_else(|| {
-            (
-                DeadLetterReason::NotAReading,
-                "the message does not say which device it is of".to_owned(),
-            )
+        let device = rendered.ok_or_else(|| {
+            (DeadLetterReason::NotAReading, "the message does not name its device".to_owned())
         })?;
         let texts = layout.names.iter().filter_map(|at| name_part(self.find_value(record, at)?));
         let names: Vec<String> = [device.clone(), sanitize_name(&device).to_string()]
@@ -162,15 +159,15 @@ impl<'a> MessageReader<'a> {
     ) -> Result<Option<ZoneId>, ReadingRefusal> {
         let places = &self.convention.places;
         let zone_at = self.convention.zone_at.as_ref();
-        let said = zone_at.and_then(|at| name_part(self.find_value(record, at)?));
-        let said = captured.get("zone").map(str::to_owned).or(said);
+        let zone_field = zone_at.and_then(|at| name_part(self.find_value(record, at)?));
+        let zone_name = captured.get("zone").map(str::to_owned).or(zone_field);
         let site = captured.get("site");
-        if let Some(zone) = said {
-            let site = site.map_or_else(|| places.site().clone(), sanitize_name);
-            return Ok(Some(ZoneId::new(site, sanitize_name(&zone))));
+        if let Some(zone) = zone_name {
+            let zone_site = site.map_or_else(|| places.site().clone(), sanitize_name);
+            return Ok(Some(ZoneId::new(zone_site, sanitize_name(&zone))));
         }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let zone = places.find_zone(&names)?;
+        let name_refs: Vec<&str> = names.iter().map(String::as_str).collect();
+        let zone = places.find_zone(&name_refs)?;
         Ok(zone.map(|zone| match site {
             Some(site) => ZoneId::new(sanitize_name(site), zone.zone),
             None => zone,
@@ -181,7 +178,7 @@ impl<'a> MessageReader<'a> {
         let parser = &self.convention.time_parser;
         for at in &self.layout.timestamp {
             let Some(stamp) = self.find_value(record, at) else { continue };
-            // A clock on the wall of nobody knows where; the message has just been sent.
+            // The time zone of this clock is not known, and the message has just been sent.
             if self.layout.is_local_time
                 && !self.convention.has_time_zone
                 && stamp.as_str().is_some_and(is_without_zone)
@@ -193,7 +190,7 @@ impl<'a> MessageReader<'a> {
                 return Ok(event_ms);
             }
         }
-        // A device that does not know the time yet.
+        // The device does not know the time yet.
         Ok(self.message.received_ms)
     }
 
@@ -204,8 +201,8 @@ impl<'a> MessageReader<'a> {
     ) -> Result<(), ReadingRefusal> {
         let Some(measurer) = self.find_device(captured, record)? else { return Ok(()) };
         let event_ms = self.event_ms(record)?;
-        if self.taken.owner.is_none() {
-            self.taken.owner = Some((measurer.zone.clone(), sanitize_name(&measurer.device)));
+        if self.mapped.owner.is_none() {
+            self.mapped.owner = Some((measurer.zone.clone(), sanitize_name(&measurer.device)));
         }
         if let Some(name) = captured.get("metric") {
             let value = self.find_value(record, &self.layout.value);
@@ -237,7 +234,7 @@ impl<'a> MessageReader<'a> {
                 _ => Ok(()),
             };
         };
-        // ChirpStack 3 writes the object as a text of JSON.
+        // ChirpStack 3 writes the object as a JSON text.
         let fields = match fields {
             Value::String(text) if !self.layout.fields.iter().all(String::is_empty) => {
                 Cow::Owned(payload::parse_lenient_json(text)?)
@@ -251,7 +248,7 @@ impl<'a> MessageReader<'a> {
         for leaf in &leaves {
             match self.build_candidate(&measurer, captured, leaf, event_ms) {
                 Ok(candidate) => candidates.extend(candidate),
-                Err(refusal) => self.taken.rejected_readings.push(refusal),
+                Err(refusal) => self.mapped.rejected_readings.push(refusal),
             }
         }
         self.add_candidates(&measurer, candidates);
@@ -262,7 +259,7 @@ impl<'a> MessageReader<'a> {
         record.pointer(self.layout.unit.as_ref()?)?.as_str()
     }
 
-    /// A record of one value, whose name stands in the topic or beside it.
+    /// Reads a record with one value, whose name is in the topic or in the record.
     fn read_single_value(
         &mut self,
         measurer: &RecordDevice,
@@ -280,8 +277,8 @@ impl<'a> MessageReader<'a> {
             FieldSelection::Known => quantities.find_builtin(name),
             FieldSelection::KnownByEnd => quantities.find_builtin_suffix(name),
         };
-        let builtin =
-            known.map_or(name, |own| name[own.before.len()..].trim_start_matches(['_', '-']));
+        let builtin = known
+            .map_or(name, |builtin| name[builtin.before.len()..].trim_start_matches(['_', '-']));
         let found = FoundValue { names, builtin, unit };
         let Some(value) = value else {
             self.has_ruled |= quantities.user_rule(&found) == UserRule::NotAReading;
@@ -302,7 +299,7 @@ impl<'a> MessageReader<'a> {
         Ok(())
     }
 
-    /// Whether rules, built-in names or the table of metrics know a value by its name.
+    /// Whether rules, built-in names or the metric table know a value by its name.
     fn is_wanted(&self, found: &FoundValue<'_>) -> bool {
         let quantities = &self.convention.quantities;
         let is_unknown = quantities.user_rule(found) == UserRule::Silent
@@ -311,7 +308,7 @@ impl<'a> MessageReader<'a> {
             || (is_unknown && self.context.metrics.resolve_name(found.builtin).is_some())
     }
 
-    /// The metric of a value, and the value in its unit; `None` where it is no reading.
+    /// Returns the metric of a value, and the value in its unit; `None` if it is not a reading.
     fn read_quantity(
         &self,
         found: &FoundValue<'_>,
@@ -328,8 +325,9 @@ impl<'a> MessageReader<'a> {
         if quantities.find_builtin(found.builtin).is_none()
             && let Some((metric, _)) = metrics.resolve_name(found.builtin)
         {
-            let metric = metric.clone();
-            let rule = MetricConversion { metric, unit: None, scale: 1.0, offset: 0.0 };
+            let named_metric = metric.clone();
+            let rule =
+                MetricConversion { metric: named_metric, unit: None, scale: 1.0, offset: 0.0 };
             let (metric, value) = self.apply_rule(&rule, found, name, value)?;
             let is_ruled = self.convention.reading == FieldSelection::Ruled;
             return Ok(Some(match is_ruled {
@@ -340,7 +338,7 @@ impl<'a> MessageReader<'a> {
         quantities.read_quantity(found, payload_value::parse_json_quantity(name, value)?, metrics)
     }
 
-    /// A value by a rule, in the unit of its metric.
+    /// Applies a rule to a value. The result is in the unit of the metric.
     fn apply_rule(
         &self,
         rule: &MetricConversion,
@@ -348,13 +346,13 @@ impl<'a> MessageReader<'a> {
         name: &str,
         value: &Value,
     ) -> Result<(SmolStr, f64), ReadingRefusal> {
-        // `30.11 °C`, as some payload decoders write it.
+        // Some payload decoders write `30.11 °C`.
         let (number, unit) = payload_value::parse_json_quantity(name, value)?;
         let found = FoundValue { unit: unit.or(found.unit), ..*found };
         quantity::apply_rule(rule, &found, number, self.context.metrics)
     }
 
-    /// What a field of a record becomes.
+    /// Builds the candidate of a record's field.
     fn build_candidate(
         &mut self,
         measurer: &RecordDevice,
@@ -387,15 +385,15 @@ impl<'a> MessageReader<'a> {
             None => &measurer.device,
         };
         let full = format!("{device}/{of_channel}");
-        // A field of a component is what it is of that component only.
+        // A field of a component has its meaning for that component only.
         let candidates = [of_kind.as_str(), last];
-        let known =
+        let named =
             candidates.iter().find_map(|name| Some((*name, quantities.find_builtin(name)?)));
-        let builtin = known.map_or(last, |(name, _)| name);
-        let known = known.map(|(_, known)| known);
+        let builtin = named.map_or(last, |(name, _)| name);
+        let known = named.map(|(_, known)| known);
         let names = [full.as_str(), &of_channel, &of_kind, path, last];
         let found = FoundValue { names: &names, builtin, unit: *unit };
-        // A text, a state is no reading, unless something knows it by its name.
+        // A text or a state is not a reading, unless a rule or a built-in name matches it.
         if !value.is_number() && !self.is_wanted(&found) {
             return Ok(None);
         }
@@ -405,7 +403,7 @@ impl<'a> MessageReader<'a> {
         let event_ms = match stamp {
             None => event_ms,
             Some((name, stamp)) => {
-                // The arrival says nothing of when a record in a list was measured.
+                // The arrival does not show when a record in a list was measured.
                 let parser = &self.convention.time_parser;
                 let received_ms = Some(self.message.received_ms);
                 payload::parse_time(name, stamp, parser, received_ms)?.ok_or_else(|| {
@@ -416,7 +414,8 @@ impl<'a> MessageReader<'a> {
                 })?
             }
         };
-        // What is part of the built-in name says what it is, and not which.
+        // The part of the path that belongs to the built-in name identifies the quantity, not the
+        // sensor.
         let parent = match path.rsplit_once('/') {
             Some((parent, _)) if builtin == last => parent,
             _ => "",
@@ -424,7 +423,7 @@ impl<'a> MessageReader<'a> {
         let rank = match quantities.user_rule(&found) {
             UserRule::Metric(_) | UserRule::NotAReading => None,
             UserRule::Silent => {
-                Some(known.map_or((usize::MAX, None), |own| (own.rank, own.unit())))
+                Some(known.map_or((usize::MAX, None), |builtin| (builtin.rank, builtin.unit())))
             }
         };
         let (name, part) = (last.to_owned(), sensor_part(parent, known));
@@ -436,35 +435,35 @@ impl<'a> MessageReader<'a> {
         }))
     }
 
-    /// Adds the readings of a record. Of one quantity in two units the name that comes first
-    /// among the built-in ones counts; two names of one metric in one unit are two sensors.
+    /// Adds the readings of a record. Of one quantity in two units, the name that comes first
+    /// among the built-in ones applies. Two names of one metric in one unit are two sensors.
     fn add_candidates(&mut self, measurer: &RecordDevice, mut candidates: Vec<ReadingCandidate>) {
-        candidates.sort_by_key(|own| own.rank.map(|(rank, _)| rank));
-        let mut kept: Vec<ReadingCandidate> = Vec::with_capacity(candidates.len());
+        candidates.sort_by_key(|candidate| candidate.rank.map(|(rank, _)| rank));
+        let mut selected: Vec<ReadingCandidate> = Vec::with_capacity(candidates.len());
         for mut candidate in candidates {
-            let first = kept.iter().find(|own| {
+            let first = selected.iter().find(|earlier| {
                 candidate.rank.is_some()
-                    && own.part == candidate.part
-                    && own.reading.metric == candidate.reading.metric
-                    && own.reading.event_ms == candidate.reading.event_ms
+                    && earlier.part == candidate.part
+                    && earlier.reading.metric == candidate.reading.metric
+                    && earlier.reading.event_ms == candidate.reading.event_ms
             });
             if let Some(first) = first {
-                let unit = |own: &ReadingCandidate| own.rank.map(|(_, unit)| unit);
+                let unit = |candidate: &ReadingCandidate| candidate.rank.map(|(_, unit)| unit);
                 if unit(first) != unit(&candidate) {
                     continue;
                 }
                 candidate.part = join_parts(&[&candidate.part, &candidate.name]);
             }
-            kept.push(candidate);
+            selected.push(candidate);
         }
-        for ReadingCandidate { part, reading, .. } in kept {
-            // One of several thermometers of a device is a device of its own.
+        for ReadingCandidate { part, reading, .. } in selected {
+            // Each of several thermometers of a device becomes a device of its own.
             let device = match part.as_str() {
                 "" => sanitize_name(&measurer.device),
                 part => sanitize_name(&format!("{}.{part}", measurer.device)),
             };
             let origin = ReadingOrigin::from_message(measurer.zone.clone(), device, self.message);
-            self.taken.add_reading(
+            self.mapped.add_reading(
                 &origin,
                 reading,
                 self.message,
@@ -473,13 +472,13 @@ impl<'a> MessageReader<'a> {
         }
     }
 
-    /// The records of a pack of SenML. A device that the topic does not name is what the names
-    /// begin with.
+    /// Reads the records of a SenML pack. If the topic does not name a device, it is the prefix
+    /// of the records' names.
     fn read_senml_pack(&mut self, topic: &TopicCaptures<'a>) -> Result<(), ReadingRefusal> {
         let Value::Array(elements) = self.document else {
             return Err((
                 DeadLetterReason::NotAReading,
-                "not a list, which a pack of SenML is".to_owned(),
+                "not a list: expected a SenML pack".to_owned(),
             ));
         };
         for resolved in senml::resolve_records(elements, self.message.received_ms) {
@@ -490,7 +489,7 @@ impl<'a> MessageReader<'a> {
                 };
                 if device.is_empty() {
                     let what = format!(
-                        "`{}` does not say of which device it is; add {{device}} to the topic",
+                        "`{}` does not name its device; add {{device}} to the topic",
                         shorten_text(&record.name)
                     );
                     return Err((DeadLetterReason::NotAReading, what));
@@ -500,37 +499,37 @@ impl<'a> MessageReader<'a> {
                     return Ok(());
                 };
                 let measurer = RecordDevice { zone, device: device.to_owned() };
-                if self.taken.owner.is_none() {
-                    self.taken.owner = Some((measurer.zone.clone(), sanitize_name(device)));
+                if self.mapped.owner.is_none() {
+                    self.mapped.owner = Some((measurer.zone.clone(), sanitize_name(device)));
                 }
                 let value = Value::from(record.value);
                 let unit = record.unit.as_deref();
                 let event_ms = record.live_event_ms(self.message.received_ms);
                 self.read_single_value(&measurer, record.quantity(), Some(&value), unit, event_ms)
             });
-            self.taken.rejected_readings.extend(read.err());
+            self.mapped.rejected_readings.extend(read.err());
         }
         Ok(())
     }
 }
 
-/// Which one of several values of one metric: the object that it stands in, what its name
-/// begins with, the sensor that it is known by, and the digits in it.
+/// Returns which of several values of one metric it is: its parent object, the prefix of its
+/// name, the known sensor, and the digits in the name.
 fn sensor_part(parent: &str, known: Option<BuiltinMatch<'_>>) -> String {
-    let parent = parent.replace('/', ".");
-    let before = known.map_or("", |own| own.before);
-    let part = known.map_or("", |own| own.part);
-    let channel = known.map_or("", |own| own.channel);
-    join_parts(&[&parent, before, part, channel])
+    let dotted_parent = parent.replace('/', ".");
+    let before = known.map_or("", |builtin| builtin.before);
+    let part = known.map_or("", |builtin| builtin.part);
+    let channel = known.map_or("", |builtin| builtin.channel);
+    join_parts(&[&dotted_parent, before, part, channel])
 }
 
-/// Whether a written time says neither its zone nor its offset from UTC.
+/// Whether a written time states neither its zone nor its offset from UTC.
 fn is_without_zone(text: &str) -> bool {
-    let text = text.trim();
-    match text.split_once(['T', ' ']) {
+    let trimmed = text.trim();
+    match trimmed.split_once(['T', ' ']) {
         Some((_, clock)) => !clock.contains(['Z', 'z', '+', '-', '[']),
-        // A number of seconds.
-        None => text.parse::<f64>().is_err(),
+        // A number of seconds has no zone.
+        None => trimmed.parse::<f64>().is_err(),
     }
 }
 

@@ -1,11 +1,11 @@
-//! Messages whose payloads are records: which topics, where the records stand, who measured
-//! them, when, and which of their fields are metrics. A convention of this kind is data: the
-//! user's own (`template`), or one of `presets`.
+//! Messages whose payloads are records: their topics, the paths of the records, their devices and
+//! times, and which of their fields are metrics. A convention of this kind is data: the user's
+//! own (`template`), or one of `presets`.
 //!
 //! # Layout
-//! - [`layout`]: how messages of one topic are laid out
-//! - [`values`]: the records of a message, and the values of a record
-//! - [`message_reader`]: one message, read
+//! - [`layout`]: the layout of a topic's messages
+//! - [`record_values`]: the records of a message, and the values of a record
+//! - [`message_reader`]: reads one message
 
 mod layout;
 mod message_reader;
@@ -31,11 +31,12 @@ use crate::message::InboundMessage;
 /// Which fields of a record are metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldSelection {
-    /// Those that the user's rules name.
+    /// The fields that the user's rules name.
     Ruled,
-    /// Those that rules or built-in names know, or that are called as a metric of the table.
+    /// The fields that rules or built-in names know, or that have the name of a metric in the
+    /// table.
     Known,
-    /// Likewise; of what a topic calls a metric, the end of the name counts.
+    /// The same, but the topic names the metric, and only the end of that name is looked up.
     KnownByEnd,
 }
 
@@ -43,19 +44,19 @@ pub(super) enum FieldSelection {
 #[derive(Debug)]
 pub(super) struct RecordConvention {
     layouts: Vec<MessageLayout>,
-    /// Topics that carry no readings.
+    /// Topics without readings.
     silent: Vec<NamePattern>,
     zone_at: Option<String>,
     places: ZoneResolver,
     quantities: QuantityRules,
     time_parser: TimeParser,
-    /// Whether the user says of which zone local times are.
+    /// Whether the user states the zone of local times.
     has_time_zone: bool,
     reading: FieldSelection,
 }
 
 impl RecordConvention {
-    /// `topics` are those of the layouts.
+    /// Builds the convention. `topics` are those of the layouts.
     pub(super) fn new(
         mapping: &MappingSettings,
         (layouts, topics): (&[LayoutText<'_>], &[String]),
@@ -63,10 +64,10 @@ impl RecordConvention {
         quantities: QuantityRules,
         reading: FieldSelection,
     ) -> Result<Self, String> {
-        let layouts =
+        let parsed_layouts =
             layouts.iter().zip(topics).map(|(text, topic)| MessageLayout::new(text, topic));
-        let layouts = layouts.collect::<Result<Vec<_>, _>>()?;
-        let silent = silent.iter().map(|topic| NamePattern::parse(topic, &[]));
+        let layouts = parsed_layouts.collect::<Result<Vec<_>, _>>()?;
+        let silent_topics = silent.iter().map(|topic| NamePattern::parse(topic, &[]));
         for layout in &layouts {
             let missing = CAPTURES
                 .iter()
@@ -86,7 +87,7 @@ impl RecordConvention {
         }
         Ok(Self {
             layouts,
-            silent: silent.collect::<Result<_, _>>()?,
+            silent: silent_topics.collect::<Result<_, _>>()?,
             zone_at: mapping
                 .zone_at
                 .as_deref()
@@ -109,10 +110,10 @@ impl RecordConvention {
     ) -> Result<MappedMessage, ReadingRefusal> {
         context.check_size(&message.payload)?;
         if message.payload.is_empty() {
-            // How a retained message is cleared.
+            // An empty message clears a retained one.
             return Ok(MappedMessage::without_readings());
         }
-        // A bare value of a topic that is not for us need not even be JSON.
+        // A bare value of an ignored topic need not even be JSON.
         if let Some(metric) = topic.get("metric")
             && self.quantities.user_rule(&FoundValue { names: &[metric], builtin: "", unit: None })
                 == UserRule::NotAReading
@@ -121,11 +122,11 @@ impl RecordConvention {
         }
         let document = match payload_value::parse_document(&message.payload) {
             Ok(document) => document,
-            // A word, as in `ON`.
+            // A word, such as `ON`.
             Err(_) if topic.get("metric").is_some() && self.reading != FieldSelection::Ruled => {
                 Value::String(payload_value::payload_text(&message.payload)?.to_owned())
             }
-            // As `Online` on the topic of a status.
+            // A word such as `Online`, on the topic of a status.
             Err(_) if self.quantities.unknown() == UnknownValuePolicy::Ignore => {
                 return Ok(MappedMessage::without_readings());
             }
@@ -146,8 +147,8 @@ impl Convention for RecordConvention {
             let Some(topic) = TopicCaptures::from_match(&layout.topic, &message.topic) else {
                 continue;
             };
-            let taken = self.read_message(layout, topic, message, context);
-            return Some(taken.unwrap_or_else(MappedMessage::from_refusal));
+            let mapped = self.read_message(layout, topic, message, context);
+            return Some(mapped.unwrap_or_else(MappedMessage::from_refusal));
         }
         let is_silent = self.silent.iter().any(|topic| topic.is_match(&message.topic));
         is_silent.then(MappedMessage::without_readings)

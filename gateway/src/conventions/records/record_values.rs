@@ -8,9 +8,9 @@ use super::{
     layout::{MessageLayout, TopicCaptures},
 };
 
-/// Objects and lists within a record, at most.
+/// Largest nesting depth of objects and lists within a record.
 const DEPTH_MAX: usize = 6;
-/// Names of the time in the records of a list within a record.
+/// Names of the time in a list of records within a record.
 const TIME_NAMES: [&str; 5] = ["timestamp", "time", "ts", "datetime", "date"];
 
 /// A value of a record, or of a list in it.
@@ -18,13 +18,13 @@ pub(super) struct LeafValue<'v> {
     /// The names of its levels, joined by `/`.
     pub(super) path: String,
     pub(super) value: &'v Value,
-    /// The unit that stands beside it.
+    /// The unit in the same object.
     pub(super) unit: Option<&'v str>,
-    /// Where it is of a list in the record that has times of its own.
+    /// Its own time, if it is in a list of records with times.
     pub(super) stamp: Option<(&'v str, &'v Value)>,
 }
 
-/// Finds the values of a record.
+/// Collects the values of a record.
 pub(super) struct LeafCollector<'c> {
     pub(super) layout: &'c MessageLayout,
     pub(super) quantities: &'c QuantityRules,
@@ -32,7 +32,7 @@ pub(super) struct LeafCollector<'c> {
 }
 
 impl LeafCollector<'_> {
-    /// The values of a record.
+    /// Returns the values of a record.
     pub(super) fn collect_leaves<'v>(&self, fields: &'v Value) -> Vec<LeafValue<'v>> {
         let mut leaves = Vec::new();
         self.collect_below(fields, String::new(), DEPTH_MAX, &mut leaves);
@@ -64,7 +64,7 @@ impl LeafCollector<'_> {
                 // A value with its unit, as in `{"value": 21.5, "unit": "°C"}`.
                 if !is_ruled
                     && !path.is_empty()
-                    && let Some(value) = fields.get("value").filter(|own| !own.is_object())
+                    && let Some(value) = fields.get("value").filter(|inner| !inner.is_object())
                 {
                     let unit = fields.get("unit").and_then(Value::as_str);
                     leaves.push(LeafValue { path, value, unit, stamp: None });
@@ -83,12 +83,12 @@ impl LeafCollector<'_> {
                         self.collect_below(element, below(&i.to_string()), depth - 1, leaves);
                         continue;
                     };
-                    // What a device has buffered: records of their own.
+                    // Values that a device has buffered are records of their own.
                     let first = leaves.len();
                     self.collect_below(element, String::new(), depth - 1, leaves);
-                    let mut own = leaves.split_off(first);
-                    own.retain(|leaf| leaf.path != name);
-                    leaves.extend(own.into_iter().map(|leaf| LeafValue {
+                    let mut buffered = leaves.split_off(first);
+                    buffered.retain(|leaf| leaf.path != name);
+                    leaves.extend(buffered.into_iter().map(|leaf| LeafValue {
                         stamp: leaf.stamp.or(Some((name, stamp))),
                         ..leaf
                     }));
@@ -99,8 +99,8 @@ impl LeafCollector<'_> {
     }
 }
 
-/// The records at a path, with what its levels captured. A list in their place is so many
-/// records.
+/// Returns the records at a path, with the captures of its levels. A list at the path contains
+/// several records.
 pub(super) fn collect_records<'v>(
     levels: &[NamePattern],
     value: &'v Value,

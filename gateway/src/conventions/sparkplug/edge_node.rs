@@ -1,5 +1,5 @@
-//! What is known of an edge node: whether it was born, its numbering, and what
-//! its births said of each metric.
+//! The state of an edge node: whether it was born, its sequence numbers, and the metrics that its
+//! births defined.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use telemetry::SmolStr;
 
 use super::payload::{SparkplugMetric, SparkplugPayload};
 
-/// What a birth said of a metric.
+/// The definition of a metric in a birth.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SparkplugDefinition {
     pub(super) name: SmolStr,
@@ -25,18 +25,18 @@ struct MetricScope {
 /// One edge node.
 #[derive(Debug, Default)]
 pub(super) struct EdgeNode {
-    /// Its own metrics are under the empty name, those of a device under its.
+    /// The node's own metrics under the empty name, and those of each device under its name.
     scopes: HashMap<SmolStr, MetricScope>,
     is_born: bool,
-    /// Of the last message.
+    /// The sequence number of the last message.
     seq: Option<u64>,
-    /// Of the last birth; the will of an earlier session has another.
+    /// The number of the last birth. The will of an earlier session has another number.
     bd_seq: Option<u64>,
 }
 
 impl EdgeNode {
-    /// Notes a message's number. Returns whether messages before it are
-    /// missing, or no birth has been seen (specification 3.0, 6.4.7 and
+    /// Notes a message's sequence number. Returns whether earlier messages are missing, or no
+    /// birth has been seen (specification 3.0, 6.4.7 and
     /// `tck-id-operational-behavior-host-reordering-rebirth`).
     pub(super) fn note_sequence(&mut self, payload: &SparkplugPayload) -> bool {
         let expected = self.seq.map(|seq| (seq + 1) % 256);
@@ -47,7 +47,7 @@ impl EdgeNode {
         !(is_next && self.is_born)
     }
 
-    /// A node's birth begins everything anew, its devices' too.
+    /// Starts a new session at a node's birth, which resets its devices too.
     pub(super) fn begin_session(&mut self, payload: &SparkplugPayload) {
         self.scopes.clear();
         self.is_born = true;
@@ -55,18 +55,18 @@ impl EdgeNode {
         self.bd_seq = bd_seq(payload);
     }
 
-    /// Whether a node's death is of its present session, which then ends.
+    /// Whether a node's death belongs to its current session, which then ends.
     pub(super) fn end_session(&mut self, payload: &SparkplugPayload) -> bool {
-        let of = bd_seq(payload);
-        if of.is_some() && self.bd_seq.is_some() && of != self.bd_seq {
+        let dead_session = bd_seq(payload);
+        if dead_session.is_some() && self.bd_seq.is_some() && dead_session != self.bd_seq {
             return false;
         }
         (self.is_born, self.seq) = (false, None);
         true
     }
 
-    /// Notes what a birth says of a node or a device, as far as there is room
-    /// for `left` metrics. Returns how many there is none for.
+    /// Stores the definitions of a node's or a device's birth, as far as there is room for `left`
+    /// metrics. Returns how many do not fit.
     pub(super) fn define_metrics(
         &mut self,
         device: &str,
@@ -99,17 +99,17 @@ impl EdgeNode {
         refused
     }
 
-    /// Forgets a device that died or is born anew.
+    /// Forgets a device that died or is born again.
     pub(super) fn forget_device(&mut self, device: &str) {
         self.scopes.remove(device);
     }
 
-    /// Metrics known, of the node and all of its devices.
+    /// Number of known metrics of the node and all of its devices.
     pub(super) fn len(&self) -> usize {
         self.scopes.values().map(|scope| scope.by_name.len()).sum()
     }
 
-    /// What a metric is: by its name, or by the alias that its birth gave it.
+    /// Finds the definition of a metric by its name, or by the alias that its birth gave it.
     pub(super) fn find_definition(
         &self,
         device: &str,
@@ -132,14 +132,14 @@ impl EdgeNode {
     }
 }
 
-/// Longest name or unit that is kept, bytes.
+/// Longest stored name or unit, bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 512;
 
 fn is_storable(text: &str) -> bool {
     !text.is_empty() && text.len() <= TEXT_BYTES_MAX
 }
 
-/// The number that a birth and the will of its session share.
+/// Returns the number that a birth and the will of its session share.
 fn bd_seq(payload: &SparkplugPayload) -> Option<u64> {
     let metric = payload.metrics.iter().find(|metric| metric.name.as_deref() == Some("bdSeq"))?;
     metric.to_number(None).map(|number| number as u64)
@@ -153,8 +153,8 @@ mod tests {
         SparkplugPayload { seq, ..SparkplugPayload::default() }
     }
 
-    /// The number of a birth, and those that follow → how many of them tell
-    /// that messages are missing.
+    /// Checks the number of a birth and those that follow against how many of them show that
+    /// messages are missing.
     fn check(birth: u64, seqs: &[u64], expect: usize) {
         let mut node = EdgeNode::default();
         node.begin_session(&payload_with_seq(Some(birth)));

@@ -1,17 +1,15 @@
-//! Eclipse Sparkplug B: `spBv1.0/<group>/<type>/<node>[/<device>]` with
-//! Protocol Buffers; births tell names, types and units, later messages may
-//! give aliases only.
+//! Eclipse Sparkplug B: `spBv1.0/<group>/<type>/<node>[/<device>]` with Protocol Buffers. Births
+//! announce names, types and units; later messages may use aliases only.
 //!
 //! Source: Sparkplug specification 3.0.0, Eclipse Foundation, 2022.
 //!
-//! A gap in a node's numbering, data without a birth, or an alias that no birth
-//! gave, ask the node for a rebirth. This is no Sparkplug *host application*:
-//! it publishes no `STATE`, so that nodes that wait for a primary host must be
-//! told another.
+//! After a gap in a node's sequence numbers, data without a birth, or an unknown alias, the node
+//! is asked for a rebirth. This is not a Sparkplug *host application*: it publishes no `STATE`,
+//! so nodes that wait for a primary host must be configured for another.
 //!
 //! # Layout
 //! - `payload`: the Protocol Buffers
-//! - `node`: what is known of an edge node
+//! - `edge_node`: the state of an edge node
 
 mod edge_node;
 mod payload;
@@ -39,7 +37,7 @@ use super::{
 };
 use crate::message::InboundMessage;
 
-/// Last levels of metric names that are common; Sparkplug fixes none of them.
+/// Common last levels of metric names; Sparkplug does not fix any.
 const BUILTIN: &[BuiltinName] = &[
     metric_named("temperature", "temperature", None),
     metric_named("humidity", "humidity", Some("%")),
@@ -72,11 +70,11 @@ const BUILTIN: &[BuiltinName] = &[
 /// First levels of metrics that describe or control the node or device.
 const NOT_READINGS: [&str; 3] = ["Node Control/", "Device Control/", "Properties/"];
 
-/// Least time between two requests for a rebirth of one node, milliseconds: a
-/// node with a thousand metrics takes a while.
+/// Shortest time between two rebirth requests to one node, milliseconds. A node with a thousand
+/// metrics needs a while.
 const REBIRTH_WAIT_MS: i64 = 30_000;
 
-/// The metric by which a host asks for births.
+/// The metric by which a host requests births.
 const REBIRTH: &str = "Node Control/Rebirth";
 
 #[derive(Debug)]
@@ -84,10 +82,10 @@ pub(super) struct SparkplugConvention {
     base: String,
     places: ZoneResolver,
     quantities: QuantityRules,
-    /// By `<group>/<node>`; each weighs as much as it has metrics, and at least one.
+    /// Nodes by `<group>/<node>`. The weight of each is its number of metrics, at least one.
     nodes: EntityStore<EdgeNode>,
-    /// When each was asked for its births, UTC milliseconds. It outlives the node itself, so
-    /// that one that is forgotten for want of room is not asked at each of its messages.
+    /// Time of the last rebirth request to each node, UTC milliseconds. It outlives the node
+    /// itself, so that a node that was evicted is not asked at each of its messages.
     rebirths: EntityStore<i64>,
     entities_max: usize,
 }
@@ -99,13 +97,13 @@ struct SparkplugTopic<'t> {
     /// `NBIRTH`, `NDATA`, …
     kind: &'t str,
     node: &'t str,
-    /// Empty for the node's own.
+    /// The device; empty for the node itself.
     device: &'t str,
 }
 
 impl<'t> SparkplugTopic<'t> {
-    /// Reads the levels after the namespace; `None` where it has no readings:
-    /// commands, and the state of hosts.
+    /// Parses the levels after the namespace; `None` for topics without readings: commands, and
+    /// the state of hosts.
     fn parse(levels: &'t str) -> Result<Option<Self>, ReadingRefusal> {
         let bad = || {
             let what = format!(
@@ -195,23 +193,24 @@ impl SparkplugConvention {
             self.nodes.count_refused(refused);
             self.nodes.update_weight(&key, weight);
         }
-        let mut taken = MappedMessage::without_readings();
+        let mut mapped = MappedMessage::without_readings();
         if !kind.ends_with("DEATH") {
-            is_incomplete |= self.add_readings(topic, &key, &payload, message, context, &mut taken);
+            is_incomplete |=
+                self.add_readings(topic, &key, &payload, message, context, &mut mapped);
         }
         if is_incomplete && self.may_ask_for_rebirth(&key, message.received_ms) {
-            info!(node = %key, "messages are missing; asking for a rebirth");
-            taken.publish.push(rebirth_command(&self.base, group, node, message.received_ms));
+            info!(node = %key, "messages are missing: requesting a rebirth");
+            mapped.publish.push(rebirth_command(&self.base, group, node, message.received_ms));
         }
-        Ok(taken)
+        Ok(mapped)
     }
 
-    /// Whether to ask a node for its births now, or a request is under way.
+    /// Whether a node may be asked for its births now. If so, the request is noted.
     fn may_ask_for_rebirth(&mut self, key: &SmolStr, now_ms: i64) -> bool {
-        let asked_ms = self.rebirths.get(key).copied();
-        let may = asked_ms.is_none_or(|asked_ms| {
-            // A clock that was set back does not silence it.
-            now_ms.saturating_sub(asked_ms) >= REBIRTH_WAIT_MS || now_ms < asked_ms
+        let requested_ms = self.rebirths.get(key).copied();
+        let may = requested_ms.is_none_or(|requested_ms| {
+            // A clock that was set back must not block requests.
+            now_ms.saturating_sub(requested_ms) >= REBIRTH_WAIT_MS || now_ms < requested_ms
         });
         if may {
             self.rebirths.insert(key, now_ms, 1);
@@ -219,8 +218,7 @@ impl SparkplugConvention {
         may
     }
 
-    /// Adds the readings of a birth or of data. Returns whether there was a
-    /// metric that no birth has named.
+    /// Adds the readings of a birth or of data. Returns whether there was an unknown metric.
     fn add_readings(
         &self,
         topic: SparkplugTopic<'_>,
@@ -228,7 +226,7 @@ impl SparkplugConvention {
         payload: &SparkplugPayload,
         message: &InboundMessage,
         context: &DecodeContext<'_>,
-        taken: &mut MappedMessage,
+        mapped: &mut MappedMessage,
     ) -> bool {
         let SparkplugTopic { node, device, .. } = topic;
         let (full, name) = match device {
@@ -239,11 +237,11 @@ impl SparkplugConvention {
             Ok(Some(zone)) => zone,
             Ok(None) => return false,
             Err(refusal) => {
-                taken.rejected_readings.push(refusal);
+                mapped.rejected_readings.push(refusal);
                 return false;
             }
         };
-        taken.owner = Some((zone.clone(), name.clone()));
+        mapped.owner = Some((zone.clone(), name.clone()));
         let mut has_unnamed = false;
         for metric in &payload.metrics {
             let definition =
@@ -256,7 +254,7 @@ impl SparkplugConvention {
                     "a metric of `{}` with {alias} that no birth has named",
                     shorten_text(&full)
                 );
-                taken.rejected_readings.push((DeadLetterReason::UnknownMetric, what));
+                mapped.rejected_readings.push((DeadLetterReason::UnknownMetric, what));
                 continue;
             };
             let path = definition.name.as_str();
@@ -275,7 +273,7 @@ impl SparkplugConvention {
                 (None, Some(Value::Text(text))) if self.quantities.is_metric(&found) => {
                     payload_value::parse_text_quantity(path, text)
                 }
-                _ => continue, // A text, a date, a file, a data set.
+                _ => continue, // a text, a date, a file or a data set
             };
             let read = value.and_then(|value| {
                 let event_ms = event_ms(metric, payload, message)?;
@@ -284,7 +282,7 @@ impl SparkplugConvention {
             });
             match read {
                 Ok(Some(reading)) => {
-                    // `Bench 1/Temperature` and `Bench 2/Temperature` are two.
+                    // `Bench 1/Temperature` and `Bench 2/Temperature` are two sensors.
                     let device = match folder {
                         "" => name.clone(),
                         folder => sanitize_name(&format!("{name}.{folder}")),
@@ -293,10 +291,10 @@ impl SparkplugConvention {
                     if metric.is_historical == Some(true) {
                         origin.source = ReportSource::Backfill;
                     }
-                    taken.add_reading(&origin, reading, message, context.limits.readings_max);
+                    mapped.add_reading(&origin, reading, message, context.limits.readings_max);
                 }
                 Ok(None) => {}
-                Err(refusal) => taken.rejected_readings.push(refusal),
+                Err(refusal) => mapped.rejected_readings.push(refusal),
             }
         }
         has_unnamed
@@ -310,12 +308,12 @@ impl Convention for SparkplugConvention {
         context: &DecodeContext<'_>,
     ) -> Option<MappedMessage> {
         let levels = strip_base(&message.topic, &self.base)?;
-        let taken = match SparkplugTopic::parse(levels) {
+        let mapped = match SparkplugTopic::parse(levels) {
             Ok(None) => Ok(MappedMessage::without_readings()),
             Ok(Some(topic)) => self.decode_payload(topic, message, context),
             Err(refusal) => Err(refusal),
         };
-        Some(taken.unwrap_or_else(MappedMessage::from_refusal))
+        Some(mapped.unwrap_or_else(MappedMessage::from_refusal))
     }
 
     fn entity_counts(&self) -> EntityCounts {
@@ -329,8 +327,7 @@ impl Convention for SparkplugConvention {
     }
 }
 
-/// When a metric was measured: its own time, the message's, or its arrival
-/// where neither says one.
+/// Returns the event time of a metric: its own time, the message's, or else the arrival time.
 fn event_ms(
     metric: &SparkplugMetric,
     payload: &SparkplugPayload,
@@ -348,15 +345,15 @@ fn event_ms(
         }
     }
     if metric.is_historical == Some(true) {
-        // The arrival says nothing of when it was measured.
+        // The arrival does not show when it was measured.
         let what = format!("a historical value without a timestamp: expected {EXPECTED_SET}");
         return Err((DeadLetterReason::BadTime, what));
     }
     Ok(message.received_ms)
 }
 
-/// The command that makes a node publish its births again (specification 3.0,
-/// 6.4.20 and 5.11).
+/// Builds the command that makes a node publish its births again (specification 3.0, 6.4.20 and
+/// 5.11).
 fn rebirth_command(base: &str, group: &str, node: &str, now_ms: i64) -> ReplyMessage {
     let timestamp = u64::try_from(now_ms).ok();
     let command = SparkplugMetric {

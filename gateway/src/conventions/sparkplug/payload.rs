@@ -1,13 +1,12 @@
-//! The Protocol Buffers of Sparkplug B, as far as readings need them: fields
-//! that are left out (data sets, templates, metadata) are skipped by the
-//! decoder.
+//! The Protocol Buffers of Sparkplug B, as far as readings need them. The decoder skips the other
+//! fields (data sets, templates, metadata).
 //!
 //! Source: Eclipse Tahu, `sparkplug_b/sparkplug_b.proto`; the values of
 //! `datatype` from the Sparkplug specification 3.0, 6.4.16.
 
 use prost::{Message, Oneof};
 
-/// The payload of every message but `STATE`.
+/// The payload of every message except `STATE`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct SparkplugPayload {
     /// When it was sent, UTC milliseconds.
@@ -15,14 +14,14 @@ pub(super) struct SparkplugPayload {
     pub(super) timestamp: Option<u64>,
     #[prost(message, repeated, tag = "2")]
     pub(super) metrics: Vec<SparkplugMetric>,
-    /// 0 to 255, counted over all messages of an edge node.
+    /// Sequence number, 0 to 255, counted over all messages of an edge node.
     #[prost(uint64, optional, tag = "3")]
     pub(super) seq: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct SparkplugMetric {
-    /// Only in births, where there is an alias.
+    /// The name; only in births if there is an alias.
     #[prost(string, optional, tag = "1")]
     pub(super) name: Option<String>,
     #[prost(uint64, optional, tag = "2")]
@@ -42,7 +41,7 @@ pub(super) struct SparkplugMetric {
     pub(super) value: Option<Value>,
 }
 
-/// Keys and values by place.
+/// Keys and values by position.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PropertySet {
     #[prost(string, repeated, tag = "1")]
@@ -82,14 +81,14 @@ pub(super) mod datatype {
     pub(crate) const UINT8: u32 = 5;
     pub(crate) const UINT16: u32 = 6;
     pub(crate) const UINT32: u32 = 7;
-    // 8 is UInt64, 9 Float, 10 Double: their fields say it all.
+    // 8 is UInt64, 9 Float, 10 Double: their fields determine the type.
     pub(crate) const BOOLEAN: u32 = 11;
 }
 
 impl SparkplugMetric {
-    /// The value as a number, by a datatype: its own, or the one that its birth
-    /// told. `None` where it is none (a text, a date, a file). Signed integers
-    /// are two's complement within unsigned fields.
+    /// Converts the value to a number, by its own datatype or the one that its birth announced.
+    /// Returns `None` if it is not a number (a text, a date, a file). Signed integers are two's
+    /// complement within unsigned fields.
     pub(super) fn to_number(&self, datatype: Option<u32>) -> Option<f64> {
         use datatype::{BOOLEAN, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32};
         let is_numeric = datatype.is_none_or(|datatype| (INT8..=BOOLEAN).contains(&datatype));
@@ -99,12 +98,11 @@ impl SparkplugMetric {
         if self.is_null == Some(true) {
             return Some(f64::NAN);
         }
-        // Encoders differ in which of the two integer fields they take.
+        // Encoders differ in which of the two integer fields they use.
         let bits = match self.value.as_ref()? {
             Value::Int(bits) => u64::from(*bits),
             Value::Long(bits) => *bits,
-            // Exactly the shortest decimal that says the same `f32`: 21.4, not
-            // 21.399999618530273.
+            // The shortest decimal with the same `f32`: 21.4, not 21.399999618530273.
             Value::Float(value) => return value.to_string().parse().ok(),
             Value::Double(value) => return Some(*value),
             Value::Boolean(on) => return Some(f64::from(u8::from(*on))),
@@ -119,12 +117,12 @@ impl SparkplugMetric {
             Some(UINT16) => f64::from(bits as u16),
             Some(UINT32) => f64::from(bits as u32),
             Some(BOOLEAN) => f64::from(u8::from(bits != 0)),
-            // UInt64; or none was told.
+            // UInt64, or no datatype was announced.
             _ => bits as f64,
         })
     }
 
-    /// The unit among its properties: `engUnit`, as Ignition and Tahu name it.
+    /// Returns the unit among its properties: `engUnit`, as Ignition and Tahu name it.
     pub(super) fn unit(&self) -> Option<&str> {
         let PropertySet { keys, values } = self.properties.as_ref()?;
         let mut pairs = keys.iter().zip(values);

@@ -32,7 +32,7 @@ fn readings() {
     let garden = "homeassistant/binary_sensor/garden/state";
     bench.check(garden, "ON", &["home/house garden live now: motion 1"]);
     bench.check(garden, "OFF", &["home/house garden live now: motion 0"]);
-    // A device with several entities, one in °F.
+    // A device with several entities, one of them in °F.
     bench.check(
         "home/kitchen/state",
         r#"{"temperature": 71.62, "humidity": 40}"#,
@@ -41,13 +41,13 @@ fn readings() {
             "home/house kitchen.some_unique_id2 live now: humidity 40",
         ],
     );
-    // Its suggested area is the zone.
+    // The suggested area is the zone.
     bench.check(
         "home/gh/sensor/pressure/state",
         "29.92",
         &["home/greenhouse gh.pressure live now: pressure 1013.2075888"],
     );
-    // A switch is none, unless a rule says what it is.
+    // A switch is not a reading, unless a rule names its metric.
     bench.check(
         "homeassistant/switch/irrigation/state",
         "ON",
@@ -61,16 +61,17 @@ fn what_is_no_reading() {
     bench.check("homeassistant/switch/irrigation/set", "ON", &[]);
     bench.check("home/kitchen/status", "online", &[]);
     bench.check("homeassistant/status", "online", &[]);
-    // One entity's value only.
+    // The message has one entity's value only.
     bench.check(
         BEDROOM,
         r#"{"temperature": 20}"#,
         &["home/bedroom sensorBedroomT live now: temperature 20"],
     );
     assert_eq!(bench.decode_lines("home/nothing/announced", b"1"), None);
-    // Predictions of this house's own.
-    let own = r#"{"o": {"name": "Microclimate"}, "stat_t": "home/p", "dev_cla": "humidity"}"#;
-    bench.check("homeassistant/sensor/p/config", own, &[]);
+    // Predictions that this program announced itself.
+    let prediction_config =
+        r#"{"o": {"name": "Microclimate"}, "stat_t": "home/p", "dev_cla": "humidity"}"#;
+    bench.check("homeassistant/sensor/p/config", prediction_config, &[]);
     assert_eq!(bench.decode_lines("home/p", b"40"), None);
 }
 
@@ -80,7 +81,7 @@ fn what_cannot_be_read() {
     bench.check(
         "home/odd/state",
         r#"{"ok": true, "t": 20}"#,
-        &["not_a_reading: entity `odd`: value_template `{{ states('sensor.other')…is not understood…"],
+        &["not_a_reading: entity `odd`: value_template `{{ states('sensor.other')…is not supported…"],
     );
     bench.check("homeassistant/binary_sensor/garden/state", "MAYBE", &["not_a_reading: …`MAYBE`…"]);
     bench.check(BEDROOM, "warm", &["not_a_reading: …", "not_a_reading: …"]);
@@ -99,7 +100,7 @@ fn what_cannot_be_read() {
     bench.check("home/x", "12", &["unknown_unit: `x`: `furlong` cannot be converted to `°C`…"]);
     bench.check(topic, config("", "battery"), &[]);
     bench.check("home/x", "80", &[]);
-    // A configuration that cannot be read changes nothing.
+    // A configuration that cannot be parsed changes nothing.
     bench.check(topic, "{", &[]);
     bench.check("home/x", "80", &[]);
 }
@@ -118,7 +119,7 @@ fn what_is_about_the_device_is_no_reading_of_the_place() {
     }
     bench.check("gh/sensor/internal_temperature/state", "54.0", &[]);
     bench.check("zigbee2mqtt/door", r#"{"device_temperature": 31, "contact": true}"#, &[]);
-    // One whose discovery does not say so, by its usual name.
+    // An entity whose discovery does not state it, recognised by its usual name.
     let config = |name: &str| {
         format!(
             r#"{{"stat_t": "x/{name}", "dev_cla": "temperature", "unit_of_meas": "°C", "name": "{name}"}}"#
@@ -189,11 +190,11 @@ fn memory_is_bounded() {
         let config = format!(r#"{{"stat_t": "x/{i}", "dev_cla": "humidity"}}"#);
         bench.check(&format!("homeassistant/sensor/{i}/config"), config, &[]);
     }
-    // The newest is known, those before it are forgotten.
+    // The newest entity is known, the earlier ones are forgotten.
     bench.check("x/2", "40", &["s/z 2 live now: humidity 40"]);
     assert_eq!(bench.decode_lines("x/1", b"40"), None);
     assert_eq!(bench.entity_counts(), (1, 2));
-    // What is announced again takes no more room.
+    // An entity that is announced again takes no more room.
     bench.check("homeassistant/sensor/2/config", r#"{"stat_t": "y", "dev_cla": "humidity"}"#, &[]);
     bench.check("y", "40", &["s/z 2 live now: humidity 40"]);
     assert_eq!(bench.decode_lines("x/2", b"40"), None);
@@ -222,7 +223,7 @@ fn what_is_used_is_kept() {
 
 #[test]
 fn state_topics_with_wildcards() {
-    // OpenMQTTGateway and Theengs announce what any gateway hears.
+    // OpenMQTTGateway and Theengs announce values that any gateway receives.
     let mut bench = announced_bench();
     for (object, payload) in [
         ("A4C138DBBC6F-tempc", "openmqttgateway-tempc"),
@@ -234,15 +235,18 @@ fn state_topics_with_wildcards() {
         bench.check(&format!("homeassistant/sensor/{object}/config"), config, &[]);
     }
     let payload = read_golden("openmqttgateway/lywsd03mmc.json");
-    let of = |what| format!("home/house A4C138DBBC6F-{what}");
+    let expected = |what| format!("home/house A4C138DBBC6F-{what}");
     for gateway in ["OpenMQTTGateway", "cellar"] {
         bench.check(
             &format!("home/{gateway}/BTtoMQTT/A4C138DBBC6F"),
             &payload,
-            &[&of("tempc live now: temperature 21.5"), &of("hum live now: humidity 50")],
+            &[
+                &expected("tempc live now: temperature 21.5"),
+                &expected("hum live now: humidity 50"),
+            ],
         );
     }
-    // A message without one of the values says nothing of it.
+    // A message without one of the values does not affect it.
     bench.check(
         "home/OpenMQTTGateway/BTtoMQTT/A4C138DBBC6F",
         r#"{"id": "A4:C1:38:DB:BC:6F", "rssi": -70}"#,

@@ -9,11 +9,7 @@ fn attributes_of_version_3_and_4() {
         &["farm/house super-car.engine live now: temperature 70.7"],
     );
     let property = "homie/greenhouse/climate/temperature";
-    bench.check(
-        property,
-        "70.7",
-        &["unknown_unit: `greenhouse/climate/temperature` came without…"],
-    );
+    bench.check(property, "70.7", &["unknown_unit: `greenhouse/climate/temperature` has no unit…"]);
     for (attribute, text) in
         [("$name", "Air"), ("$settable", "false"), ("$datatype", "float"), ("$unit", "°F")]
     {
@@ -64,7 +60,7 @@ fn what_is_no_reading() {
     ] {
         bench.check(topic, payload, &[]);
     }
-    // A number of no known name.
+    // A number whose name is not known.
     bench.check("homie/super-car/engine/oil/$datatype", "float", &[]);
     bench.check("homie/super-car/engine/oil/$unit", "L", &[]);
     bench.check(
@@ -82,20 +78,20 @@ fn memory_is_bounded() {
     );
     bench.check("homie/a/n/temperature/$unit", "°C", &[]);
     bench.check("homie/b/n/temperature/$unit", "°C", &[]);
-    // What was not used for longest is forgotten.
+    // The least recently used property is forgotten.
     bench.check("homie/a/n/temperature", "1", &["unknown_unit: …"]);
     bench.check("homie/b/n/temperature", "1", &["s/z b.n live now: temperature 1"]);
     assert_eq!(bench.entity_counts(), (1, 1));
-    // A device alone has no more properties than that.
+    // A single device may not exceed the limit either.
     bench.check("homie/b/n/humidity/$unit", "%", &[]);
     bench.check("homie/b/n/temperature", "1", &["s/z b.n live now: temperature 1"]);
     assert_eq!(bench.entity_counts(), (1, 2));
-    // A device that goes makes room.
+    // A device that is removed makes room.
     bench.check("homie/b/$homie", "", &[]);
     bench.check("homie/a/n/temperature/$unit", "°C", &[]);
     bench.check("homie/a/n/temperature", "1", &["s/z a.n live now: temperature 1"]);
     assert_eq!(bench.entity_counts(), (1, 2));
-    // A description that comes again takes no more room.
+    // A description that arrives again takes no more room.
     bench.check("homie/b/$homie", "", &[]);
     let described =
         r#"{"nodes": {"n": {"properties": {"temperature": {"unit": "°C", "datatype": "float"}}}}}"#;

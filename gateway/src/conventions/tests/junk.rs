@@ -1,4 +1,4 @@
-//! Whatever stands beside good values, in any convention of JSON, they are read.
+//! Good values are read whatever stands beside them, in any convention of JSON.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use telemetry::topic::check_level;
 
 use super::ConventionBench;
 
-/// Any JSON.
+/// Generates any JSON value.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -24,7 +24,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A convention: its configuration, the topic, and the message around the fields.
+/// A test case: the configuration, the topic, and the message around the fields.
 type JunkCase = (&'static str, &'static str, fn(Value) -> Value);
 
 const CASES: [JunkCase; 8] = [
@@ -69,7 +69,7 @@ proptest! {
         };
         let within = if form == 2 { 0.006 } else { 1e-12 };
         for (mapping, topic, around) in CASES {
-            // Tasmota's names begin with capitals, rtl_433's end with the unit.
+            // Tasmota's names begin with capitals, and rtl_433's end with the unit.
             let names = match mapping {
                 "convention = \"tasmota\"" => ["Temperature", "Humidity"],
                 "convention = \"rtl_433\"" => ["temperature_C", "humidity"],
@@ -108,7 +108,7 @@ proptest! {
         for (mapping, topic, around) in CASES.into_iter().chain([senml, shelly]) {
             let mut bench = ConventionBench::from_mapping(&format!("{mapping}\nsite = \"s\"\nzone = \"z\""));
             let whole = match &document {
-                // Only objects have fields to stand beside others.
+                // Only objects have fields beside others.
                 Value::Object(_) => around(document.clone()),
                 other => other.clone(),
             };

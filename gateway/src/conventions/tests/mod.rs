@@ -1,5 +1,5 @@
-//! Messages as other systems send them (`gateway/tests/golden/`), by the
-//! configurations that users copy (`deploy/examples/`).
+//! Messages as other systems send them (`gateway/tests/golden/`), decoded with the configurations
+//! that users copy (`deploy/examples/`).
 
 use std::path::{Path, PathBuf};
 
@@ -18,10 +18,10 @@ mod tasmota;
 mod template;
 mod zigbee2mqtt;
 
-/// When messages arrive: 2023-11-14T22:13:20Z.
+/// Arrival time of the messages: 2023-11-14T22:13:20Z.
 const NOW: i64 = 1_700_000_000_000;
 
-/// The mappings of one configuration, with what they have learnt.
+/// The mappings of one configuration, with their learned state.
 struct ConventionBench {
     conventions: Conventions,
     metrics: MetricTable,
@@ -34,21 +34,21 @@ fn repository_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A payload of `gateway/tests/golden/`.
+/// Reads a payload of `gateway/tests/golden/`.
 fn read_golden(name: &str) -> Vec<u8> {
     let path = repository_dir().join("gateway/tests/golden").join(name);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 impl ConventionBench {
-    /// By `deploy/examples/<name>.toml`.
+    /// Loads `deploy/examples/<name>.toml`.
     fn from_example(name: &str) -> Self {
         let path = repository_dir().join(format!("deploy/examples/{name}.toml"));
         let settings = GatewaySettings::load(Some(&path), &[]).unwrap_or_else(|e| panic!("{e}"));
         Self::from_settings(&settings)
     }
 
-    /// By one mapping.
+    /// Loads one mapping.
     fn from_mapping(text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.toml");
@@ -70,24 +70,24 @@ impl ConventionBench {
         }
     }
 
-    /// Topic and payload → what it became, a line each: readings, dead letters
-    /// (`…` in the expected line stands for any text), answers.
+    /// Checks a topic and payload against the results, one line each: readings, dead letters (`…`
+    /// in the expected line stands for any text), answers.
     #[track_caller]
     fn check(&mut self, topic: &str, payload: impl AsRef<[u8]>, expect: &[&str]) {
         let got = self.decode_lines(topic, payload.as_ref());
-        let mut left = got.unwrap_or_else(|| panic!("no mapping claims {topic}"));
+        let mut left = got.unwrap_or_else(|| panic!("no mapping matches {topic}"));
         let got = left.clone();
-        // The order of fields in JSON says nothing.
+        // The order of fields in JSON is irrelevant.
         for line in expect {
             match left.iter().position(|got| is_like(got, line)) {
                 Some(at) => drop(left.remove(at)),
-                None => panic!("{topic}: there is no `{line}` in {got:#?}"),
+                None => panic!("{topic}: missing `{line}` in {got:#?}"),
             }
         }
         assert!(left.is_empty(), "{topic}: not expected {left:#?}");
     }
 
-    /// How many entities are remembered, and how many were evicted.
+    /// Returns how many entities are remembered, and how many were evicted.
     fn entity_counts(&self) -> (u64, u64) {
         let EntityCounts { remembered, evicted } = self.conventions.entity_counts();
         (remembered, evicted)
@@ -109,14 +109,14 @@ impl ConventionBench {
         self.conventions.decode_message(&message, &context)
     }
 
-    /// `None` where no mapping claims the topic.
+    /// Returns the results as lines; `None` if no mapping matches the topic.
     fn decode_lines(&mut self, topic: &str, payload: &[u8]) -> Option<Vec<String>> {
-        let taken = self.decode_mapped(topic, payload)?;
-        for report in &taken.reports {
+        let mapped = self.decode_mapped(topic, payload)?;
+        for report in &mapped.reports {
             assert!((1..=self.limits.readings_max).contains(&report.readings.len()));
             assert_eq!(report.arrival_ms, self.now);
         }
-        let readings = taken.reports.iter().flat_map(|report| {
+        let readings = mapped.reports.iter().flat_map(|report| {
             report.readings.iter().map(move |reading| {
                 let zone = &report.zone;
                 let at = if reading.event_ms == NOW {
@@ -125,14 +125,14 @@ impl ConventionBench {
                     jiff::Timestamp::from_millisecond(reading.event_ms).unwrap().to_string()
                 };
                 let (device, source) = (&report.device, report.source.as_str());
-                // Conversions are exact to the last bits only.
+                // Conversions are exact except for the last bits.
                 let value = (reading.value * 1e9).round() / 1e9;
                 format!("{zone} {device} {source} {at}: {} {value}", reading.metric)
             })
         });
         let letters =
-            taken.rejected_readings.iter().map(|(reason, what)| format!("{reason}: {what}"));
-        let answers = taken.publish.iter().map(|answer| format!("publish {}", answer.topic));
+            mapped.rejected_readings.iter().map(|(reason, what)| format!("{reason}: {what}"));
+        let answers = mapped.publish.iter().map(|answer| format!("publish {}", answer.topic));
         Some(readings.chain(letters).chain(answers).collect())
     }
 }

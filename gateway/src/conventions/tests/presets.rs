@@ -1,4 +1,4 @@
-//! Conventions that are tables, by their examples and golden payloads.
+//! Conventions that are tables, with their examples and golden payloads.
 
 use super::{ConventionBench, read_golden};
 
@@ -6,8 +6,8 @@ use super::{ConventionBench, read_golden};
 fn chirpstack() {
     let mut bench = ConventionBench::from_example("chirpstack");
     let up = |eui: &str| format!("application/17c82e96/device/{eui}/event/up");
-    // A tag says the zone. The list is what the device had buffered; a time that is not set is
-    // none, and the arrival would be wrong.
+    // A tag names the zone. The list is what the device had buffered. An unset time is an error,
+    // because the arrival time would be wrong.
     let of = |at: &str, what: &str| format!("farm/bay-2 bed-7 live {at}: {what}");
     let (now, first, second) =
         ("2022-07-18T09:34:15.775Z", "2022-07-18T09:30:00Z", "2022-07-18T09:20:00Z");
@@ -36,7 +36,7 @@ fn chirpstack() {
             "farm/field garden-sensor.1 live 2019-11-08T13:59:25.048Z: humidity 32",
         ],
     );
-    // Without a codec somebody must set one.
+    // Without a codec the dead letter asks for one.
     bench.check(
         &up("0101010101010101"),
         read_golden("chirpstack/up.json"),
@@ -54,9 +54,9 @@ fn chirpstack() {
 #[test]
 fn counters_of_uplinks_are_of_a_session() {
     let numbered = |example: &str, topic: &str, payload: &str| {
-        let taken =
+        let mapped =
             ConventionBench::from_example(example).decode_reports(topic, &read_golden(payload));
-        let [report] = &taken[..] else { panic!("{taken:?}") };
+        let [report] = &mapped[..] else { panic!("{mapped:?}") };
         (report.seq, report.boot.clone().unwrap_or_default().to_string())
     };
     assert_eq!(
@@ -81,7 +81,7 @@ fn the_things_stack() {
             &format!("farm/field dev1 live {at}: light 0.64"),
         ],
     );
-    // Numbers with their units as texts; the probe on the line is another than the one in the soil.
+    // Numbers with their units as texts. The probe on the cable is not the one in the soil.
     let of = |part: &str, what: &str| {
         format!("farm/field eui-a8404194a1875ff3{part} live 2023-06-20T14:34:32.656Z: {what}")
     };
@@ -124,7 +124,7 @@ fn the_things_stack() {
 
 #[test]
 fn values_with_their_units_beside_them() {
-    // As Decentlab's decoders write them.
+    // Values as Decentlab's decoders write them.
     let mut bench = ConventionBench::from_example("the-things-stack");
     let payload = r#"{"end_device_ids": {"device_id": "dl"}, "uplink_message": {"decoded_payload": {
         "air_temperature": {"displayName": "Air temperature", "unit": "°C", "value": 21.5},
@@ -148,7 +148,7 @@ fn values_with_their_units_beside_them() {
     bench.check(
         "v3/app1/devices/dl/up",
         r#"{"end_device_ids": {"device_id": "dl"}, "uplink_message": {"decoded_payload": {"ec": 240, "ph": "6,1"}}}"#,
-        &[&of("ph 6.1"), "unknown_unit: `dl/ec` came without a unit…"],
+        &[&of("ph 6.1"), "unknown_unit: `dl/ec` has no unit…"],
     );
 }
 
@@ -162,7 +162,7 @@ fn shelly() {
         read_golden("shelly/ht-full-status.json"),
         &[&of("temperature 19.8"), &of("humidity 42.2"), &of("battery 5.43")],
     );
-    // Channels are sensors; the relay's own temperature is none of the place.
+    // Channels are sensors; the relay's own temperature is not a reading.
     let of = |channel: &str, what: &str| {
         format!("home/house shellyplus1-a8032abe54dc.{channel} live 2023-11-14T22:16:30.5Z: {what}")
     };
@@ -231,9 +231,9 @@ fn rtl_433() {
             "farm/shed Acurite-Tower.A.2097 live 2023-11-14T22:13:05Z: humidity 61",
         ],
     );
-    // Of the neighbours.
+    // Sensors of the neighbours.
     bench.check(events, read_golden("rtl_433/tpms.json"), &[]);
-    // A value a topic; names of topics are without other signs.
+    // Each value has its own topic; names in topics have no other characters.
     bench.check(
         "rtl_433/raspberry/devices/Acurite-Tower/A/2097/temperature_C",
         "14.8",
@@ -266,7 +266,7 @@ fn openmqttgateway() {
         read_golden("openmqttgateway/lywsd03mmc.json"),
         &[&of("temperature 21.5"), &of("humidity 50"), &of("battery 2.9")],
     );
-    // Heard by another gateway, of an older version that writes numbers as texts.
+    // Received by another gateway of an older version, which writes numbers as texts.
     bench.check(
         "home/cellar/BTtoMQTT/A4C138DBBC6F",
         read_golden("openmqttgateway/text-numbers.json"),
@@ -288,7 +288,7 @@ fn openmqttgateway() {
             "home/house A4C138000001.2 live now: temperature 115",
         ],
     );
-    // A dew point is no second thermometer.
+    // A dew point is not a second thermometer.
     bench.check(
         "home/OpenMQTTGateway/BTtoMQTT/D40000000002",
         read_golden("openmqttgateway/tempo-disc.json"),
@@ -319,7 +319,7 @@ fn openmqttgateway() {
         ],
     );
     bench.check("home/OpenMQTTGateway/LWT", "online", &[]);
-    // Others may have topics below the same base.
+    // Other systems may have topics below the same base.
     assert_eq!(bench.decode_lines("home/kitchen/state", b"21.5"), None);
     bench.check("home/OpenMQTTGateway/SYStoMQTT", r#"{"uptime": 3, "tempc": 53.2}"#, &[]);
 }
@@ -348,7 +348,7 @@ fn esphome() {
         "1240",
         &["farm/house node.dosing live now: ec 1.24"],
     );
-    // A board's own temperature, its link, raw values.
+    // A board's own temperature, its radio link and raw values are ignored.
     bench.check("node/sensor/internal_temperature/state", "53.3", &[]);
     bench.check("node/sensor/wifi_signal/state", "-61", &[]);
     bench.check("node/sensor/adc_raw/state", "0.41", &[]);
@@ -432,7 +432,7 @@ fn senml() {
             &of("now", "soil_moisture 31"),
         ],
     );
-    // A name without a device is of the topic's.
+    // A name without a device belongs to the topic's device.
     bench.check(
         "senml/bay/probe",
         r#"[{"n": "temperature", "u": "K", "v": 294.65}, {"n": "warmth", "v": 1}]"#,
@@ -466,7 +466,11 @@ fn own_records_in_a_template() {
             "farm/bay-7 b live now: temperature 19.5",
         ],
     );
-    bench.check("logger/upload", r#"{"nodes": {}}"#, &["not_a_reading: there is no record…"]);
+    bench.check(
+        "logger/upload",
+        r#"{"nodes": {}}"#,
+        &["not_a_reading: the message has no record…"],
+    );
     // Names, values and units side by side.
     let mut bench = ConventionBench::from_mapping(
         r#"convention = "template"

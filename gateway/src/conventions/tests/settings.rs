@@ -10,7 +10,7 @@ fn load_mapping(text: &str) -> Result<GatewaySettings, String> {
     GatewaySettings::load(Some(&path), &[]).map_err(|e| e.to_string())
 }
 
-/// A mapping → what is said against it.
+/// Checks that a mapping is refused with this message.
 fn refuse(text: &str, expect: &str) {
     let error = load_mapping(&format!("[[mappings]]\n{text}")).unwrap_err();
     assert!(error.contains(expect), "{text}\n{error}");
@@ -57,8 +57,8 @@ fn all_wrong_mappings_are_named() {
 
 #[test]
 fn a_mapping_may_use_an_own_metric() {
-    let own = "[metrics.brix]\nunit = \"brix\"\nmin = 0\nmax = 40\n[[mappings]]\nconvention = \"homie\"\nsite = \"s\"\nmetrics = { sugar = \"brix\" }";
-    load_mapping(own).unwrap();
+    let settings = "[metrics.brix]\nunit = \"brix\"\nmin = 0\nmax = 40\n[[mappings]]\nconvention = \"homie\"\nsite = \"s\"\nmetrics = { sugar = \"brix\" }";
+    load_mapping(settings).unwrap();
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn each_example_is_tested() {
             "zigbee2mqtt"
         ]
     );
-    // Their filters are what the mappings add.
+    // Their filters are added by the mappings.
     let filters = |name| ConventionBench::from_example(name).conventions.metadata_filters();
     assert_eq!(filters("zigbee2mqtt"), ["zigbee2mqtt/bridge/devices"]);
     assert_eq!(filters("template"), [""; 0]);

@@ -60,7 +60,7 @@ fn an_unknown_alias_asks_for_a_rebirth_once() {
     );
     let unknown = "unknown_metric: a metric of `Greenhouses/edge/bay-1` with alias 99…";
     check_payload(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown, REBIRTH]);
-    // The same number again is another gap, but the request is under way.
+    // The same number again is another gap, but the request has already been sent.
     check_payload(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown]);
     bench.now = NOW + 30_000;
     check_payload(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown, REBIRTH]);
@@ -86,14 +86,14 @@ fn data_before_a_birth() {
         "ndata",
         &["unknown_metric: …alias 0 that no birth has named", REBIRTH],
     );
-    // What names its metric can be read.
+    // A metric with its name can be read.
     check_payload(&mut bench, "NDATA", "ndata-named", &["plant/hall edge live now: humidity 55"]);
 }
 
 #[test]
 fn deaths() {
     let mut bench = born_bench();
-    // The will of a session before says nothing of this one.
+    // The will of an earlier session does not concern this one.
     check_payload(&mut bench, "NDEATH", "ndeath-stale", &[]);
     check_payload(
         &mut bench,
@@ -146,7 +146,7 @@ fn memory_is_bounded() {
         let topic = format!("{NODE}/{kind}/edge{device}");
         bench.decode_lines(&topic, &read_golden(&format!("sparkplug/{payload}.bin"))).unwrap()
     };
-    // Five of the node, one of the device: `Device Control/Reboot`.
+    // Five metrics of the node and one of the device: `Device Control/Reboot`.
     for _ in 0..2 {
         take("NBIRTH", "nbirth");
         take("DBIRTH", "dbirth");
@@ -169,7 +169,7 @@ fn births_may_be_long_and_are_logged_in_parts() {
         "dbirth",
         &["…temperature -40", "…soil_moisture 31.5", "…pressure 1013.25", "…irrigation 1"],
     );
-    check_payload(&mut bench, "NDATA", "ndata", &["oversized: 27 bytes, at most 20 are taken"]);
+    check_payload(&mut bench, "NDATA", "ndata", &["oversized: 27 bytes, expected at most 20"]);
 }
 
 #[test]
@@ -188,14 +188,14 @@ fn nodes_over_the_ceiling_are_not_asked_at_each_of_their_messages() {
     let mut bench = ConventionBench::from_mapping(
         "convention = \"sparkplug\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 6",
     );
-    let mut asked = 0;
+    let mut requests = 0;
     for round in 0..4 {
-        // Node `edge` of five metrics, and two without a birth: one is forgotten each time.
+        // Node `edge` has five metrics, and two nodes have no birth: one is forgotten each time.
         for node in ["a", "b"] {
-            asked += bench.decode_lines(&format!("{NODE}/NDATA/{node}"), b"").unwrap().len();
+            requests += bench.decode_lines(&format!("{NODE}/NDATA/{node}"), b"").unwrap().len();
         }
         let birth = read_golden("sparkplug/nbirth.bin");
         assert!(bench.decode_lines(&format!("{NODE}/NBIRTH/edge"), &birth).is_some(), "{round}");
     }
-    assert_eq!(asked, 2);
+    assert_eq!(requests, 2);
 }

@@ -26,7 +26,7 @@ fn readings() {
             "farm/house bed.DS18B20-000005A88BCB live 2021-01-02T08:09:44Z: soil_temperature 18.1",
         ],
     );
-    // The first one has failed, so the others have moved up: each stays itself.
+    // The first probe has failed, so the others have moved up. Each keeps its identity.
     bench.check(
         "tele/bed/SENSOR",
         read_golden("tasmota/ds18b20-two-of-three.json"),
@@ -40,7 +40,7 @@ fn readings() {
         read_golden("tasmota/ds18b20-one.json"),
         &["farm/house bed.DS18B20-000005A88BCB live 2021-01-02T10:09:44Z: soil_temperature 18.3"],
     );
-    // What was in the register after power-on, a probe that does not answer, and none: flagged.
+    // The register's value after power-on, a probe that does not answer, and no value: flagged.
     bench.check(
         "tele/bed/SENSOR",
         read_golden("tasmota/ds18b20-power-on.json"),
@@ -50,7 +50,7 @@ fn readings() {
             "farm/house bed.DS18B20-00000566C5B7 live 2021-01-02T11:09:44Z: temperature NaN",
         ],
     );
-    // A device that does not know the time yet; an analog input by a rule.
+    // A device that does not know the time yet; an analog input with a rule.
     bench.check(
         "tele/pot/SENSOR",
         read_golden("tasmota/analog.json"),
@@ -115,7 +115,7 @@ fn a_rule_reaches_into_what_is_passed_over() {
 #[test]
 fn raw_values_and_analog_inputs() {
     let mut bench = ConventionBench::from_example("tasmota");
-    // A capacitance and a darkness: raw, unless a rule says what they are.
+    // A capacitance and a darkness are raw, unless a rule names their metrics.
     bench.check(
         "tele/pot/SENSOR",
         read_golden("tasmota/chirp.json"),

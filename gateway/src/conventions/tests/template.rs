@@ -102,7 +102,7 @@ fn a_notification_about_something_else_is_no_reading() {
     bench.check(topic, read_golden("template/shelly-switch.json"), &[]);
     bench.check(topic, read_golden("template/shelly-event.json"), &[]);
     bench.check(topic, "online", &[]);
-    // An own mistake in the pointer shows where nothing says that it is usual.
+    // A mistake in the pointer is reported if messages without the field are unusual.
     let mut bench = rule("dead-letter");
     bench.check(
         topic,

@@ -10,7 +10,7 @@ fn announced_bench() -> ConventionBench {
 fn readings() {
     let mut bench = announced_bench();
     let of = |what| format!("home/kitchen kitchen.climate live 2024-05-01T08:00:00Z: {what}");
-    // The battery's charge is no voltage; its voltage is told in mV.
+    // The battery's charge is not a voltage; its voltage is announced in mV.
     bench.check(
         "zigbee2mqtt/kitchen/climate",
         read_golden("zigbee2mqtt/climate.json"),
@@ -36,7 +36,7 @@ fn readings() {
 #[test]
 fn what_is_no_reading() {
     let mut bench = announced_bench();
-    // The voltage of the mains is none of a battery.
+    // The mains voltage is not that of a battery.
     bench.check(
         "zigbee2mqtt/bay1-plug",
         read_golden("zigbee2mqtt/plug.json"),
@@ -60,10 +60,7 @@ fn units_must_be_known() {
     bench.check(
         "zigbee2mqtt/hall",
         r#"{"voltage": 3025, "temperature": 20}"#,
-        &[
-            "home/house hall live now: temperature 20",
-            "unknown_unit: `hall/voltage` came without a unit…",
-        ],
+        &["home/house hall live now: temperature 20", "unknown_unit: `hall/voltage` has no unit…"],
     );
     let devices = r#"[{"friendly_name": "hall", "definition": {"exposes":
         [{"type": "x", "features": [{"property": "temperature", "unit": "°F"}]}]}}]"#;
@@ -73,7 +70,7 @@ fn units_must_be_known() {
         r#"{"temperature": 50}"#,
         &["home/house hall live now: temperature 10"],
     );
-    // A list that cannot be read leaves what is known.
+    // A list that cannot be parsed leaves the known units.
     bench.check("zigbee2mqtt/bridge/devices", "{", &[]);
     bench.check(
         "zigbee2mqtt/hall",
@@ -119,7 +116,7 @@ fn memory_is_bounded() {
 
 #[test]
 fn the_illuminance_of_version_1_is_raw() {
-    // Version 1 has both names, or is told by what the device exposes.
+    // Version 1 has both names, or is recognised by the exposed features.
     let mut bench = announced_bench();
     bench.check(
         "zigbee2mqtt/porch",
@@ -130,7 +127,7 @@ fn the_illuminance_of_version_1_is_raw() {
             "home/house porch live now: temperature 20.53",
         ],
     );
-    // Version 2, which tells the unit or nothing.
+    // Version 2, which announces the unit or nothing.
     bench.check(
         "zigbee2mqtt/attic",
         r#"{"illuminance": 145}"#,

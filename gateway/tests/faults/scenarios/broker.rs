@@ -1,4 +1,4 @@
-//! The MQTT broker ends, or another client takes the gateway's name.
+//! The MQTT broker ends, or another client takes the gateway's client id.
 
 use std::time::Duration;
 
@@ -58,9 +58,8 @@ async fn end_broker(bench: &FaultBench, via: DeviceRoute) -> Result<()> {
     scene.check_delivery(traffic, &note).await
 }
 
-/// Mosquitto 2.0.11 with a backlog does not keep to Receive Maximum. The gateway
-/// holds it back; else it would run into its limit, leave, and get the same
-/// messages again.
+/// Mosquitto 2.0.11 with a backlog does not obey Receive Maximum. The gateway holds it back.
+/// Otherwise it would reach its limit, disconnect, and get the same messages again.
 async fn deliver_backlog(bench: &FaultBench) -> Result<()> {
     const BACKLOG: u64 = 20_000;
     let (name, set) = ("MQTT broker with a backlog", ["limits.in_flight_bytes_max=600000"]);
@@ -77,16 +76,16 @@ async fn deliver_backlog(bench: &FaultBench) -> Result<()> {
     scene.gateway.start_again();
     scene.wait_until_subscribed(2).await?;
     scene.wait_until_delivered(&traffic).await?;
-    // One to subscribe and one to publish.
+    // One connection to subscribe and one to publish.
     let times = scene.tap.snapshot().connections - before;
     ensure!(times <= 2, "{times} connections:\n{}", scene.gateway.log_tail());
     scene.check_delivery(traffic, "").await
 }
 
-/// Two gateways of one name throw each other out, and each reconnects. Nothing
-/// is lost; but each keeps an order of its own alone. What one has acknowledged
-/// from its spool, because its Kafka was not found yet, comes after what the
-/// other sent to Kafka directly in the meantime.
+/// Two gateways with one client id disconnect each other, and each reconnects. Nothing is lost,
+/// but only each gateway's own order is kept. Messages that one has acknowledged from its spool,
+/// because it had not reached Kafka yet, follow those that the other sent directly in the
+/// meantime.
 async fn duplicate_bridge(bench: &FaultBench) -> Result<()> {
     let log = bench.start_steady().await?;
     let brokers = format!("log.kafka.brokers={}", log.kafka.brokers);
@@ -107,7 +106,7 @@ async fn duplicate_bridge(bench: &FaultBench) -> Result<()> {
     let mut other = GatewayProcess::start_gateway(dir.path(), &set.map(str::to_owned), None)?;
     other.wait_until_ready().await?;
     sleep(Duration::from_secs(3)).await;
-    // Its folder goes with it, and a spool would.
+    // Its folder is removed with it, and a spool would be lost.
     other.wait_until("done with its spool", async || other.spooled_count().await == 0).await?;
     other.stop_gateway().await?;
     let times = scene.tap.snapshot().connections;
@@ -116,7 +115,7 @@ async fn duplicate_bridge(bench: &FaultBench) -> Result<()> {
     scene.check_delivery(traffic, &format!("{times} connections")).await
 }
 
-/// Another device of the same name takes the place of the first, again and again.
+/// Another device with the same client id takes over the first one's slot, again and again.
 async fn duplicate_device(bench: &FaultBench) -> Result<()> {
     let (name, log) = ("duplicate client id, listener", bench.start_steady().await?);
     let scene =
@@ -129,8 +128,8 @@ async fn duplicate_device(bench: &FaultBench) -> Result<()> {
         let packet = mqtt::encode_connect(ProtocolLevel::V5, &client, 0);
         let mut stream = TcpStream::connect(("127.0.0.1", scene.port())).await?;
         stream.write_all(&packet).await?;
-        // The device connects again just now, perhaps, and is the other one's successor
-        // before that one was welcomed.
+        // The first device may reconnect at this moment and take over the slot before the other
+        // one got its CONNACK.
         let welcome = next_packet(&mut stream, &mut PacketFramer::default()).await;
         takeovers += u32::from(welcome.is_ok());
     }

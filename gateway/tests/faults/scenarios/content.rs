@@ -1,4 +1,4 @@
-//! Messages that are malformed, too large, repeated, off in time.
+//! Messages that are malformed, too large, repeated, or wrong in time.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -41,16 +41,16 @@ pub(super) fn content_scenarios() -> Vec<FaultScenario> {
     ]
 }
 
-/// Every file of `corpus/<reason>/`: its first line is a topic, the rest a
-/// payload. It must become a dead letter of that reason, byte by byte; in
-/// `taken/`, a report; in `taken_but_<reason>/`, both.
+/// Every file of `corpus/<reason>/`. Its first line is a topic, and the rest is a payload. It
+/// must become a dead letter with that reason, byte by byte; in `taken/` a report; in
+/// `taken_but_<reason>/` both.
 async fn deliver_corpus(bench: &FaultBench, via: DeviceRoute) -> Result<()> {
     let through = if via == DeviceRoute::Listener { "listener" } else { "bridge" };
     let log = bench.start_steady().await?;
     let name = format!("malformed corpus, {through}");
     let scene = FaultScene::open_scene(bench, &name, via, Some(log.clone()), &[], None).await?;
     let mut expect: BTreeMap<(String, Vec<u8>), String> = BTreeMap::new();
-    let mut taken = 0;
+    let mut expected_reports = 0;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/corpus");
     for reason in fs::read_dir(folder)? {
         let (folder, reason) = (reason.as_ref().expect("read").path(), reason?.file_name());
@@ -62,8 +62,8 @@ async fn deliver_corpus(bench: &FaultBench, via: DeviceRoute) -> Result<()> {
             let answer = deliver_message(scene.port(), &topic, payload).await?;
             ensure!(answer == DeliveryAnswer::Acknowledged, "{topic}: {answer:?}");
             let reason = reason.to_string_lossy();
-            // A number of its own that is none leaves the value beside it.
-            taken += usize::from(reason.starts_with("taken"));
+            // An invalid sequence number does not affect the value beside it.
+            expected_reports += usize::from(reason.starts_with("taken"));
             if reason != "taken" {
                 let reason = reason.strip_prefix("taken_but_").unwrap_or(&reason).to_owned();
                 expect.insert((topic, payload.to_vec()), reason);
@@ -73,7 +73,9 @@ async fn deliver_corpus(bench: &FaultBench, via: DeviceRoute) -> Result<()> {
     let fleet = scene.start_fleet(&FleetPlan { messages: Some(20), ..FleetPlan::default() });
     let (site, count) = (scene.site.clone(), expect.len());
     let traffic = fleet.finish_fleet().await;
-    scene.check_delivery(traffic, &format!("{count} malformed, {taken} taken")).await?;
+    scene
+        .check_delivery(traffic, &format!("{count} malformed, {expected_reports} accepted"))
+        .await?;
     let found = delivery_evidence::read_site(&log, &site).await?;
     for (topic, payload, reason) in found.letters {
         let expected = expect.remove(&(topic.clone(), payload.clone()));
@@ -85,11 +87,11 @@ async fn deliver_corpus(bench: &FaultBench, via: DeviceRoute) -> Result<()> {
     }
     ensure!(expect.is_empty(), "not among the dead letters: {:?}", expect.keys());
     let reports = found.reports.iter().filter(|report| report.seq.is_none()).count();
-    ensure!(reports == taken, "{reports} of {taken} became reports");
+    ensure!(reports == expected_reports, "{reports} of {expected_reports} became reports");
     Ok(())
 }
 
-/// What MQTT does not allow closes that one connection and no other.
+/// A packet that MQTT does not allow closes its connection and no other.
 async fn broken_packets(bench: &FaultBench) -> Result<()> {
     let log = bench.start_steady().await?;
     let name = "broken packets";
@@ -109,11 +111,11 @@ async fn broken_packets(bench: &FaultBench) -> Result<()> {
     ];
     for (what, packet) in cases {
         let answer = deliver_bytes(scene.port(), packet).await?;
-        // Some are taken, as topics that name no device: dead letters.
+        // Some become dead letters, as topics without a device.
         ensure!(answer != DeliveryAnswer::Nothing, "{what}: neither an answer nor an end");
     }
-    // The listener waits for the rest of a topic that is longer than its packet
-    // says; that connection alone is of no more use.
+    // The listener waits for the rest of a topic that is longer than its packet states. Only that
+    // connection becomes unusable.
     let over = b"\x32\x06\x00\xf0aa\x00\x01";
     for packet in [over.to_vec(), [&over[..], &[b'a'; 500]].concat()] {
         let answer = deliver_bytes(scene.port(), &packet).await?;
@@ -141,13 +143,13 @@ async fn reach_limits(bench: &FaultBench) -> Result<()> {
         let names = (1..count).map(|n| format!(r#", "m{n}": 1"#)).collect::<String>();
         format!(r#"{{"temperature": 1{names}}}"#)
     };
-    // Payload → report, dead letter.
+    // Payload, number of reports, number of dead letters.
     let cases = [
         (padded(16_384), 1, 0),
         (padded(16_385), 0, 1),
         (padded(250_000), 0, 1),
         (metrics(64), 1, 1),
-        // What is within the limit is taken all the same.
+        // The readings within the limit are still logged.
         (metrics(65), 1, 1),
     ];
     let (mut reports, mut letters) = (0, 0);
@@ -163,12 +165,16 @@ async fn reach_limits(bench: &FaultBench) -> Result<()> {
     let traffic = fleet.finish_fleet().await;
     scene.check_delivery(traffic, "").await?;
     let found = delivery_evidence::read_site(&log, &site).await?;
-    let own = found.reports.iter().filter(|report| report.seq.is_none()).count();
-    ensure!((own, found.letters.len()) == (reports, letters), "{own}, {}", found.letters.len());
+    let unnumbered = found.reports.iter().filter(|report| report.seq.is_none()).count();
+    ensure!(
+        (unnumbered, found.letters.len()) == (reports, letters),
+        "{unnumbered}, {}",
+        found.letters.len()
+    );
     Ok(())
 }
 
-/// A stored last value is marked as such, and is not a new message.
+/// A retained message is marked as such, and is not a new message.
 async fn replay_retained(bench: &FaultBench) -> Result<()> {
     const DEVICES: usize = 12;
     let log = bench.start_steady().await?;
@@ -184,7 +190,7 @@ async fn replay_retained(bench: &FaultBench) -> Result<()> {
         ..FleetPlan::default()
     };
     let traffic = scene.start_fleet(&plan).finish_fleet().await;
-    // One that never was there before: the broker gives it what it has stored.
+    // A client id that the broker does not know gets its retained messages.
     let (dir, port) = (tempfile::tempdir()?, format!("mqtt.port={}", scene.line.port));
     let set = ["mqtt.mode=bridge", "log.kind=kafka", "mqtt.client_id=new", &port, &brokers];
     let mut other = GatewayProcess::start_gateway(dir.path(), &set.map(str::to_owned), None)?;
@@ -203,7 +209,7 @@ async fn replay_retained(bench: &FaultBench) -> Result<()> {
     Ok(())
 }
 
-/// A broker may hand over a message once for each subscription that it fits.
+/// A broker may deliver a message once for each subscription that matches.
 async fn subscribe_overlapping(bench: &FaultBench) -> Result<()> {
     let log = bench.start_steady().await?;
     let set = [r##"mqtt.filters=["sensors/#", "sensors/+/+/+", "#"]"##];
@@ -217,7 +223,7 @@ async fn subscribe_overlapping(bench: &FaultBench) -> Result<()> {
     scene.check_delivery(traffic, &format!("{duplicates} readings twice from the broker")).await
 }
 
-/// Days ahead, days behind, a step back with every seventh message.
+/// Times that are days ahead, days behind, and step back with every seventh message.
 fn clock_ms(serial: u64) -> i64 {
     const DAY_MS: i64 = 86_400_000;
     1_750_000_000_000 + serial as i64 * 1000 + (serial as i64 % 7 - 3) * DAY_MS
@@ -248,7 +254,7 @@ async fn shift_clocks(bench: &FaultBench) -> Result<()> {
     Ok(())
 }
 
-/// Messages of one boot.
+/// Number of messages per boot.
 const BOOT_MESSAGES: u64 = 40;
 
 fn reboot_named(serial: u64) -> String {
@@ -261,7 +267,7 @@ fn reboot_unnamed(serial: u64) -> String {
     format!(r#"{{"seq": {seq}, "{SERIAL}": {serial}}}"#)
 }
 
-/// No battery behind its clock: every boot begins at the same time.
+/// A clock without a battery: every boot begins at the same time.
 fn reboot_in_1970(serial: u64) -> String {
     let seq = serial % BOOT_MESSAGES;
     format!(r#"{{"seq": {seq}, "ts": {}, "{SERIAL}": {serial}}}"#, seq * 1000)

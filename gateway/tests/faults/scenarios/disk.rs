@@ -38,7 +38,7 @@ pub(super) fn disk_scenarios() -> Vec<FaultScenario> {
 pub(super) struct SmallFileSystem(PathBuf);
 
 impl SmallFileSystem {
-    /// None where this user may not mount.
+    /// Mounts the file system; `None` if this user may not mount.
     pub(super) fn try_mount(dir: &Path) -> Result<Option<Self>> {
         fs::create_dir_all(dir)?;
         let mut command = Command::new("mount");
@@ -57,7 +57,7 @@ impl SmallFileSystem {
 
 impl Drop for SmallFileSystem {
     fn drop(&mut self) {
-        // Lazily: a failed test's gateway may still be in it.
+        // Unmounted lazily, because a failed test's gateway may still use it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
@@ -74,7 +74,7 @@ async fn fill_disk(bench: &FaultBench) -> Result<()> {
     let fleet = scene.start_fleet(&FleetPlan::default());
     let is_full = async || scene.gateway.log_text().contains("the disk is full");
     scene.gateway.wait_until("out of disk", is_full).await?;
-    // It goes on, and says what is wrong where it is asked.
+    // It continues, and reports the problem when it is asked.
     let health = scene.gateway.get_json("/healthz").await?;
     ensure!(health["status"] == "full", "{health}");
     ensure!(scene.gateway.get_json("/readyz").await.is_err(), "ready on a full disk");
@@ -89,8 +89,8 @@ async fn fill_disk(bench: &FaultBench) -> Result<()> {
     scene.check_delivery(traffic, "the gateway went on").await
 }
 
-/// A gateway in this process, whose disk can be told to fail; then a real one
-/// goes on in the same folder.
+/// A gateway in this process, whose disk fails on demand; then a real one continues in the same
+/// folder.
 async fn fail_sync(bench: &FaultBench) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let log = LogSettings::for_embedded(&dir.path().join("log"));
@@ -123,8 +123,8 @@ async fn fail_sync(bench: &FaultBench) -> Result<()> {
     scene.finish_fleet(fleet).await
 }
 
-/// A write that a power cut tore: the beginning of a frame, or zeros where the
-/// file system had only extended the file.
+/// A write that a power cut tore: the beginning of a frame, or zeros if the file system had only
+/// extended the file.
 async fn tear_log(bench: &FaultBench, name: &str, tail: fn(&[u8]) -> Vec<u8>) -> Result<()> {
     let mut scene =
         FaultScene::open_scene(bench, name, DeviceRoute::Listener, None, &[], None).await?;
@@ -138,12 +138,12 @@ async fn tear_log(bench: &FaultBench, name: &str, tail: fn(&[u8]) -> Vec<u8>) ->
     fs::write(&path, bytes)?;
     scene.gateway.start_again();
     fleet.wait_for_more(300).await;
-    ensure!(scene.gateway.log_text().contains("cut off a torn write"), "it said nothing of it");
+    ensure!(scene.gateway.log_text().contains("cut off a torn write"), "it did not report it");
     scene.finish_fleet(fleet).await
 }
 
-/// Damage to what was durable is not a torn write: the gateway says where and
-/// takes nothing until it is mended.
+/// Damage to a durable record is not a torn write: the gateway reports the position and accepts
+/// nothing until it is fixed.
 async fn flip_log_bit(bench: &FaultBench) -> Result<()> {
     let name = "log with a flipped bit";
     let mut scene =
@@ -156,18 +156,18 @@ async fn flip_log_bit(bench: &FaultBench) -> Result<()> {
     let (ends, acknowledged) = (scene.gateway.end_count(), fleet.acknowledged_count());
     scene.gateway.start_again();
     scene.gateway.wait_until_ended(ends + 2).await?;
-    let said = scene.gateway.log_text();
-    ensure!(said.contains("is damaged at byte"), "{}", scene.gateway.log_tail());
+    let log_text = scene.gateway.log_text();
+    ensure!(log_text.contains("is damaged at byte"), "{}", scene.gateway.log_tail());
     ensure!(fleet.acknowledged_count() == acknowledged, "it acknowledges over a damaged log");
     flip_middle_bit(&path)?;
     fleet.wait_for_more(300).await;
     scene.finish_fleet(fleet).await
 }
 
-/// Bytes before the first frame of a segment.
+/// Size of a segment's header, bytes.
 const SEGMENT_HEADER_BYTES: usize = 24;
 
-/// The file of the readings' newest segment.
+/// Returns the newest segment file of the readings.
 fn newest_segment(scene: &FaultScene<'_>) -> Result<PathBuf> {
     let files = fs::read_dir(scene.log.dir.join(READINGS))?;
     let mut paths: Vec<PathBuf> = files.map(|file| Ok(file?.path())).collect::<Result<_>>()?;

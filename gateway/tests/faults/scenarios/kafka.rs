@@ -1,4 +1,4 @@
-//! Kafka ends, freezes, is far, is slow, loses a topic.
+//! Kafka ends, freezes, is far away, is slow, or loses a topic.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
     sender::{DeviceFleet, FleetPlan},
 };
 
-/// What happens to Kafka, or on the way to it.
+/// The fault of Kafka, or on the way to it.
 #[derive(Clone, Copy, Debug)]
 enum KafkaFault {
     Killed,
@@ -33,7 +33,7 @@ enum KafkaFault {
     Slow,
 }
 
-/// Longer than `log.spool.after_ms`, which is 2 s.
+/// Duration of an outage, longer than `log.spool.after_ms`, which is 2 s.
 const OUTAGE: Duration = Duration::from_secs(5);
 
 pub(super) fn kafka_scenarios() -> Vec<FaultScenario> {
@@ -51,15 +51,16 @@ pub(super) fn kafka_scenarios() -> Vec<FaultScenario> {
     for (fault, what) in faults {
         for (via, through) in [(DeviceRoute::Listener, "listener"), (DeviceRoute::Bridge, "bridge")]
         {
-            // What differs is the side to the devices; once through a broker
-            // for each kind of outage is enough.
+            // The sides differ only in how devices connect. One run through a broker for each
+            // kind of outage is enough.
             if via == DeviceRoute::Bridge && !matches!(fault, KafkaFault::Killed | KafkaFault::Away)
             {
                 continue;
             }
             let name = format!("Kafka: {what}, {through}");
-            let own = name.clone();
-            let run = move |bench| async move { run_outage(bench, &own, via, fault).await };
+            let scenario_name = name.clone();
+            let run =
+                move |bench| async move { run_outage(bench, &scenario_name, via, fault).await };
             list.push(build_scenario(name, run));
         }
     }
@@ -126,7 +127,7 @@ async fn run_outage(
     scene.check_delivery(traffic, &note).await
 }
 
-/// Lets the outage last; a gateway with a spool goes on acknowledging.
+/// Lets the outage last. A gateway with a spool continues to acknowledge.
 async fn let_outage_last(fleet: &DeviceFleet) {
     sleep(OUTAGE).await;
     if *HAS_SPOOL {
@@ -134,8 +135,8 @@ async fn let_outage_last(fleet: &DeviceFleet) {
     }
 }
 
-/// What was in the topic is gone, by who deleted it. What is acknowledged from
-/// then on must be in the new one.
+/// The deleted topic's records are lost through the deletion. Messages that are acknowledged
+/// afterwards must be in the new topic.
 async fn delete_topic(bench: &FaultBench) -> Result<()> {
     let frail = bench.lock_disturbed().await?;
     let log = frail.log_settings();
@@ -151,7 +152,7 @@ async fn delete_topic(bench: &FaultBench) -> Result<()> {
     let deleted =
         admin_client(&log.kafka.brokers)?.delete_topics(&[READINGS], &admin_options()).await?;
     ensure!(deleted.iter().all(Result::is_ok), "{deleted:?}");
-    // Another boot: else these would be repeats of the deleted ones.
+    // Another boot, because these would otherwise be duplicates of the deleted messages.
     let payload = |serial| crate::sender::default_payload(serial).replace("b1", "b2");
     let fleet = scene.start_fleet(&FleetPlan { payload, ..FleetPlan::default() });
     fleet.wait_for_more(500).await;
@@ -160,8 +161,8 @@ async fn delete_topic(bench: &FaultBench) -> Result<()> {
     scene.check_delivery(traffic, &note).await
 }
 
-/// A running producer keeps to the partitions that it knows; a new one spreads
-/// over all, so a zone moves.
+/// A running producer uses only the partitions that it knows, and a new one uses all, so a zone
+/// moves.
 async fn add_partitions(bench: &FaultBench) -> Result<()> {
     let frail = bench.lock_disturbed().await?;
     let (name, log) = ("Kafka: partitions added", frail.log_settings());

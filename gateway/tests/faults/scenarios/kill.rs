@@ -1,4 +1,4 @@
-//! The gateway ends itself by SIGKILL at each place that a message passes.
+//! The gateway ends itself by SIGKILL at each point that a message passes.
 
 use anyhow::{Result, ensure};
 
@@ -9,9 +9,9 @@ use crate::{
     sender::FleetPlan,
 };
 
-/// The n-th time that the place is passed: amid traffic, not at its beginning.
+/// The n-th time that the point is passed: during traffic, not at its beginning.
 const NTH: u32 = 400;
-/// Groups, not messages, pass the places at the disk.
+/// Groups, not messages, pass the points at the disk.
 const NTH_GROUP: u32 = 20;
 
 pub(super) fn kill_scenarios() -> Vec<FaultScenario> {
@@ -23,9 +23,9 @@ pub(super) fn kill_scenarios() -> Vec<FaultScenario> {
         for (place, nth, is_kafka) in with_kafka.into_iter().chain(embedded) {
             let log = if is_kafka { "kafka" } else { "embedded" };
             let name = format!("kill -9 at {place}, {through}, {log}");
-            let own = name.clone();
+            let scenario_name = name.clone();
             list.push(build_scenario(name, move |bench| async move {
-                kill_gateway(bench, &own, via, &format!("{place}:{nth}"), is_kafka).await
+                kill_gateway(bench, &scenario_name, via, &format!("{place}:{nth}"), is_kafka).await
             }));
         }
     }

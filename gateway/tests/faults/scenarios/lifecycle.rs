@@ -1,4 +1,4 @@
-//! SIGTERM, a bad configuration, a long run.
+//! SIGTERM, an invalid configuration, a long run.
 
 use std::{env, time::Duration};
 
@@ -15,16 +15,16 @@ use crate::{
     sender::{DeliveryAnswer, FleetPlan, deliver_message},
 };
 
-/// How long a soak takes unless `MICROCLIMATE_SOAK_S` says otherwise, seconds.
+/// Default duration of a soak, seconds; `MICROCLIMATE_SOAK_S` overrides it.
 const SOAK_S: u64 = 600;
 
 pub(super) fn lifecycle_scenarios() -> Vec<FaultScenario> {
     let mut list = Vec::new();
     for (via, through) in [(DeviceRoute::Listener, "listener"), (DeviceRoute::Bridge, "bridge")] {
         let name = format!("SIGTERM in flight, {through}");
-        let own = name.clone();
+        let scenario_name = name.clone();
         list.push(build_scenario(name, move |bench| async move {
-            terminate_gateway(bench, &own, via).await
+            terminate_gateway(bench, &scenario_name, via).await
         }));
     }
     list.push(build_scenario("bad configuration at SIGHUP", reload_settings));
@@ -46,8 +46,8 @@ async fn terminate_gateway(bench: &FaultBench, name: &str, via: DeviceRoute) -> 
     scene.finish_fleet(fleet).await
 }
 
-/// A configuration that makes no sense, or that needs a restart, changes
-/// nothing; a good one comes into force without a lost connection.
+/// A configuration that is invalid or needs a restart changes nothing. A valid one takes effect
+/// without a lost connection.
 async fn reload_settings(bench: &FaultBench) -> Result<()> {
     let (dir, log) = (tempfile::tempdir()?, bench.start_steady().await?);
     let (name, via) = ("bad configuration at SIGHUP", DeviceRoute::Listener);
@@ -79,7 +79,7 @@ async fn reload_settings(bench: &FaultBench) -> Result<()> {
     }
     ensure!(
         deliver_message(scene.port(), &topic, b"1").await? == DeliveryAnswer::Acknowledged,
-        "not taken"
+        "not accepted"
     );
     write("[metrics.sap_flow]\nunit = \"%\"\nmin = 0.0\nmax = 100.0")?;
     scene.gateway.send_signal(Signal::SIGHUP);
@@ -87,7 +87,7 @@ async fn reload_settings(bench: &FaultBench) -> Result<()> {
     scene.gateway.wait_until("taking the configuration", is_new).await?;
     ensure!(
         deliver_message(scene.port(), &topic, b"1").await? == DeliveryAnswer::Acknowledged,
-        "not taken"
+        "not accepted"
     );
     fleet.wait_for_more(100).await;
     let (traffic, site, ends) =
@@ -102,7 +102,7 @@ async fn reload_settings(bench: &FaultBench) -> Result<()> {
     Ok(())
 }
 
-/// One fault after the other for a long time; memory must stay flat.
+/// One fault after the other for a long time. Memory must not grow.
 async fn run_soak(bench: &FaultBench) -> Result<()> {
     let text = env::var("MICROCLIMATE_SOAK_S").ok();
     let seconds = text.map(|text| text.parse()).transpose().context("MICROCLIMATE_SOAK_S")?;
@@ -133,7 +133,7 @@ async fn run_soak(bench: &FaultBench) -> Result<()> {
         frail.line.restore_line();
         rounds += 1;
         if rounds == 8 {
-            // Every fault came twice: from here on nothing should grow.
+            // Every fault has occurred twice: from here on nothing should grow.
             first_peak_bytes = Some(scene.gateway.peak_rss_bytes());
         }
     }

@@ -1,15 +1,15 @@
 //! The faults.
 //!
 //! # Layout
-//! - `kill`: the gateway ends itself at each place that a message passes
-//! - `broker`: the MQTT broker ends, or another client takes the gateway's name
-//! - `kafka`: Kafka ends, freezes, is far, is slow, loses a topic
-//! - `network`: the line between the gateway and whoever sends to it
+//! - `kill`: the gateway ends itself at each point that a message passes
+//! - `broker`: the MQTT broker ends, or another client takes the gateway's client id
+//! - `kafka`: Kafka ends, freezes, is far away, is slow, loses a topic
+//! - `network`: faults of the connection between the gateway and its senders
 //! - `refusal`: Kafka refuses a record
 //! - `spool`: Kafka is away, and the spool is torn, killed, full
 //! - `disk`: full, failing, torn, damaged
-//! - `content`: messages that are malformed, too large, repeated, off in time
-//! - `life`: SIGTERM, a bad configuration, a long run
+//! - `content`: messages that are malformed, too large, repeated, wrong in time
+//! - `lifecycle`: SIGTERM, an invalid configuration, a long run
 
 mod broker;
 mod content;
@@ -32,13 +32,13 @@ type ScenarioRun =
 /// One fault and its test.
 pub(crate) struct FaultScenario {
     pub(crate) name: String,
-    /// Runs only when it is asked for.
+    /// Whether it runs only on request.
     pub(crate) is_long: bool,
     pub(crate) run: ScenarioRun,
 }
 
 pub(crate) fn all_scenarios() -> Vec<FaultScenario> {
-    // The slowest first, so that none of them is left for the end.
+    // The slowest scenarios are first, so that none of them remains for the end.
     let lists = [
         kafka::kafka_scenarios(),
         spool::spool_scenarios(),

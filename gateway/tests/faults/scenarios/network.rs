@@ -1,4 +1,4 @@
-//! The line between the gateway and whoever sends to it: devices, or a broker.
+//! The connection between the gateway and its senders: devices, or a broker.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     sender::FleetPlan,
 };
 
-/// A bad line.
+/// A fault of the connection.
 #[derive(Clone, Copy, Debug)]
 enum NetworkFault {
     Cut,
@@ -32,8 +32,8 @@ pub(super) fn network_scenarios() -> Vec<FaultScenario> {
     for (fault, what) in faults {
         for (via, who) in [(DeviceRoute::Listener, "device"), (DeviceRoute::Bridge, "broker")] {
             let name = format!("line to the {who}: {what}");
-            let own = name.clone();
-            let run = move |bench| async move { bad_line(bench, &own, via, fault).await };
+            let scenario_name = name.clone();
+            let run = move |bench| async move { bad_line(bench, &scenario_name, via, fault).await };
             list.push(build_scenario(name, run));
         }
     }
@@ -46,7 +46,7 @@ async fn bad_line(
     via: DeviceRoute,
     fault: NetworkFault,
 ) -> Result<()> {
-    // So that a client notices soon that nothing comes any more.
+    // A client then notices soon that nothing arrives any more.
     let set = ["mqtt.keep_alive_s=2"];
     let log = Some(bench.start_steady().await?);
     let scene = FaultScene::open_scene(bench, name, via, log, &set, None).await?;

@@ -1,4 +1,4 @@
-//! Kafka refuses a record for what it is: its size, or its time. The others go on.
+//! Kafka refuses a record because of its size or its time. The others continue.
 
 use std::time::Duration;
 
@@ -22,19 +22,19 @@ use crate::{
 pub(super) fn refusal_scenarios() -> Vec<FaultScenario> {
     let sizes = [("none", "700"), ("lz4", "520")].map(|(compression, bytes_max)| {
         let name = format!("Kafka refuses one device's records, their size, {compression}");
-        let own = name.clone();
+        let scenario_name = name.clone();
         build_scenario(name, async move |bench| {
-            refuse_size(bench, &own, compression, bytes_max).await
+            refuse_size(bench, &scenario_name, compression, bytes_max).await
         })
     });
     let times = build_scenario("Kafka refuses records, their time", refuse_time);
     sizes.into_iter().chain([times]).collect()
 }
 
-/// Messages of the device whose records are too large.
+/// Number of messages of the device whose records are too large.
 const LARGE: u64 = 10;
 
-/// A record of this device is over what the topic takes from now on.
+/// Returns a payload of this device whose record exceeds the topic's limit from now on.
 fn large_payload(serial: u64) -> String {
     let metrics = [
         "temperature",
@@ -58,8 +58,8 @@ fn large_payload(serial: u64) -> String {
     format!(r#"{{{fields}"seq": {serial}, "boot": "b1", "{SERIAL}": {serial}}}"#)
 }
 
-/// The limit of the topic is lowered while the gateway runs, so that it learns of it only when
-/// a whole request is refused.
+/// The topic's limit is lowered while the gateway runs, so that it learns of it only when a whole
+/// request is refused.
 async fn refuse_size(
     bench: &FaultBench,
     name: &str,
@@ -99,7 +99,7 @@ async fn refuse_size(
     scene.gateway.wait_until("done with its spool", is_drained).await?;
     let letters = scene.gateway.get_json("/dead-letters?limit=1000").await?;
     let letters = letters["dead_letters"].as_array().cloned().unwrap_or_default();
-    // Kafka has those of other gateways too.
+    // Kafka has the dead letters of other gateways too.
     let is_own = |letter: &&serde_json::Value| {
         let topic = letter["topic"].as_str().unwrap_or_default();
         letter["reason"] == "refused" && topic.contains(&site)
@@ -118,8 +118,9 @@ async fn refuse_size(
     scene.check_delivery(traffic, &format!("{LARGE} dead letters of the one device")).await
 }
 
-/// Records stamped in the future, one among others and then all of them, as by a machine whose
-/// clock is ahead. They are not at fault: Kafka gets another time, readers the own one.
+/// Records with timestamps in the future, one among others and then all of them, as from a
+/// machine whose clock is ahead. The records are not at fault: Kafka gets another time, and
+/// readers get the original one.
 async fn refuse_time(bench: &FaultBench) -> Result<()> {
     const TOPIC: &str = "refusal.time";
     const HOUR_MS: i64 = 3_600_000;
@@ -141,7 +142,7 @@ async fn refuse_time(bench: &FaultBench) -> Result<()> {
         let record = Record::new(format!("zone-{}", n % 5), n.to_string(), stamp_ms);
         receipts.push(writer.append(record).await?);
         if n == 50 || n == 250 {
-            // What was sent before goes to Kafka directly.
+            // The earlier messages go to Kafka directly.
             wait_until(|| log.spool_statuses()[TOPIC].records == 0).await?;
         }
     }
@@ -170,11 +171,11 @@ async fn refuse_time(bench: &FaultBench) -> Result<()> {
         }
     }
     for zone in 0..5 {
-        let mut own: Vec<_> = found.iter().filter(|(n, _)| n % 5 == zone).copied().collect();
-        own.dedup();
+        let mut of_zone: Vec<_> = found.iter().filter(|(n, _)| n % 5 == zone).copied().collect();
+        of_zone.dedup();
         let expect: Vec<_> =
             (0..500).filter(|n| n % 5 == zone).map(|n| (n, shift_ms(n) + n as i64)).collect();
-        ensure!(own == expect, "zone {zone}: {own:?}");
+        ensure!(of_zone == expect, "zone {zone}: {of_zone:?}");
     }
     Ok(())
 }

@@ -23,9 +23,10 @@ pub(super) fn spool_scenarios() -> Vec<FaultScenario> {
     let mut list = Vec::new();
     for (place, nth) in [("append", NTH), ("fsync", NTH), ("ack", 800)] {
         let name = format!("Kafka away, kill -9 at {place}, spool");
-        let own = name.clone();
-        let run =
-            move |bench| async move { kill_gateway(bench, &own, &format!("{place}:{nth}")).await };
+        let scenario_name = name.clone();
+        let run = move |bench| async move {
+            kill_gateway(bench, &scenario_name, &format!("{place}:{nth}")).await
+        };
         list.push(build_scenario(name, run));
     }
     list.push(build_scenario("Kafka away, spool full", fill_spool));
@@ -42,18 +43,17 @@ async fn kill_gateway(bench: &FaultBench, name: &str, place: &str) -> Result<()>
     fleet.wait_for_more(300).await;
     frail.line.refuse_connections();
     scene.gateway.wait_until_ended(1).await?;
-    // It starts again without Kafka, and goes on from the spool that it left.
+    // It starts again without Kafka, and continues from its spool.
     fleet.wait_for_more(500).await;
     frail.line.restore_line();
     fleet.wait_for_more(500).await;
     scene.finish_fleet(fleet).await
 }
 
-/// When the spool is full nothing is acknowledged, and the disk holds no more
-/// than was allowed.
+/// When the spool is full, nothing is acknowledged, and the disk holds no more than the limit.
 async fn fill_spool(bench: &FaultBench) -> Result<()> {
     const BYTES_MAX: u64 = 2 << 20;
-    /// Beside the records: headers of segments, what Kafka has already.
+    /// Disk space beside the records: headers of segments, and records that Kafka already has.
     const SPARE_BYTES: u64 = 1 << 20;
     let frail = bench.lock_disturbed().await?;
     let set = [format!("log.spool.bytes_max={BYTES_MAX}")];

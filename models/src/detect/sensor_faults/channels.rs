@@ -2,28 +2,27 @@ use std::collections::VecDeque;
 
 use crate::scaling::finite_median;
 
-/// What is seen of a series each minute; see [`FaultChannels::push_bounded`].
+/// Quantities that are computed from a series each minute; see [`FaultChannels::push`].
 pub const CHANNELS: [&str; 7] =
     ["silent", "unchanged", "step", "residual", "roughness", "drift", "level"];
 
-/// Minutes of the past that the channels look at, at most: runs end there.
+/// Number of past minutes that the channels use, at most. Runs stop counting there.
 pub const PAST_MIN: usize = 360;
 /// Minutes of the running median.
 const SHORT: usize = 15;
-/// Minutes that roughness looks at.
+/// Minutes over which roughness is measured.
 const ROUGH: usize = 10;
-/// Minutes of the medians that a drift is measured between.
+/// Minutes of each of the two medians between which drift is measured.
 const STEADY: usize = 5;
-/// Minutes between them.
+/// Minutes between these two medians.
 const APART: usize = 30;
 
-/// The state of watching a series. Written for one value a minute; it looks
-/// back and never ahead.
+/// State of monitoring a series with one value a minute. It uses past values only.
 #[derive(Clone, Debug, Default)]
 pub struct FaultChannels {
-    /// The last values, NaN where missing, the newest last.
+    /// The last values, NaN where missing, the latest last.
     values: VecDeque<f64>,
-    /// Sizes of the last changes of change.
+    /// Sizes of the last second differences.
     bends: VecDeque<f64>,
     last: Option<f64>,
     change: Option<f64>,
@@ -32,20 +31,21 @@ pub struct FaultChannels {
 }
 
 impl FaultChannels {
-    /// Takes the next minute's value, NaN where there is none, and says, in the
-    /// order of [`CHANNELS`]:
+    /// Adds the next minute's value, NaN where there is none, and returns, in the order of
+    /// [`CHANNELS`]:
     ///
-    /// - for how many minutes there has been no value
-    /// - for how many it has been one and the same
+    /// - the number of minutes without a value
+    /// - the number of minutes with an unchanged value
     /// - the size of the change since the last value
-    /// - its distance from the median of the 15 minutes before
-    /// - the median size of second differences within 10 minutes: noise bends
-    ///   all the time, a lamp that is switched on bends twice
+    /// - the distance from the median of the 15 minutes before
+    /// - the median size of second differences within 10 minutes: noise changes direction all the
+    ///   time,
+    ///   a lamp that is switched on only twice
     /// - the distance of the median of 5 minutes from that of half an hour ago
     /// - the value itself
     ///
-    /// All in the series' unit or in minutes; NaN where there is too little to
-    /// say. Runs count to 360 minutes.
+    /// All are in the series' unit or in minutes, and NaN where there are too few values. Runs
+    /// count to 360 minutes.
     pub fn push(&mut self, value: f64) -> [f64; CHANNELS.len()] {
         let here = value.is_finite();
         let change = self.last.filter(|_| here).map(|last| value - last);
@@ -69,16 +69,16 @@ impl FaultChannels {
         ]
     }
 
-    /// The median of `minutes` values that end `ago` minutes before the newest.
+    /// Median of the `minutes` values that end `ago` minutes before the latest.
     fn median_ago(&self, ago: usize, minutes: usize, least: usize) -> f64 {
         present_median(self.values.iter().rev().skip(ago).take(minutes), least)
     }
 }
 
-/// The median of the values that are there, NaN with fewer than `least`.
+/// Median of the finite values, NaN with fewer than `least`.
 fn present_median<'a>(values: impl Iterator<Item = &'a f64> + Clone, least: usize) -> f64 {
-    let there = values.copied().filter(|value| value.is_finite());
-    if there.clone().count() < least { f64::NAN } else { finite_median(there) }
+    let finite = values.copied().filter(|value| value.is_finite());
+    if finite.clone().count() < least { f64::NAN } else { finite_median(finite) }
 }
 
 fn push_bounded(values: &mut VecDeque<f64>, value: f64, most: usize) {
@@ -92,9 +92,9 @@ fn push_bounded(values: &mut VecDeque<f64>, value: f64, most: usize) {
 mod tests {
     use super::*;
 
-    /// What one channel says of each value.
+    /// Outputs of one channel for each value.
     fn of(channel: &str, values: &[f64]) -> Vec<f64> {
-        let number = CHANNELS.iter().position(|own| *own == channel).unwrap();
+        let number = CHANNELS.iter().position(|other| *other == channel).unwrap();
         let mut channels = FaultChannels::default();
         values.iter().map(|value| channels.push(*value)[number]).collect()
     }

@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use super::channels::CHANNELS;
 
-/// What may be wrong with a sensor.
+/// Kind of sensor fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
-    /// One to three minutes far off.
+    /// One to three minutes far from the correct value.
     Spike,
-    /// One and the same value.
+    /// The same value over and over.
     Stuck,
-    /// Further off with every minute.
+    /// An error that grows with every minute.
     Drift,
-    /// Each minute off by chance.
+    /// A random error in each minute.
     Noise,
     /// No value.
     Dropout,
 }
 
 impl FaultKind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 5] = [Self::Spike, Self::Stuck, Self::Drift, Self::Noise, Self::Dropout];
 
-    /// As in files.
+    /// Name in files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,14 +39,14 @@ impl FaultKind {
         }
     }
 
-    /// The kind that the most unusual channel of a minute speaks of: `parts` are
-    /// in the order of [`CHANNELS`].
+    /// Kind that the most unusual channel of a minute indicates. `parts` are in the order of
+    /// [`CHANNELS`].
     ///
     /// # Panics
-    /// Where there are not as many parts as channels.
+    /// The number of parts differs from the number of channels.
     #[must_use]
     pub fn from_channels(parts: &[f64]) -> Self {
-        const SPEAKS_OF: [FaultKind; CHANNELS.len()] = [
+        const INDICATES: [FaultKind; CHANNELS.len()] = [
             FaultKind::Dropout,
             FaultKind::Stuck,
             FaultKind::Spike,
@@ -55,49 +55,49 @@ impl FaultKind {
             FaultKind::Drift,
             FaultKind::Drift,
         ];
-        assert_eq!(parts.len(), CHANNELS.len(), "a part a channel");
+        assert_eq!(parts.len(), CHANNELS.len(), "one part per channel");
         let largest = (0..parts.len()).fold(0, |a, b| if parts[b] > parts[a] { b } else { a });
-        SPEAKS_OF[largest]
+        INDICATES[largest]
     }
 }
 
-/// A fault that was put into a series.
+/// Fault that was injected into a series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InjectedFault {
-    /// Of what kind.
+    /// Kind of the fault.
     pub kind: FaultKind,
-    /// The minutes that have it.
+    /// Minutes that have the fault.
     pub minutes: Range<usize>,
 }
 
-/// Minutes of a segment.
+/// Minutes per segment.
 const SEGMENT: usize = 60;
-/// The share of segments that have a fault.
+/// Share of segments that get a fault.
 const SHARE: f64 = 0.05;
-/// The share of values that a segment must have to be given one.
+/// Smallest share of values that a segment needs to get a fault.
 const PRESENT_MIN: f64 = 0.9;
 
-/// Puts a fault into 5 % of the hours of a series that are nearly complete, at
-/// random, each of the five kinds as likely, and says where. `spread` is that of
-/// the series' values ([`NormalProfile::spread`](super::Usual::spread)):
+/// Injects a fault into 5 % of the nearly complete hours of a series, at random, each of the five
+/// kinds with equal probability, and returns the faults. `spread` is the spread of the series'
+/// values ([`NormalProfile::spread`](super::NormalProfile::spread)):
 ///
-/// - spike: 1 to 3 minutes, off by 1 to 3 spreads
+/// - spike: 1 to 3 minutes with an error of 1 to 3 spreads
 /// - the others: 40 to 60 minutes within the hour;
-///   - stuck at its first value
-///   - drift: off by more each minute, 0.5 to 2 spreads in the end
+///   - stuck: the first value of the fault is repeated
+///   - drift: an error that grows each minute, to 0.5 to 2 spreads
 ///   - noise: normal, with a standard deviation of 0.1 to 0.5 spreads
 ///   - dropout: no values
 #[must_use]
 pub fn inject_faults(values: &mut [f64], spread: f64, seed: u64) -> Vec<InjectedFault> {
     let mut rng = Pcg64::seed_from_u64(seed);
     let complete = |start: &usize| {
-        let there = values[*start..*start + SEGMENT].iter().filter(|value| value.is_finite());
-        there.count() as f64 >= PRESENT_MIN * SEGMENT as f64
+        let finite = values[*start..*start + SEGMENT].iter().filter(|value| value.is_finite());
+        finite.count() as f64 >= PRESENT_MIN * SEGMENT as f64
     };
-    let starts = (0..values.len() / SEGMENT).map(|segment| segment * SEGMENT);
-    let mut starts: Vec<usize> = starts.filter(complete).collect();
-    // Where 5 % is not a whole number, chance rounds, so that short series add
-    // up to 5 %.
+    let all_starts = (0..values.len() / SEGMENT).map(|segment| segment * SEGMENT);
+    let mut starts: Vec<usize> = all_starts.filter(complete).collect();
+    // Where 5 % is not a whole number, it is rounded at random, so that short series have 5 % on
+    // average.
     let wanted = (starts.len() as f64 * SHARE + rng.random_range(0.0..1.0)) as usize;
     starts.shuffle(&mut rng);
     starts.truncate(wanted);
@@ -114,9 +114,9 @@ fn inject_fault(values: &mut [f64], start: usize, spread: f64, rng: &mut Pcg64) 
     let sign = if rng.random() { spread } else { -spread };
     let (spike, drift, noise) =
         (rng.random_range(1.0..3.0), rng.random_range(0.5..2.0), rng.random_range(0.1..0.5));
-    let own = &mut values[minutes.clone()];
-    let held = own.iter().copied().find(|value| value.is_finite()).unwrap_or(f64::NAN);
-    for (number, value) in own.iter_mut().enumerate() {
+    let affected = &mut values[minutes.clone()];
+    let held = affected.iter().copied().find(|value| value.is_finite()).unwrap_or(f64::NAN);
+    for (number, value) in affected.iter_mut().enumerate() {
         let progress = (number + 1) as f64 / length as f64;
         let chance: f64 = StandardNormal.sample(rng);
         match kind {
@@ -171,7 +171,7 @@ mod tests {
     fn the_most_unusual_channel_names_the_kind() {
         let check = |channel: &str, expect: FaultKind| {
             let mut parts = [1.0; CHANNELS.len()];
-            parts[CHANNELS.iter().position(|own| *own == channel).unwrap()] = 2.0;
+            parts[CHANNELS.iter().position(|other| *other == channel).unwrap()] = 2.0;
             assert_eq!(FaultKind::from_channels(&parts), expect, "{channel}");
         };
         check("silent", FaultKind::Dropout);

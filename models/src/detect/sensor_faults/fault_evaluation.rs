@@ -8,47 +8,48 @@ use crate::{
     stats::events::{EventRecall, ScoredSeries, recall_at, vus_pr},
 };
 
-/// A part of a series with faults put in, and what is known of them.
+/// Part of a series with injected faults.
 #[derive(Clone, Debug)]
 pub struct FaultedSeries {
-    /// minutes × channels, as [`NormalProfile::rows`].
+    /// Rarities, minutes × channels, as from [`NormalProfile::rarity_rows`].
     pub rows: Array2<f64>,
-    /// The faults; their minutes are counted from the beginning of the part.
+    /// Injected faults; their minutes are counted from the beginning of the part.
     pub faults: Vec<InjectedFault>,
-    /// Whether the recording has a value there. Where it has none, a dropout
-    /// that nobody put in looks like one that was: such minutes are not judged.
+    /// Whether the recording has a value in each minute. A minute without one looks like an
+    /// injected dropout, so such minutes are not evaluated.
     pub known: Vec<bool>,
 }
 
-/// What scores of such parts are worth.
+/// Quality of a detector's scores on such parts.
 #[derive(Clone, Debug)]
 pub struct FaultEvaluation {
-    /// Area under precision and recall of minutes, as average precision.
+    /// Area under the precision-recall curve of minutes, as average precision.
     pub pr_auc: f64,
-    /// [`vus_pr`] of windows of up to an hour.
+    /// [`vus_pr`] with windows of up to an hour.
     pub vus_pr: f64,
-    /// Of faults, with one false alarm a day and series.
+    /// Recall of faults with one false alarm per day and series.
     pub daily: Option<EventRecall>,
-    /// With one a week.
+    /// Recall of faults with one false alarm per week and series.
     pub weekly: Option<EventRecall>,
-    /// In the order of [`Kind::ALL`].
+    /// Scores by kind, in the order of [`FaultKind::ALL`].
     pub kinds: Vec<FaultKindScore>,
 }
 
-/// One kind of fault among minutes without any.
+/// Score of one kind of fault among minutes without faults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaultKindScore {
-    /// Of what kind.
+    /// Kind of the fault.
     pub kind: FaultKind,
-    /// Area under precision and recall of minutes.
+    /// Area under the precision-recall curve of minutes.
     pub pr_auc: f64,
-    /// How many faults there are.
+    /// Number of faults.
     pub faults: usize,
-    /// How many have an alarm with one false alarm a day and series.
+    /// Number of faults with an alarm, at one false alarm per day and series.
     pub found: usize,
-    /// Minutes to their first alarm, the median.
+    /// Median time to the first alarm, minutes.
     pub delay_min: f64,
-    /// What those that were found were called, in the order of [`Kind::ALL`].
+    /// Number of detected faults by the kind that the detector named, in the order of
+    /// [`FaultKind::ALL`].
     pub called: [usize; FaultKind::ALL.len()],
 }
 
@@ -56,8 +57,8 @@ const MINUTES_A_DAY: f64 = 1440.0;
 const WINDOW_MAX: usize = 60;
 
 impl FaultedSeries {
-    /// The minutes of `values` in `part`, with faults put in where there is a
-    /// seed. What came before is looked back on, and is as it was.
+    /// Takes the minutes of `values` in `part`, with injected faults where there is a seed. Earlier
+    /// minutes are used as history and stay as they are.
     #[must_use]
     pub fn from_series(
         values: &[f64],
@@ -76,17 +77,16 @@ impl FaultedSeries {
         Self { rows, faults, known }
     }
 
-    /// The rows of minutes that are known and have no fault, for detectors to
-    /// learn from.
+    /// Rows of the minutes that have a value and no fault, for fitting detectors.
     #[must_use]
     pub fn usual_rows(&self) -> Array2<f64> {
         let kinds = self.minute_kinds();
-        let kept: Vec<usize> =
+        let minutes: Vec<usize> =
             (0..self.known.len()).filter(|m| self.known[*m] && kinds[*m].is_none()).collect();
-        self.rows.select(Axis(0), &kept)
+        self.rows.select(Axis(0), &minutes)
     }
 
-    /// The fault of each minute.
+    /// Fault of each minute.
     #[must_use]
     pub fn minute_kinds(&self) -> Vec<Option<FaultKind>> {
         let mut kinds = vec![None; self.known.len()];
@@ -98,11 +98,11 @@ impl FaultedSeries {
 }
 
 impl FaultEvaluation {
-    /// Judges `scores`, one list a part; `parts_of` tells the channels of a row
-    /// apart, so that a fault can be called by its kind.
+    /// Evaluates `scores`, one list per part. `parts_of` gives the channels' parts of a row's
+    /// score, so that the kind of a fault can be named.
     ///
     /// # Panics
-    /// Where there is not a score a minute.
+    /// The number of scores differs from the number of minutes.
     #[must_use]
     pub fn from_scores(
         judged: &[FaultedSeries],
@@ -110,24 +110,24 @@ impl FaultEvaluation {
         parts_of: &dyn Fn(ArrayView1<f64>) -> Vec<f64>,
     ) -> Self {
         let (mut all, mut kinds) = (Vec::new(), Vec::new());
-        // What is not judged raises no alarm.
-        let mut heard = Vec::new();
-        for (own, scores) in judged.iter().zip(scores) {
-            assert_eq!(own.known.len(), scores.len(), "a score a minute");
-            let known = |minute: usize| own.known[minute];
-            let of_part = own.minute_kinds();
+        // Minutes that are not evaluated raise no alarm.
+        let mut alarms = Vec::new();
+        for (part, scores) in judged.iter().zip(scores) {
+            assert_eq!(part.known.len(), scores.len(), "one score per minute");
+            let known = |minute: usize| part.known[minute];
+            let part_kinds = part.minute_kinds();
             for minute in (0..scores.len()).filter(|minute| known(*minute)) {
                 all.push(scores[minute]);
-                kinds.push(of_part[minute]);
+                kinds.push(part_kinds[minute]);
             }
             let alarm = |minute: usize| if known(minute) { scores[minute] } else { f64::NAN };
-            heard.push((0..scores.len()).map(alarm).collect::<Vec<f64>>());
+            alarms.push((0..scores.len()).map(alarm).collect::<Vec<f64>>());
         }
         let events: Vec<Vec<Range<usize>>> = judged
             .iter()
-            .map(|own| own.faults.iter().map(|fault| fault.minutes.clone()).collect())
+            .map(|part| part.faults.iter().map(|fault| fault.minutes.clone()).collect())
             .collect();
-        let series: Vec<ScoredSeries> = heard
+        let series: Vec<ScoredSeries> = alarms
             .iter()
             .zip(&events)
             .map(|(scores, events)| ScoredSeries { scores, events })
@@ -135,47 +135,47 @@ impl FaultEvaluation {
         let daily = recall_at(&series, MINUTES_A_DAY, 1.0);
         let threshold = daily.map_or(f64::INFINITY, |recall| recall.threshold);
         let labels: Vec<bool> = kinds.iter().map(Option::is_some).collect();
-        let of_kind = |kind: FaultKind| {
-            let among = |own: &Option<FaultKind>| own.is_none_or(|own| own == kind);
-            let kept = || kinds.iter().zip(&all).filter(|(own, _)| among(own));
+        let score_kind = |kind: FaultKind| {
+            let among = |label: &Option<FaultKind>| label.is_none_or(|found| found == kind);
+            let kept = || kinds.iter().zip(&all).filter(|(label, _)| among(label));
             let scores: Vec<f64> = kept().map(|(_, score)| *score).collect();
-            let labels: Vec<bool> = kept().map(|(own, _)| own.is_some()).collect();
+            let labels: Vec<bool> = kept().map(|(label, _)| label.is_some()).collect();
             FaultKindScore {
                 pr_auc: average_precision(&scores, &labels),
                 ..FaultKindScore::for_kind(kind)
             }
         };
-        let mut of_kinds: Vec<FaultKindScore> = FaultKind::ALL.into_iter().map(of_kind).collect();
+        let mut kind_scores: Vec<FaultKindScore> =
+            FaultKind::ALL.into_iter().map(score_kind).collect();
         let mut delays = vec![Vec::new(); FaultKind::ALL.len()];
-        for (own, series) in judged.iter().zip(&series) {
-            for (fault, delay) in own.faults.iter().zip(series.alarm_delays(threshold)) {
-                let of = &mut of_kinds[fault.kind as usize];
-                of.faults += 1;
+        for (part, series) in judged.iter().zip(&series) {
+            for (fault, delay) in part.faults.iter().zip(series.alarm_delays(threshold)) {
+                let kind_score = &mut kind_scores[fault.kind as usize];
+                kind_score.faults += 1;
                 let Some(delay) = delay else { continue };
-                of.found += 1;
+                kind_score.found += 1;
                 delays[fault.kind as usize].push(delay as f64);
                 let mut called = [0; FaultKind::ALL.len()];
                 for minute in fault.minutes.clone() {
                     if series.scores[minute] >= threshold {
-                        called
-                            [FaultKind::from_channels(&parts_of(own.rows.row(minute))) as usize] +=
-                            1;
+                        called[FaultKind::from_channels(&parts_of(part.rows.row(minute)))
+                            as usize] += 1;
                     }
                 }
-                // What most of its alarms say.
+                // The kind that most of its alarms name.
                 let most = (0..called.len()).rev().max_by_key(|kind| called[*kind]);
-                of.called[most.expect("there are kinds")] += 1;
+                kind_score.called[most.expect("there are kinds")] += 1;
             }
         }
-        for (of, delays) in of_kinds.iter_mut().zip(delays) {
-            of.delay_min = crate::scaling::finite_median(delays.into_iter());
+        for (kind_score, delays) in kind_scores.iter_mut().zip(delays) {
+            kind_score.delay_min = crate::scaling::finite_median(delays.into_iter());
         }
         Self {
             pr_auc: average_precision(&all, &labels),
             vus_pr: vus_pr(&all, &labels, WINDOW_MAX).unwrap_or(0.0),
             daily,
             weekly: recall_at(&series, MINUTES_A_DAY, 1.0 / 7.0),
-            kinds: of_kinds,
+            kinds: kind_scores,
         }
     }
 }
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::detect::sensor_faults::CHANNELS;
 
-    /// Ten days of a room, quiet but for a daily wave.
+    /// Ten days of a room, with a daily wave and no other changes.
     fn values() -> Vec<f64> {
         let noise = |m: usize| ((m * 7919) % 97) as f64 / 970.0;
         (0..14_400).map(|m| 20.0 + 2.0 * (m as f64 / 229.0).sin() + noise(m)).collect()

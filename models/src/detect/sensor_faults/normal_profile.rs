@@ -4,51 +4,49 @@ use serde::{Deserialize, Serialize};
 use super::channels::{CHANNELS, FaultChannels};
 use crate::{ROWS_MIN, detect::RarityScale};
 
-/// What is usual of one sensor: how rare its minutes are, channel by channel.
+/// Normal behaviour of one sensor: the rarity of its minutes, channel by channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NormalProfile {
-    /// The level, in the series' unit.
+    /// Typical level, in the series' unit.
     typical: f64,
-    /// Of its values, in the series' unit.
+    /// Spread of the values, in the series' unit.
     spread: f64,
     channels: Vec<ChannelRarity>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct ChannelRarity {
-    /// Values larger than this are compared by their ratios, smaller ones by
-    /// their differences.
+    /// Scale of the channel. Values above it are compared by their ratios, smaller ones by their
+    /// differences.
     scale: f64,
     rarity: RarityScale,
 }
 
-/// The channels that count minutes, and the one that is a level.
+/// Number of channels that count minutes.
 const RUNS: usize = 2;
 const LEVEL: usize = CHANNELS.len() - 1;
-/// The share of the spread below which movements do not matter.
+/// Share of the spread below which changes do not matter.
 const LITTLE: f64 = 0.01;
-/// From the 5 % to the 95 % quantile of a normal distribution there are as
-/// many standard deviations.
+/// Number of standard deviations between the 5 % and the 95 % quantile of a normal distribution.
 const NORMAL: f64 = 3.29;
 
 impl NormalProfile {
-    /// Learns from a value a minute, in the order of time, NaN where there is
-    /// none; most of them usual. None where it never moves, or has fewer than
-    /// 30 values.
+    /// Learns from one value a minute, in the order of time, NaN where there is none. Most of them
+    /// must be normal. `None` where the series never changes, or has fewer than 30 values.
     #[must_use]
     pub fn from_values(values: &[f64]) -> Option<Self> {
-        let mut there: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
-        if there.len() < ROWS_MIN {
+        let mut finite: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+        if finite.len() < ROWS_MIN {
             return None;
         }
-        there.sort_unstable_by(f64::total_cmp);
-        let quantile = |q: f64| there[((there.len() - 1) as f64 * q) as usize];
-        // A sensor that mostly rests has only its extremes to go by.
+        finite.sort_unstable_by(f64::total_cmp);
+        let quantile = |q: f64| finite[((finite.len() - 1) as f64 * q) as usize];
+        // A sensor that hardly ever changes has only its extremes as a spread.
         let spread = [(quantile(0.95) - quantile(0.05)) / NORMAL, quantile(1.0) - quantile(0.0)]
             .into_iter()
             .find(|spread| *spread > 1e-9)?;
-        let mut usual = Self { typical: quantile(0.5), spread, channels: Vec::new() };
-        let seen = usual.channel_rows(values);
+        let mut profile = Self { typical: quantile(0.5), spread, channels: Vec::new() };
+        let seen = profile.channel_rows(values);
         for (number, column) in seen.columns().into_iter().enumerate() {
             let scale = if number < RUNS {
                 1.0
@@ -61,24 +59,25 @@ impl NormalProfile {
             };
             let rarity =
                 RarityScale::from_values(column.iter().map(|value| (value / scale).ln_1p()));
-            usual.channels.push(ChannelRarity { scale, rarity });
+            profile.channels.push(ChannelRarity { scale, rarity });
         }
-        Some(usual)
+        Some(profile)
     }
 
-    /// Of its values, in the series' unit: 90 % lie within 3.29 of it.
+    /// Spread of the values, in the series' unit; 90 % of them lie within a range of 3.29 spreads.
     #[must_use]
     pub fn spread(&self) -> f64 {
         self.spread
     }
 
-    /// How rare each minute is, minutes × [`CHANNELS`], as −log₁₀ of the share
-    /// of usual minutes at least as far out; 0 where a channel is silent.
+    /// Rarity of each minute, minutes × [`CHANNELS`], as −log₁₀ of the share of normal minutes that
+    /// are at least as far out; 0 where a channel has no value.
     #[must_use]
     pub fn rarity_rows(&self, values: &[f64]) -> Array2<f64> {
         let mut seen = self.channel_rows(values);
-        for (mut column, own) in seen.columns_mut().into_iter().zip(&self.channels) {
-            column.mapv_inplace(|value| own.rarity.score_value((value / own.scale).ln_1p()));
+        for (mut column, channel) in seen.columns_mut().into_iter().zip(&self.channels) {
+            column
+                .mapv_inplace(|value| channel.rarity.score_value((value / channel.scale).ln_1p()));
         }
         seen
     }
@@ -98,7 +97,7 @@ impl NormalProfile {
 mod tests {
     use super::*;
 
-    /// A room's temperature: a daily wave and noise in steps of 0.01.
+    /// Temperature of a room: a daily wave and noise in steps of 0.01.
     fn usual(minute: usize) -> f64 {
         let noise = ((minute * 7919) % 13) as f64 / 1000.0;
         ((20.0 + (minute as f64 / 230.0).sin() + noise) * 100.0).round() / 100.0
@@ -111,12 +110,12 @@ mod tests {
     #[test]
     fn each_fault_shows_in_its_channel() {
         let clean = series(usual);
-        let own = NormalProfile::from_values(&clean).unwrap();
+        let profile = NormalProfile::from_values(&clean).unwrap();
         let check = |name: &str, fault: &dyn Fn(usize) -> f64, minute: usize| {
-            let channel = CHANNELS.iter().position(|own| *own == name).unwrap();
-            let got = own.rarity_rows(&series(fault))[(minute, channel)];
+            let channel = CHANNELS.iter().position(|other| *other == name).unwrap();
+            let got = profile.rarity_rows(&series(fault))[(minute, channel)];
             let most =
-                own.rarity_rows(&clean).column(channel).iter().fold(0.0_f64, |a, v| a.max(*v));
+                profile.rarity_rows(&clean).column(channel).iter().fold(0.0_f64, |a, v| a.max(*v));
             assert!(got > most, "{name}: {got}, at most {most} without the fault");
         };
         check("silent", &|m| if m > 3990 { f64::NAN } else { usual(m) }, 4000);
@@ -131,10 +130,10 @@ mod tests {
     #[test]
     fn later_values_change_nothing() {
         let all = series(usual);
-        let own = NormalProfile::from_values(&all).unwrap();
-        let whole = own.rarity_rows(&all);
+        let profile = NormalProfile::from_values(&all).unwrap();
+        let whole = profile.rarity_rows(&all);
         assert_eq!(
-            own.rarity_rows(&all[..500]),
+            profile.rarity_rows(&all[..500]),
             whole.slice_axis(ndarray::Axis(0), ndarray::Slice::from(..500))
         );
         assert!(whole.iter().all(|value| value.is_finite() && *value >= 0.0));

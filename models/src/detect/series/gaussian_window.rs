@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::ROWS_MIN;
 
-/// Mean and standard deviation of the last values, for the two detectors that
-/// take them for normally distributed. The window grows to 6,400 values and
-/// then moves on by 100, as NAB's windowed Gaussian does.
+/// Mean and standard deviation of the last values, for the two detectors that assume a normal
+/// distribution. The window grows to 6,400 values and then moves on by 100, as NAB's windowed
+/// Gaussian does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GaussianWindowState {
     values: VecDeque<f64>,
-    /// Values after the window, not yet in it.
+    /// Values after the window that are not part of it yet.
     waiting: Vec<f64>,
     mean: f64,
     /// Sum of squared deviations from the mean.
@@ -19,11 +19,11 @@ pub struct GaussianWindowState {
 
 const VALUES: usize = 6400;
 const STEP: usize = 100;
-/// Of a window that never moves.
+/// Spread of a window whose values are all equal.
 const SPREAD_MIN: f64 = 1e-6;
 
 impl GaussianWindowState {
-    /// How many standard deviations above the mean; 0 with fewer than 30 values.
+    /// Number of standard deviations above the mean; 0 with fewer than 30 values.
     pub(super) fn deviation_from_mean(&self, value: f64) -> f64 {
         if self.values.len() < ROWS_MIN {
             return 0.0;
@@ -59,7 +59,7 @@ mod tests {
         let mut window = GaussianWindowState::default();
         assert_eq!(window.deviation_from_mean(3.0), 0.0);
         (0..VALUES).for_each(|i| window.push((i % 10) as f64));
-        // Of 0 … 9: mean 4.5, variance 8.25.
+        // The values 0 … 9 have mean 4.5 and variance 8.25.
         assert!((window.deviation_from_mean(9.0) - 4.5 / 8.25_f64.sqrt()).abs() < 1e-9);
         (1..STEP).for_each(|_| window.push(100.0));
         assert!((window.mean - 4.5).abs() < 1e-9, "moves by 100");

@@ -2,18 +2,18 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// The last values, in which the newest stretch is looked for.
+/// Last values, among which shapes similar to the latest one are searched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MatrixProfileState {
-    /// The least standard deviation of a stretch, in the series' unit: flat
-    /// ones are all alike.
+    /// Smallest standard deviation of a subsequence, in the series' unit, so that flat ones are all
+    /// alike.
     pub(super) spread_min: f64,
     values: VecDeque<f64>,
 }
 
-/// Values of a stretch.
+/// Number of values in a subsequence.
 const STRETCH: usize = 24;
-/// Values that are remembered; a stretch takes as many steps of 24.
+/// Number of values that are stored. The time to score a value is proportional to it.
 const VALUES: usize = 4000;
 
 impl MatrixProfileState {
@@ -21,28 +21,27 @@ impl MatrixProfileState {
         Self { spread_min, values: VecDeque::new() }
     }
 
-    /// The distance of the newest stretch from the most similar one before that
-    /// does not overlap it, both brought to mean 0 and spread 1; 0 is the same
-    /// shape, 1 as far as one of no similarity.
+    /// Distance of the latest subsequence from the most similar earlier one that does not overlap
+    /// it, both scaled to mean 0 and spread 1: 0 means the same shape, 1 means no similarity.
     pub(super) fn push(&mut self, value: f64) -> f64 {
         if self.values.len() == VALUES {
             self.values.pop_front();
         }
         self.values.push_back(value);
         let values = self.values.make_contiguous();
-        // Two stretches at least, and some choice.
+        // Needs several subsequences to choose from.
         if values.len() < 4 * STRETCH {
             return 0.0;
         }
-        let (before, newest) = values.split_at(values.len() - STRETCH);
-        let (mean, spread) = mean_and_spread(newest, self.spread_min);
-        let newest: Vec<f64> = newest.iter().map(|value| (value - mean) / spread).collect();
+        let (before, latest) = values.split_at(values.len() - STRETCH);
+        let (mean, spread) = mean_and_spread(latest, self.spread_min);
+        let newest: Vec<f64> = latest.iter().map(|value| (value - mean) / spread).collect();
         let likest = before.windows(STRETCH).map(|stretch| {
             let (mean, spread) = mean_and_spread(stretch, self.spread_min);
-            let apart = |(own, other): (&f64, &f64)| ((own - mean) / spread - other).powi(2);
+            let apart = |(value, other): (&f64, &f64)| ((value - mean) / spread - other).powi(2);
             stretch.iter().zip(&newest).map(apart).sum::<f64>()
         });
-        // Two shapes without correlation are at √(2 × length).
+        // Two shapes without correlation have the distance √(2 × length).
         (likest.fold(f64::INFINITY, f64::min) / (2 * STRETCH) as f64).sqrt()
     }
 }
@@ -66,7 +65,7 @@ mod tests {
             last = profile.push(100.0 + wave(i));
         }
         assert!(last < 1e-6, "{last}");
-        // Larger, elsewhere, and the same shape.
+        // Larger, at another level, and of the same shape.
         for i in 480..504 {
             last = profile.push(3.0 + 5.0 * wave(i));
         }

@@ -4,24 +4,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::scaling::finite_median;
 
-/// Values of some days, and what was left of them.
+/// Values of the last days, and sizes of their residuals.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SeasonalState {
-    /// Values of a day.
+    /// Number of values per day.
     period: usize,
     values: VecDeque<f64>,
     /// Sizes of the last residuals.
     left: VecDeque<f64>,
 }
 
-/// Days that a value is compared with.
+/// Number of days that a value is compared with.
 const DAYS: usize = 7;
-/// Values around the same time of a day that are looked at: half before, half
-/// after.
+/// Number of values before and after the same time of a day that are used.
 const AROUND: usize = 2;
-/// Residuals that a new one is compared with.
+/// Number of residuals that a new one is compared with.
 const LEFT: usize = 2000;
-/// Fewer tell nothing.
+/// Fewest residuals from which rarity is computed.
 const LEFT_MIN: usize = 30;
 
 impl SeasonalState {
@@ -29,9 +28,9 @@ impl SeasonalState {
         Self { period, values: VecDeque::new(), left: VecDeque::new() }
     }
 
-    /// −log₁₀ of the conformal p-value of the distance from the median of the
-    /// same time of the last days; beyond all before, it goes on with their
-    /// ratio.
+    /// Adds the next value and returns −log₁₀ of the conformal p-value of its distance from the
+    /// median of the same time on the last days. Beyond all earlier distances it continues with
+    /// their ratio.
     pub(super) fn push(&mut self, value: f64) -> f64 {
         let score = self.seasonal_median().map_or(0.0, |usual| {
             let size = (value - usual).abs();
@@ -49,7 +48,7 @@ impl SeasonalState {
         score
     }
 
-    /// The median around this time of the last days; none on the first.
+    /// Median around this time of the last days. `None` on the first day.
     fn seasonal_median(&self) -> Option<f64> {
         let next = self.values.len();
         let same = (1..=DAYS).map_while(|day| next.checked_sub(day * self.period));
@@ -62,7 +61,7 @@ impl SeasonalState {
         if self.left.len() < LEFT_MIN {
             return 0.0;
         }
-        let at_least = self.left.iter().filter(|own| **own >= size).count();
+        let at_least = self.left.iter().filter(|residual| **residual >= size).count();
         let most = self.left.iter().copied().fold(1e-9, f64::max);
         let share = (1 + at_least) as f64 / (1 + self.left.len()) as f64;
         -share.log10() + (size / most).log10().max(0.0)
@@ -78,8 +77,8 @@ mod tests {
         let mut season = SeasonalState::new(24);
         let noon = |hour: usize| (10..15).contains(&(hour % 24));
         let day = |hour: usize| if noon(hour) { 50.0 } else { (hour % 5) as f64 };
-        let said: Vec<f64> = (0..241).map(|hour| season.push(day(hour))).collect();
-        assert!(said[228] < 1.5, "50 at noon: {}", said[228]);
+        let scores: Vec<f64> = (0..241).map(|hour| season.push(day(hour))).collect();
+        assert!(scores[228] < 1.5, "50 at noon: {}", scores[228]);
         let odd = season.clone().push(50.0);
         assert!(odd > 2.0, "50 at one o'clock: {odd}");
         assert!(season.push(5e6) > odd, "further is rarer");

@@ -6,21 +6,21 @@ use super::super::{
 };
 use crate::{backtest::LeaderboardEntry, compare::TaskResult};
 
-/// Headings, and what stands there when they are pointed at.
+/// Headings, with the texts that are shown when they are pointed at.
 const HEADINGS: [(&str, &str); 10] = [
     ("model", ""),
-    ("error", "on the test part"),
+    ("error", "on the test set"),
     ("95 %", "of the error, from blocks of times at least a horizon long"),
     ("skill", "share of the best baseline's error that is avoided, with 95 %"),
     ("p", "Diebold–Mariano against the best baseline"),
-    ("covered", "share of truths within the prediction interval, ± half its width"),
-    ("fit, s", "beside other models"),
+    ("covered", "share of targets within the prediction interval, ± half its width"),
+    ("fit, s", "while other models were fitted too"),
     ("predict, µs", "one row: median / 99 of 100"),
-    ("size, kB", "of the written model"),
-    ("rows", "that it was fitted on"),
+    ("size, kB", "of the saved model"),
+    ("rows", "that the model was fitted on"),
 ];
 
-/// The leaderboard, and what could not be in it.
+/// Writes the leaderboard, and the models that are missing from it with the reasons.
 pub(super) fn write_leaderboard(html: &mut String, task: &TaskResult) {
     let (quantity, metric) =
         (sentences::quantity_name(task), escape_markup(&sentences::describe_metric(task)));
@@ -48,7 +48,7 @@ pub(super) fn write_leaderboard(html: &mut String, task: &TaskResult) {
     }
 }
 
-/// What else was computed of each model.
+/// Writes other scores of each model.
 fn write_scores(html: &mut String, task: &TaskResult) {
     let all = task.leaderboard.iter().flat_map(|entry| entry.scores.keys());
     let names: BTreeSet<&str> = all.copied().collect();
@@ -56,7 +56,7 @@ fn write_scores(html: &mut String, task: &TaskResult) {
         return;
     }
     html.push_str(
-        "<details><summary>More scores of the test part, with 95 %</summary><div class='wide'>",
+        "<details><summary>More scores on the test set, with 95 %</summary><div class='wide'>",
     );
     html.push_str("<table><tr><th>model</th>");
     for name in &names {

@@ -1,8 +1,8 @@
-//! One page that needs nothing from elsewhere.
+//! HTML report: one page that loads nothing else.
 //!
 //! # Layout
 //! - `style.css`: light and dark, paper and phone
-//! - `figures`: a task's pictures, each with how to read it
+//! - `figures`: a task's figures, each with a caption that explains it
 //! - `leaderboard`: tables
 
 mod figures;
@@ -21,7 +21,7 @@ use crate::{
 
 const STYLE: &str = include_str!("style.css");
 
-/// A picture, and a sentence that says how to read it.
+/// Figure with a caption that explains it.
 pub(super) struct ReportFigure {
     pub(super) title: String,
     pub(super) svg: String,
@@ -39,7 +39,7 @@ impl ReportFigure {
     }
 }
 
-/// The whole page.
+/// Renders the whole page.
 pub(super) fn html_page(comparison: &ModelComparison) -> String {
     let run = escape_markup(&comparison.run_id);
     let mut html = format!(
@@ -47,10 +47,10 @@ pub(super) fn html_page(comparison: &ModelComparison) -> String {
          <meta name='viewport' content='width=device-width, initial-scale=1'>\
          <title>Models compared, run {run}</title><style>\n{STYLE}</style></head><body>\n\
          <p class='soft'>Microclimate · run {run} · {} · seed {} · {:.0} s</p>\
-         <h1>Which models are worth it</h1>\
-         <p>Each model was fitted on the first part of the time, chosen on the second and judged on the \
-         third. Between two parts lies an embargo of the task's horizon, so that nothing that a model \
-         learnt from was known only later. <b>Skill</b> is the share of the best baseline's error that a \
+         <h1>Comparison of models</h1>\
+         <p>Each model was fitted on the first part of the time, selected on the second and evaluated on \
+         the third. Between two parts lies an embargo of the task's horizon, so that no model was fitted on \
+         data that became known only later. <b>Skill</b> is the share of the best baseline's error that a \
          model avoids: 0 is no better, 1 is perfect.</p>",
         format_time(comparison.run.started_ms),
         comparison.run.seed,
@@ -64,7 +64,7 @@ pub(super) fn html_page(comparison: &ModelComparison) -> String {
     html
 }
 
-/// One line a task, and their skills in one picture.
+/// Writes one line per task, and their skills in one figure.
 fn write_summary(html: &mut String, comparison: &ModelComparison) {
     if comparison.tasks.len() > 1 {
         html.push_str("<nav>");
@@ -89,8 +89,8 @@ fn write_summary(html: &mut String, comparison: &ModelComparison) {
         })
         .collect();
     if rows.len() > 1 {
-        let ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
-        let ends: Vec<f64> = ends.chain([0.0, 1.0]).map(|end| end.max(-1.0)).collect();
+        let interval_ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
+        let ends: Vec<f64> = interval_ends.chain([0.0, 1.0]).map(|end| end.max(-1.0)).collect();
         let ranks = RankChart {
             title: "skill of each task's champion".to_owned(),
             axis: PlotAxis::new_linear("skill against the best baseline", ends),
@@ -106,8 +106,8 @@ fn write_summary(html: &mut String, comparison: &ModelComparison) {
             title: "Skill of each task's champion".to_owned(),
             svg: ranks.to_svg(),
             caption:
-                "Right of the dashed line the champion beats the best baseline; where its line \
-                      (95 %) crosses it, that is not sure."
+                "Right of the dashed line the champion beats the best baseline; where its interval \
+                 (95 %) crosses the line, that is not certain."
                     .to_owned(),
         }
         .write_html(html);
@@ -137,7 +137,7 @@ fn write_task(html: &mut String, task: &TaskResult) {
     }
     if let Some(relevance) = &task.relevance {
         let answer = escape_markup(&relevance.answer);
-        let _ = write!(html, "<p>What long-term data are worth: {answer}</p>");
+        let _ = write!(html, "<p>Value of long-term data: {answer}</p>");
     }
     if let Some(decision) = &task.offered {
         let _ = write!(
@@ -153,7 +153,7 @@ fn write_task(html: &mut String, task: &TaskResult) {
     write_facts(html, task);
 }
 
-/// What was compared, for those who want to do it again.
+/// Writes the facts of the comparison, for those who want to repeat it.
 fn write_facts(html: &mut String, task: &TaskResult) {
     let facts = &task.facts;
     if facts.folds.is_empty() {

@@ -1,21 +1,21 @@
 use jiff::Timestamp;
 
-/// One direction of a picture: what lies where, and what is written beside it.
+/// One axis of a figure: positions of values, and the texts of ticks.
 #[derive(Clone, Debug)]
 pub(crate) struct PlotAxis {
-    /// What it is, with its unit.
+    /// Quantity with its unit.
     pub(crate) label: String,
     low: f64,
     high: f64,
     kind: AxisKind,
-    /// Ticks are at least this far apart.
+    /// Smallest distance of ticks.
     step_min: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AxisKind {
     Linear,
-    /// Powers of ten are equally far apart.
+    /// Logarithmic: powers of ten have equal distances.
     Log,
     /// UTC milliseconds.
     Time,
@@ -23,15 +23,15 @@ enum AxisKind {
 
 const MINUTE_MS: f64 = 60_000.0;
 const DAY_MS: f64 = 86_400_000.0;
-/// Ticks of times are this far apart, minutes.
+/// Possible distances of ticks on time axes, minutes.
 const TIME_STEPS: [f64; 16] = [
     1.0, 5.0, 10.0, 30.0, 60.0, 180.0, 360.0, 720.0, 1440.0, 2880.0, 5760.0, 10_080.0, 20_160.0,
     43_200.0, 86_400.0, 525_600.0,
 ];
 
 impl PlotAxis {
-    /// From the least to the greatest of `values`, with a little room; values
-    /// that are not finite do not count.
+    /// Creates an axis from the smallest to the largest of `values`, with a small margin. Values
+    /// that are not finite are ignored.
     pub(crate) fn new_linear(
         label: impl Into<String>,
         values: impl IntoIterator<Item = f64>,
@@ -43,12 +43,12 @@ impl PlotAxis {
         Self { label: label.into(), low, high, kind: AxisKind::Linear, step_min: 0.0 }
     }
 
-    /// Exactly from `low` to `high`.
+    /// Creates an axis that goes exactly from `low` to `high`.
     pub(crate) fn new_fixed(label: impl Into<String>, low: f64, high: f64) -> Self {
         Self { label: label.into(), low, high, kind: AxisKind::Linear, step_min: 0.0 }
     }
 
-    /// Over powers of ten; values of 0 and below do not count.
+    /// Creates an axis over powers of ten; values of 0 and below are ignored.
     pub(crate) fn new_log(label: impl Into<String>, values: impl IntoIterator<Item = f64>) -> Self {
         let positive = values.into_iter().filter(|value| value.is_finite() && *value > 0.0);
         let (low, high) = value_range(positive.map(f64::log10));
@@ -56,7 +56,7 @@ impl PlotAxis {
         Self { label: label.into(), low, high, kind: AxisKind::Log, step_min: 0.0 }
     }
 
-    /// Over UTC milliseconds.
+    /// Creates an axis over UTC milliseconds.
     pub(crate) fn new_time(
         label: impl Into<String>,
         values: impl IntoIterator<Item = i64>,
@@ -65,37 +65,38 @@ impl PlotAxis {
         Self { label: label.into(), low, high, kind: AxisKind::Time, step_min: 0.0 }
     }
 
-    /// With ticks at whole numbers alone.
+    /// Restricts the ticks to whole numbers.
     pub(crate) fn with_whole_ticks(self) -> Self {
         Self { step_min: 1.0, ..self }
     }
 
-    /// Where a value lies: 0 at the beginning, 1 at the end; what is beyond an
-    /// end is put there.
+    /// Position of a value: 0 at the beginning, 1 at the end. Values beyond an end are placed
+    /// there.
     pub(crate) fn relative_position(&self, value: f64) -> f64 {
         let value =
             if self.kind == AxisKind::Log { value.max(f64::MIN_POSITIVE).log10() } else { value };
         ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
     }
 
-    /// Places and texts of about `wanted` ticks.
+    /// Positions and texts of about `wanted` ticks.
     pub(crate) fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
-        let wanted = wanted.max(2) as f64;
+        let tick_count = wanted.max(2) as f64;
         match self.kind {
             AxisKind::Linear => {
-                let step = round_step((self.high - self.low) / wanted).max(self.step_min);
+                let step = round_step((self.high - self.low) / tick_count).max(self.step_min);
                 self.tick_values(step)
                     .map(|value| (self.relative_position(value), format_tick(value, step)))
                     .collect()
             }
             AxisKind::Log => self
-                .tick_values(((self.high - self.low) / wanted).ceil().max(1.0))
+                .tick_values(((self.high - self.low) / tick_count).ceil().max(1.0))
                 .map(|power| {
                     (self.relative_position(10_f64.powf(power)), format_number(10_f64.powf(power)))
                 })
                 .collect(),
             AxisKind::Time => {
-                let within = |step: &&f64| (self.high - self.low) / (**step * MINUTE_MS) <= wanted;
+                let within =
+                    |step: &&f64| (self.high - self.low) / (**step * MINUTE_MS) <= tick_count;
                 let longest = TIME_STEPS[TIME_STEPS.len() - 1];
                 let step = *TIME_STEPS.iter().find(within).unwrap_or(&longest) * MINUTE_MS;
                 self.tick_values(step)
@@ -105,14 +106,14 @@ impl PlotAxis {
         }
     }
 
-    /// Multiples of `step` on the axis; at most a hundred.
+    /// Multiples of `step` on the axis, at most a hundred.
     fn tick_values(&self, step: f64) -> impl Iterator<Item = f64> {
         let (first, high) = ((self.low / step - 1e-9).ceil() * step, self.high + 1e-9 * step);
         (0..100).map(move |n| first + f64::from(n) * step).take_while(move |value| *value <= high)
     }
 }
 
-/// The least and the greatest, always apart.
+/// Smallest and largest value, which always differ.
 fn value_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
@@ -124,7 +125,7 @@ fn value_range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     }
 }
 
-/// The nearest of 1, 2, 5 times a power of ten.
+/// Nearest of 1, 2, 5 times a power of ten.
 fn round_step(step: f64) -> f64 {
     let power = 10_f64.powf(step.max(f64::MIN_POSITIVE).log10().floor());
     let factor = match step / power {
@@ -136,14 +137,14 @@ fn round_step(step: f64) -> f64 {
     factor * power
 }
 
-/// As many decimals as steps need.
+/// Formats a tick with as many decimals as the step needs.
 fn format_tick(value: f64, step: f64) -> String {
     let decimals = (-(step * 1.000_001).log10().floor()).clamp(0.0, 9.0) as usize;
     let value = if value.abs() < step * 1e-6 { 0.0 } else { value };
     group_thousands(&format!("{value:.decimals$}"))
 }
 
-/// Three significant digits, without needless zeros.
+/// Formats a number with three significant digits, without unneeded zeros.
 pub(crate) fn format_number(value: f64) -> String {
     if !value.is_finite() {
         return "–".to_owned();
@@ -156,7 +157,7 @@ pub(crate) fn format_number(value: f64) -> String {
     group_thousands(if text == "-0" { "0" } else { text })
 }
 
-/// Thousands apart by thin spaces from 10,000 on, and a real minus.
+/// Groups thousands by thin spaces from 10,000 on, and uses a minus sign.
 fn group_thousands(text: &str) -> String {
     let (sign, text) = text.strip_prefix('-').map_or(("", text), |text| ("−", text));
     let (whole, rest) =

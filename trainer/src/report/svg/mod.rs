@@ -1,12 +1,11 @@
-//! Pictures for reports: axes with ticks and units, marks, legends, as SVG
-//! within a page. Written here because a picture is a few hundred lines of
-//! text: chart crates bring a font rasteriser or a script to load, and neither
-//! follows the page's light and dark colours.
+//! Figures for reports as SVG within a page: axes with ticks and units, marks, legends. They are
+//! written here because that takes a few hundred lines. Chart crates bring a font rasteriser or a
+//! script to load, and do not follow the page's light and dark colours.
 //!
 //! # Layout
-//! - `axis`: from values to places, and the ticks between
+//! - `axis`: positions of values, and ticks
 //! - `plot`: two axes and marks
-//! - `ranks`: named rows with a value and its interval
+//! - `rank_chart`: named rows with a value and its interval
 
 mod axis;
 mod plot;
@@ -16,7 +15,7 @@ pub(crate) use axis::{PlotAxis, format_number};
 pub(crate) use plot::{PlotColour, SvgPlot};
 pub(crate) use rank_chart::{RankChart, RankRow};
 
-/// Text as it stands in HTML and SVG, attributes included.
+/// Escapes text for HTML and SVG, including attributes.
 pub(crate) fn escape_markup(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -2,23 +2,23 @@ use std::fmt::Write;
 
 use super::{PlotAxis, escape_markup};
 
-/// Which thing a mark stands for; the page's style says how it looks.
+/// Meaning of a mark; the page's style defines the colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PlotColour {
-    /// The model that the picture is about.
+    /// The model of the figure.
     Model,
     /// The best baseline.
     Baseline,
-    /// What really came.
+    /// Actual values.
     Actual,
-    /// What should not be.
+    /// A result that should not occur.
     Warning,
     /// Everything else.
     Quiet,
 }
 
 impl PlotColour {
-    /// Its class in the page's style.
+    /// Class in the page's style.
     pub(crate) fn css_class(self) -> &'static str {
         match self {
             Self::Model => "c-model",
@@ -30,32 +30,32 @@ impl PlotColour {
     }
 }
 
-/// Width of every picture; a phone shows it at nearly full size.
+/// Width of every figure; a phone shows it at nearly full size.
 pub(super) const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 270.0;
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 46.0;
-/// Of a text, on average.
+/// Average width of a character.
 pub(super) const CHAR_WIDTH: f64 = 6.6;
 
-/// Two axes and what is drawn between them.
+/// Figure with two axes and marks.
 pub(crate) struct SvgPlot {
     title: String,
     x: PlotAxis,
     y: PlotAxis,
     marks: String,
     legend: Vec<(PlotColour, String)>,
-    /// Left, right and base line of names that are written.
+    /// Left end, right end and base line of the names that were written.
     names: Vec<(f64, f64, f64)>,
 }
 
-/// Names' base lines are at least this far apart where they would overlap.
+/// Smallest distance of the base lines of names that would overlap.
 const LINE_HEIGHT: f64 = 12.0;
 
 impl SvgPlot {
-    /// An empty picture; the title is for those who cannot see it.
+    /// Creates an empty figure; the title is for people who cannot see it.
     pub(crate) fn new(title: impl Into<String>, x: PlotAxis, y: PlotAxis) -> Self {
         let (marks, legend, names) = (String::new(), Vec::new(), Vec::new());
         Self { title: title.into(), x, y, marks, legend, names }
@@ -70,12 +70,12 @@ impl SvgPlot {
         )
     }
 
-    /// What a colour stands for.
+    /// Adds the meaning of a colour.
     pub(crate) fn add_legend(&mut self, colour: PlotColour, text: impl Into<String>) {
         self.legend.push((colour, text.into()));
     }
 
-    /// A line through points in their order; it breaks where one is not finite.
+    /// Adds a line through points in their order; it breaks where a point is not finite.
     pub(crate) fn add_line(
         &mut self,
         colour: PlotColour,
@@ -95,7 +95,7 @@ impl SvgPlot {
         self.marks.push_str("'/>");
     }
 
-    /// The area between two lines over the same x.
+    /// Adds the area between two lines over the same x.
     pub(crate) fn add_band(&mut self, colour: PlotColour, points: &[(f64, f64, f64)]) {
         let _ = write!(self.marks, "<path class='band {}' d='", colour.css_class());
         let lower = points.iter().map(|(x, low, _)| (*x, *low));
@@ -108,7 +108,7 @@ impl SvgPlot {
         self.marks.push_str("Z'/>");
     }
 
-    /// A cloud of small points.
+    /// Adds a cloud of small points.
     pub(crate) fn add_cloud(
         &mut self,
         colour: PlotColour,
@@ -118,15 +118,15 @@ impl SvgPlot {
         for (x, y) in points {
             if x.is_finite() && y.is_finite() {
                 let (x, y) = self.to_pixels(x, y);
-                // A line without length, whose round ends are the point.
+                // A line without length, whose round ends form the point.
                 let _ = write!(self.marks, "M{x:.1} {y:.1}h0");
             }
         }
         self.marks.push_str("'/>");
     }
 
-    /// A point that can be pointed at, with its name above or below it, where that is
-    /// wanted and hides no other.
+    /// Adds a point with a tooltip. Its name is written above or below it if `is_named` and if it
+    /// hides no other name.
     pub(crate) fn add_point(
         &mut self,
         colour: PlotColour,
@@ -147,7 +147,7 @@ impl SvgPlot {
         let width = CHAR_WIDTH * name.chars().count() as f64;
         let left = if px > WIDTH * 0.62 { px + 4.0 - width } else { px - 4.0 };
         let right = left + width;
-        // The legend is above.
+        // The legend is above the plot area.
         let is_free = |base: &f64| {
             let is_inside = *base >= TOP + LINE_HEIGHT / 2.0;
             is_inside
@@ -161,7 +161,7 @@ impl SvgPlot {
         }
     }
 
-    /// The area over [`from`, `to`] and between two heights.
+    /// Adds the area over [`from`, `to`] between two heights.
     pub(crate) fn add_area(
         &mut self,
         colour: PlotColour,
@@ -178,7 +178,7 @@ impl SvgPlot {
         );
     }
 
-    /// A dashed line from (x, y) to (x, y).
+    /// Adds a dashed line between two points.
     pub(crate) fn add_guide(&mut self, from: (f64, f64), to: (f64, f64)) {
         let ((x1, y1), (x2, y2)) = (self.to_pixels(from.0, from.1), self.to_pixels(to.0, to.1));
         let _ = write!(
@@ -187,7 +187,7 @@ impl SvgPlot {
         );
     }
 
-    /// The whole picture.
+    /// Renders the figure.
     pub(crate) fn to_svg(&self) -> String {
         let title = escape_markup(&self.title);
         let mut svg = format!(
@@ -206,7 +206,7 @@ impl SvgPlot {
         }
         for (place, text) in self.x.ticks(5) {
             let x = LEFT + (right - LEFT) * place;
-            // A text at the right end would be cut in its middle.
+            // A text at the right end would be cut off.
             let half = CHAR_WIDTH * text.chars().count() as f64 / 2.0;
             let is_cut = x + half > WIDTH;
             let (at, anchor) = if is_cut { (WIDTH, "end") } else { (x, "middle") };
@@ -237,7 +237,7 @@ impl SvgPlot {
     }
 }
 
-/// Colours and what they stand for, in one line at the top.
+/// Renders the legend in one line at the top.
 pub(super) fn legend_svg(entries: &[(PlotColour, String)], left: f64) -> String {
     let mut svg = String::new();
     let mut x = left;

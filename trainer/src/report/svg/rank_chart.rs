@@ -5,31 +5,31 @@ use super::{
     plot::{CHAR_WIDTH, WIDTH, legend_svg},
 };
 
-/// One named row.
+/// Named row of a chart.
 pub(crate) struct RankRow {
-    /// What is written at the left.
+    /// Text at the left.
     pub(crate) name: String,
-    /// Where its point lies.
+    /// Position of the point.
     pub(crate) value: f64,
-    /// Where its interval begins and ends.
+    /// Beginning and end of the interval.
     pub(crate) interval: Option<[f64; 2]>,
     /// Its colour.
     pub(crate) colour: PlotColour,
-    /// Bars one after another from the left end, instead of a point.
+    /// Consecutive bars from the left end, instead of a point.
     pub(crate) bars: Vec<(PlotColour, f64)>,
 }
 
-/// Named rows, each with a point and its interval.
+/// Chart of named rows, each with a point and its interval.
 pub(crate) struct RankChart {
-    /// For those who cannot see it.
+    /// Title for people who cannot see the chart.
     pub(crate) title: String,
-    /// What values are, with their unit.
+    /// Axis of the values, with their unit.
     pub(crate) axis: PlotAxis,
-    /// From the top.
+    /// Rows from the top.
     pub(crate) rows: Vec<RankRow>,
-    /// A dashed line from top to bottom.
+    /// Position of a dashed line from top to bottom.
     pub(crate) guide: Option<f64>,
-    /// What colours stand for.
+    /// Meanings of colours.
     pub(crate) legend: Vec<(PlotColour, String)>,
 }
 
@@ -37,11 +37,11 @@ const ROW_HEIGHT: f64 = 21.0;
 const NAMES_WIDTH: f64 = 160.0;
 const VALUES_WIDTH: f64 = 52.0;
 const TOP: f64 = 30.0;
-/// Longer names are cut; the whole name shows when it is pointed at.
+/// Longest name that is not cut; the tooltip shows the whole name.
 const NAME_CHARS: usize = 22;
 
 impl RankChart {
-    /// The whole picture.
+    /// Renders the chart.
     pub(crate) fn to_svg(&self) -> String {
         let bottom = TOP + ROW_HEIGHT * self.rows.len() as f64;
         let height = bottom + 44.0;
@@ -55,7 +55,7 @@ impl RankChart {
         let ticks = self.axis.ticks(3);
         let longest = ticks.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
         let wanted = CHAR_WIDTH * (longest * ticks.len()) as f64;
-        // Where texts would touch, every other one.
+        // If texts would touch, only every second tick has one.
         let every = if wanted > 0.9 * (right - NAMES_WIDTH) { 2 } else { 1 };
         for (place, text) in ticks.into_iter().step_by(every) {
             let x = NAMES_WIDTH + (right - NAMES_WIDTH) * place;
@@ -133,6 +133,6 @@ fn shorten_name(name: &str) -> String {
     if name.chars().count() <= NAME_CHARS {
         return name.to_owned();
     }
-    let kept: String = name.chars().take(NAME_CHARS - 1).collect();
-    format!("{kept}…")
+    let beginning: String = name.chars().take(NAME_CHARS - 1).collect();
+    format!("{beginning}…")
 }

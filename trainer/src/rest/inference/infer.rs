@@ -1,4 +1,4 @@
-//! From tensors to predictions.
+//! Predictions from tensors.
 
 use std::collections::HashMap;
 
@@ -28,20 +28,22 @@ pub(super) const PREDICTION: &str = "prediction";
 pub(super) const PROBABILITIES: &str = "probabilities";
 const LOW: &str = "low";
 const HIGH: &str = "high";
-/// How many of the body's bytes are JSON, where binary data follow.
+/// Header with the length of the body's JSON, where binary data follow.
 const JSON_BYTES: &str = "inference-header-content-length";
 
 fn champion_task(champion: &Champion) -> Option<Box<dyn PredictionTask>> {
     tasks::all_tasks().into_iter().find(|task| task.spec().name == champion.artifact.card.task)
 }
 
-/// The inputs of a model: those of its schema, and the level that a predicted
-/// change is added to.
+/// Names of a model's inputs: those of its schema, and the reference value to which a predicted
+/// change is added.
 pub(super) fn input_names(champion: &Champion) -> Vec<String> {
     let mut names = champion.artifact.card.schema.features.clone();
-    let anchor = champion_task(champion).and_then(|task| task.spec().reference);
-    if let Some(anchor) = anchor.filter(|anchor| !names.iter().any(|name| name == anchor)) {
-        names.push(anchor.to_owned());
+    let reference = champion_task(champion).and_then(|task| task.spec().reference);
+    if let Some(reference) =
+        reference.filter(|reference| !names.iter().any(|name| name == reference))
+    {
+        names.push(reference.to_owned());
     }
     names
 }
@@ -77,7 +79,7 @@ pub(super) async fn infer(
     answer_request(&champion, &headers, &body)
 }
 
-/// The same of one version.
+/// Predictions of one version of a model for rows of inputs.
 #[utoipa::path(post, path = "/v2/models/{model}/versions/{version}/infer",
     tag = "open inference protocol",
     params(("model" = String, Path, description = "A task"),
@@ -102,7 +104,7 @@ fn answer_request(
     let json_bytes = headers.get(JSON_BYTES).map(|value| {
         let number = value.to_str().ok().and_then(|text| text.parse().ok());
         number.ok_or_else(|| {
-            InferenceError::bad_request(format!("the header {JSON_BYTES} is no number"))
+            InferenceError::bad_request(format!("the header {JSON_BYTES} is not a number"))
         })
     });
     let (request, inputs) = InferenceRequest::parse_body(body, json_bytes.transpose()?)?;
@@ -110,7 +112,7 @@ fn answer_request(
     let names = input_names(champion);
     let by_name: HashMap<&str, &[f64]> =
         inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())).collect();
-    if let Some(name) = by_name.keys().find(|name| !names.iter().any(|own| own == *name)) {
+    if let Some(name) = by_name.keys().find(|name| !names.iter().any(|known| known == *name)) {
         return Err(InferenceError::bad_request(format!("there is no input `{name}`")));
     }
     if let Some((name, values)) = inputs.iter().find(|(_, values)| values.len() != rows) {
@@ -130,19 +132,19 @@ fn answer_request(
 
     let task = champion_task(champion);
     let (low, high) = task.as_ref().map_or((0.0, f64::INFINITY), |task| task.spec().bounds);
-    let about = task.as_ref().map(|task| task.spec());
-    let anchor =
-        about.and_then(|about| about.reference).and_then(|name| by_name.get(name).copied());
+    let spec = task.as_ref().map(|task| task.spec());
+    let references =
+        spec.and_then(|spec| spec.reference).and_then(|name| by_name.get(name).copied());
     let predictor = &champion.artifact.predictor;
-    let level = |row: usize, said: f64| {
-        let anchor = anchor.map_or(0.0, |anchor| anchor[row]);
-        about.map_or(said.clamp(low, high), |about| about.to_level(said, anchor))
+    let level = |row: usize, output: f64| {
+        let row_reference = references.map_or(0.0, |all| all[row]);
+        spec.map_or(output.clamp(low, high), |spec| spec.to_level(output, row_reference))
     };
     let levels: Vec<f64> = predictor
         .predict(x.view())
         .iter()
         .enumerate()
-        .map(|(row, said)| level(row, *said))
+        .map(|(row, output)| level(row, *output))
         .collect();
     let usual = half_width(champion).unwrap_or_default();
     let serving = champion.serving_facts::<backtest::RegressionServing>().ok();

@@ -1,16 +1,15 @@
-//! The Open Inference Protocol, version 2, for clients that speak it:
-//! <https://github.com/kserve/open-inference-protocol>. A task is a model, its
-//! champion the only version that is ready.
+//! The Open Inference Protocol, version 2: <https://github.com/kserve/open-inference-protocol>. A
+//! task is a model, and its champion is the only version that is ready.
 //!
-//! Every input of a model is a tensor of its name, of shape [rows] or
-//! [rows, 1]; a `null` (in binary data NaN) is a missing value. A model that
-//! predicts a change also takes the level that it is added to.
+//! Every input of a model is a tensor of its name, with shape [rows] or [rows, 1]; a `null` (NaN in
+//! binary data) is a missing value. A model that predicts a change also takes the reference value
+//! to which the change is added.
 //!
 //! # Layout
-//! - this file: what there is, and whether it is ready
+//! - this file: the models, and whether they are ready
 //! - `tensor`: tensors in JSON, and in Triton's binary extension
-//! - `infer`: from tensors to predictions
-//! - `schema`: the protocol's JSON, as it is described
+//! - `infer`: predictions from tensors
+//! - `schema`: the protocol's JSON, for the description of the interface
 
 mod infer;
 mod schema;
@@ -47,7 +46,7 @@ pub(super) fn inference_routes() -> OpenApiRouter<Trainer> {
         .routes(routes!(index, index_posted))
 }
 
-/// An error as the protocol has it.
+/// Error in the protocol's form.
 #[derive(Debug)]
 struct InferenceError(StatusCode, String);
 
@@ -63,7 +62,7 @@ impl IntoResponse for InferenceError {
     }
 }
 
-/// The server's name, version and extensions.
+/// Name, version and extensions of the server.
 #[utoipa::path(get, path = "/v2", tag = "open inference protocol",
     responses((status = 200, body = Object)))]
 async fn server() -> Json<Value> {
@@ -74,7 +73,7 @@ async fn server() -> Json<Value> {
     }))
 }
 
-/// The process lives.
+/// The process runs.
 #[utoipa::path(get, path = "/v2/health/live", tag = "open inference protocol",
     responses((status = 200, body = Object)))]
 async fn live() -> Json<Value> {
@@ -90,7 +89,7 @@ async fn health(State(trainer): State<Trainer>) -> Response {
     (status, Json(json!({ "ready": ready }))).into_response()
 }
 
-/// The champion of a model, or of that version of it.
+/// Champion of a model, if it is that version or no version is given.
 fn ready_champion(
     trainer: &Trainer,
     model: &str,
@@ -104,21 +103,21 @@ fn ready_champion(
     let champion = trainer.champion(model).ok_or_else(|| {
         let why = trainer
             .not_applicable_reason(model)
-            .map_or_else(|| "`trainer compare` trains one".to_owned(), |own| own.why);
+            .map_or_else(|| "`trainer compare` trains one".to_owned(), |reason| reason.why);
         let what = format!("model `{model}` is not ready: {why}");
         InferenceError(StatusCode::SERVICE_UNAVAILABLE, what)
     })?;
     match version.filter(|version| *version != champion.version.to_string()) {
         Some(other) => {
-            let own = champion.version;
-            let what = format!("version {other} of `{model}` is not ready: version {own} is");
+            let served = champion.version;
+            let what = format!("version {other} of `{model}` is not ready: version {served} is");
             Err(InferenceError(StatusCode::NOT_FOUND, what))
         }
         None => Ok(champion),
     }
 }
 
-/// The inputs and outputs of a model.
+/// Inputs and outputs of a model.
 #[utoipa::path(get, path = "/v2/models/{model}", tag = "open inference protocol",
     params(("model" = String, Path, description = "A task", example = "temperature-10m")),
     responses((status = 200, body = InferMetadata), (status = 404, body = InferError), (status = 503, body = InferError)))]
@@ -129,7 +128,7 @@ async fn model(
     ready_champion(&trainer, &model, None).map(|champion| Json(model_metadata(&champion)))
 }
 
-/// The same of one version.
+/// Inputs and outputs of one version of a model.
 #[utoipa::path(get, path = "/v2/models/{model}/versions/{version}", tag = "open inference protocol",
     params(("model" = String, Path, description = "A task"),
         ("version" = String, Path, description = "The champion's")),
@@ -152,7 +151,7 @@ async fn model_ready(
     ready_champion(&trainer, &model, None).map(|_| Json(json!({ "name": model, "ready": true })))
 }
 
-/// The same of one version.
+/// Whether one version of a model is ready.
 #[utoipa::path(get, path = "/v2/models/{model}/versions/{version}/ready", tag = "open inference protocol",
     params(("model" = String, Path, description = "A task"),
         ("version" = String, Path, description = "The champion's")),
@@ -194,7 +193,7 @@ async fn index_posted(trainer: State<Trainer>) -> Json<Value> {
     index(trainer).await
 }
 
-/// The same.
+/// All models, and whether they are ready.
 #[utoipa::path(get, path = "/v2/repository/index", tag = "open inference protocol",
     responses((status = 200, body = [InferListed])))]
 async fn index(State(trainer): State<Trainer>) -> Json<Value> {

@@ -1,5 +1,5 @@
-//! What the protocol's JSON looks like, for the description of the interface. It is
-//! read and written by hand, because a request may end in binary data.
+//! Schema of the protocol's JSON, for the description of the interface. The JSON is read and
+//! written by hand, because a request may end in binary data.
 #![allow(dead_code)]
 
 use serde_json::Value;
@@ -7,18 +7,18 @@ use utoipa::ToSchema;
 
 #[derive(ToSchema)]
 pub(super) struct InferRequest {
-    /// Comes back in the answer.
+    /// Identifier that is returned in the answer.
     id: Option<String>,
     /// Every input of the model, in any order.
     inputs: Vec<InferInput>,
-    /// Only these outputs; all without it.
+    /// Requested outputs; all outputs if omitted.
     outputs: Option<Vec<InferWanted>>,
     parameters: Option<InferRequestParameters>,
 }
 
 #[derive(ToSchema)]
 struct InferRequestParameters {
-    /// Every output as binary data.
+    /// Whether to return every output as binary data.
     binary_data_output: Option<bool>,
     /// The zone of the rows: with `at_ms`, intervals are as wide as they are there and then.
     zone: Option<String>,
@@ -44,7 +44,7 @@ struct InferInput {
 
 #[derive(ToSchema)]
 struct InferParameters {
-    /// Bytes of it after the JSON, in place of `data`.
+    /// Number of bytes of binary data after the JSON, which replace `data`.
     binary_data_size: Option<usize>,
 }
 
@@ -57,8 +57,8 @@ struct InferWanted {
 
 #[derive(ToSchema)]
 struct InferOutputParameters {
-    /// As binary data after the answer's JSON, whose length is in the header
-    /// `Inference-Header-Content-Length`.
+    /// Whether to return the output as binary data after the answer's JSON, whose length is in the
+    /// header `Inference-Header-Content-Length`.
     binary_data: Option<bool>,
 }
 
@@ -69,8 +69,8 @@ pub(super) struct InferAnswer {
     #[schema(example = "1")]
     model_version: String,
     id: Option<String>,
-    /// `prediction`; `low` and `high` where there is an interval; `probabilities` (rows
-    /// × classes) where the model says classes.
+    /// `prediction`; `low` and `high` if there is an interval; `probabilities` (rows × classes) if
+    /// the model predicts classes.
     outputs: Vec<InferOutput>,
 }
 
@@ -81,7 +81,7 @@ struct InferOutput {
     #[schema(example = "FP64")]
     datatype: String,
     shape: Vec<usize>,
-    /// None where binary data were asked for.
+    /// Values; omitted if binary data were requested.
     data: Option<Vec<f64>>,
 }
 
@@ -89,7 +89,7 @@ struct InferOutput {
 pub(super) struct InferMetadata {
     #[schema(example = "temperature-10m")]
     name: String,
-    /// The champion's alone.
+    /// Version of the champion.
     versions: Vec<String>,
     #[schema(example = "microclimate")]
     platform: String,
@@ -102,7 +102,7 @@ struct InferTensor {
     name: String,
     #[schema(example = "FP64")]
     datatype: String,
-    /// −1: as many as rows are asked for.
+    /// Shape; −1 means any number of rows.
     shape: Vec<i64>,
 }
 
@@ -118,11 +118,11 @@ pub(super) struct InferListed {
     version: Option<String>,
     /// `READY` or `UNAVAILABLE`.
     state: String,
-    /// Why it is not available.
+    /// Reason why the model is not available.
     reason: String,
 }
 
-/// An error, as the protocol has it.
+/// Error in the protocol's form.
 #[derive(ToSchema)]
 pub(super) struct InferError {
     error: String,

@@ -9,11 +9,11 @@ use telemetry::ZoneId;
 
 use super::InferenceError;
 
-/// Rows of a request.
+/// Largest number of rows in a request.
 pub(super) const ROWS_MAX: usize = 10_000;
 
-/// A request. Optional members may be there as `null`, as clients of KServe and MLServer write
-/// them; members that are not known are passed over.
+/// A request. Optional members may be `null`, as clients of KServe and MLServer write them; unknown
+/// members are ignored.
 #[derive(Debug, Deserialize)]
 pub(super) struct InferenceRequest {
     pub(super) id: Option<String>,
@@ -33,7 +33,7 @@ struct InferenceRequestParameters {
     at_ms: Option<i64>,
 }
 
-/// An output that is wanted.
+/// Requested output.
 #[derive(Debug, Deserialize)]
 struct RequestedOutput {
     name: String,
@@ -45,7 +45,7 @@ struct RequestedOutputParameters {
     binary_data: Option<bool>,
 }
 
-/// An input.
+/// Input of a request.
 #[derive(Debug, Deserialize)]
 pub(super) struct InputTensor {
     name: String,
@@ -60,7 +60,8 @@ struct InputTensorParameters {
     binary_data_size: Option<usize>,
 }
 
-/// The datatypes of numbers, <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>.
+/// Number type of a tensor,
+/// <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NumberType {
     Float(usize),
@@ -70,15 +71,15 @@ enum NumberType {
 }
 
 impl InferenceRequest {
-    /// Reads a body, whose first `json_bytes` are JSON; all of it where there
-    /// is no such number. Gives each input's name and numbers.
+    /// Parses a body whose first `json_bytes` are JSON; the whole body is JSON if that is `None`.
+    /// Returns the request with each input's name and numbers.
     pub(super) fn parse_body(
         body: &[u8],
         json_bytes: Option<usize>,
     ) -> Result<(Self, Vec<(String, Vec<f64>)>), InferenceError> {
         let (json, mut binary) =
             body.split_at_checked(json_bytes.unwrap_or(body.len())).ok_or_else(|| {
-                InferenceError::bad_request("the body is shorter than its JSON is said to be")
+                InferenceError::bad_request("the body is shorter than the length of its JSON")
             })?;
         let request: Self = serde_json::from_slice(json)
             .map_err(|error| InferenceError::bad_request(error.to_string()))?;
@@ -87,25 +88,25 @@ impl InferenceRequest {
         for tensor in &request.inputs {
             if !names.insert(tensor.name.as_str()) {
                 return Err(InferenceError::bad_request(format!(
-                    "input `{}` is there twice",
+                    "input `{}` occurs twice",
                     tensor.name
                 )));
             }
             inputs.push((tensor.name.clone(), tensor.read_values(&mut binary)?));
         }
         if !binary.is_empty() {
-            let what = format!("{} bytes of binary data are of no input", binary.len());
+            let what = format!("{} bytes of binary data belong to no input", binary.len());
             return Err(InferenceError::bad_request(what));
         }
         Ok((request, inputs))
     }
 
-    /// The names of the outputs that are wanted; none where all are.
+    /// Names of the requested outputs; empty if all are requested.
     pub(super) fn wanted_outputs(&self) -> impl Iterator<Item = &str> {
         self.outputs.iter().flatten().map(|output| output.name.as_str())
     }
 
-    /// Whether all outputs are wanted.
+    /// Whether all outputs are requested.
     pub(super) fn wants_all(&self) -> bool {
         self.outputs.as_ref().is_none_or(Vec::is_empty)
     }
@@ -118,10 +119,10 @@ impl InferenceRequest {
 
     /// Whether an output is wanted in Triton's binary form.
     pub(super) fn wants_binary(&self, name: &str) -> bool {
-        let own = self.outputs.iter().flatten().find(|output| output.name == name);
-        let own = own.and_then(|output| output.parameters.as_ref()?.binary_data);
+        let requested = self.outputs.iter().flatten().find(|output| output.name == name);
+        let output_flag = requested.and_then(|output| output.parameters.as_ref()?.binary_data);
         let all = self.parameters.as_ref().and_then(|all| all.binary_data_output);
-        own.or(all).unwrap_or(false)
+        output_flag.or(all).unwrap_or(false)
     }
 }
 
@@ -139,24 +140,24 @@ impl InputTensor {
         let number_type = NumberType::parse(datatype).ok_or_else(|| {
             bad(format!("datatype {datatype}, expected FP64, FP32, or another one of numbers"))
         })?;
-        let binary_bytes = parameters.as_ref().and_then(|own| own.binary_data_size);
+        let binary_bytes = parameters.as_ref().and_then(|given| given.binary_data_size);
         let values = match (data, binary_bytes) {
             (Some(data), None) => {
                 let mut values = Vec::with_capacity(rows);
                 flatten_numbers(data, &mut values)
-                    .ok_or_else(|| bad("data that are no numbers".to_owned()))?;
+                    .ok_or_else(|| bad("data that are not numbers".to_owned()))?;
                 if let Some(odd) = values.iter().find(|value| !number_type.can_hold(**value)) {
                     return Err(bad(format!("{odd} is not of datatype {datatype}")));
                 }
                 values
             }
             (None, Some(bytes)) => {
-                let (own, rest) = binary
+                let (encoded, rest) = binary
                     .split_at_checked(bytes)
-                    .ok_or_else(|| bad(format!("{bytes} bytes of binary data are not there")))?;
+                    .ok_or_else(|| bad(format!("{bytes} bytes of binary data are missing")))?;
                 *binary = rest;
-                let values = number_type.decode_values(own);
-                values.ok_or_else(|| bad(format!("{bytes} bytes are no values of {datatype}")))?
+                let values = number_type.decode_values(encoded);
+                values.ok_or_else(|| bad(format!("{bytes} bytes are not values of {datatype}")))?
             }
             _ => return Err(bad("expected either data or binary_data_size".to_owned())),
         };
@@ -185,7 +186,7 @@ impl NumberType {
         })
     }
 
-    /// Whether a number of a JSON list can be of this type; a missing one can.
+    /// Whether a number of a JSON list can have this type; a missing value can.
     fn can_hold(self, value: f64) -> bool {
         let is_whole = |low: f64, high: f64| value.fract() == 0.0 && (low..=high).contains(&value);
         value.is_nan()
@@ -200,11 +201,14 @@ impl NumberType {
             }
     }
 
-    /// Little-endian numbers.
+    /// Decodes little-endian numbers.
     fn decode_values(self, bytes: &[u8]) -> Option<Vec<f64>> {
-        fn read<const N: usize>(bytes: &[u8], of: impl Fn([u8; N]) -> f64) -> Option<Vec<f64>> {
+        fn read<const N: usize>(
+            bytes: &[u8],
+            convert: impl Fn([u8; N]) -> f64,
+        ) -> Option<Vec<f64>> {
             let (whole, rest) = bytes.as_chunks::<N>();
-            rest.is_empty().then(|| whole.iter().map(|one| of(*one)).collect())
+            rest.is_empty().then(|| whole.iter().map(|one| convert(*one)).collect())
         }
         match self {
             Self::Float(8) => read(bytes, f64::from_le_bytes),
@@ -221,7 +225,7 @@ impl NumberType {
     }
 }
 
-/// Numbers of nested lists, row after row; `null` is NaN.
+/// Collects the numbers of nested lists, row after row; `null` becomes NaN.
 fn flatten_numbers(data: &Value, values: &mut Vec<f64>) -> Option<()> {
     match data {
         Value::Array(all) => all.iter().try_for_each(|one| flatten_numbers(one, values)),
@@ -290,15 +294,15 @@ mod tests {
         check(binary("FP32", 4), &1.5_f32.to_le_bytes(), Ok(&[1.5]));
         check(binary("INT32", 4), &(-3_i32).to_le_bytes(), Ok(&[-3.0]));
         check(binary("FP64", 8), &[0; 7], Err("8 bytes"));
-        check(binary("FP64", 7), &[0; 7], Err("no values of FP64"));
-        check(binary("FP64", 8), &[0; 12], Err("4 bytes of binary data are of no input"));
+        check(binary("FP64", 7), &[0; 7], Err("not values of FP64"));
+        check(binary("FP64", 8), &[0; 12], Err("4 bytes of binary data belong to no input"));
         check(binary("INT16", 2), &(-3_i16).to_le_bytes(), Ok(&[-3.0]));
         check(
             json!({ "inputs": [{ "name": "a", "shape": [1], "datatype": "FP64" }] }),
             &[],
             Err("either data or"),
         );
-        // What is optional may be null.
+        // Optional members may be null.
         check(
             json!({ "id": null, "outputs": null, "parameters": null, "model_name": "x", "inputs": [
                 { "name": "a", "shape": [1], "datatype": "FP64", "data": [1.5], "parameters": null }
@@ -307,7 +311,7 @@ mod tests {
             Ok(&[1.5]),
         );
         let twice = json!({ "name": "a", "shape": [1], "datatype": "FP64", "data": [1.5] });
-        check(json!({ "inputs": [twice, twice] }), &[], Err("input `a` is there twice"));
+        check(json!({ "inputs": [twice, twice] }), &[], Err("input `a` occurs twice"));
         assert!(InferenceRequest::parse_body(b"{", None).is_err());
         assert!(InferenceRequest::parse_body(b"{}", Some(3)).is_err());
     }

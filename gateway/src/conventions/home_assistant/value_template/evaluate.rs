@@ -1,4 +1,4 @@
-//! Expressions → a value, and where it comes from.
+//! Expressions → a value, and its basis.
 
 use serde_json::Value;
 
@@ -6,14 +6,14 @@ use super::parse::{
     BinaryOperator, TemplateExpression, TemplateFunction, TemplateNode, TemplateTest, UnaryOperator,
 };
 
-/// Where a value comes from.
+/// The basis of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ValueBasis {
-    /// It is in the payload, is computed of it, or was chosen by what is in it.
+    /// It is in the payload, computed from it, or chosen by its content.
     Payload,
-    /// It stands in the template.
+    /// It is a constant of the template.
     Constant,
-    /// It is what it is because the payload lacks something.
+    /// It exists because the payload lacks something.
     Absent,
 }
 
@@ -30,14 +30,14 @@ pub(super) enum TemplateValue {
     NotJson(String),
 }
 
-/// A value and where it comes from.
+/// A value with its basis.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SourcedValue {
     pub(super) value: TemplateValue,
     pub(super) basis: ValueBasis,
 }
 
-/// The payload, and what `set` named.
+/// The payload, and the variables that `set` named.
 #[derive(Debug)]
 pub(super) struct TemplateScope<'p> {
     text: &'p str,
@@ -45,14 +45,14 @@ pub(super) struct TemplateScope<'p> {
     named: Vec<(String, SourcedValue)>,
 }
 
-/// Longest text that is made, bytes: each step of a template may double one.
+/// Longest text that is built, bytes. Each step of a template may double a text.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 const UNDEFINED: SourcedValue =
     SourcedValue { value: TemplateValue::Undefined, basis: ValueBasis::Absent };
 
 impl ValueBasis {
-    /// Of what depends on both.
+    /// Returns the basis of a value that depends on both.
     fn combine_with(self, other: Self) -> Self {
         match (self, other) {
             (Self::Absent, _) | (_, Self::Absent) => Self::Absent,
@@ -67,11 +67,12 @@ impl SourcedValue {
         Self { value, basis: ValueBasis::Constant }
     }
 
-    /// What was chosen by a condition: a constant is as good as that.
+    /// Adds the basis of a condition that chose this value. A chosen constant counts like the
+    /// condition.
     fn with_condition(self, condition: ValueBasis) -> Self {
         let basis = match self.basis {
             ValueBasis::Constant => condition,
-            own => own,
+            basis => basis,
         };
         Self { basis, ..self }
     }
@@ -120,7 +121,7 @@ impl TemplateValue {
         !matches!(self, Self::Undefined | Self::NotJson(_))
     }
 
-    /// As Python writes it.
+    /// Formats the value as Python writes it.
     fn to_text(&self) -> String {
         match self {
             Self::Undefined => String::new(),
@@ -149,7 +150,7 @@ impl<'p> TemplateScope<'p> {
         Self { text, json, named: Vec::new() }
     }
 
-    /// What the parts give: a value by itself, or several as one text.
+    /// Renders the nodes: a value by itself, or several as one text.
     pub(super) fn render_nodes(&mut self, nodes: &[TemplateNode]) -> SourcedValue {
         let mut all: Option<SourcedValue> = None;
         for node in nodes {
@@ -206,7 +207,9 @@ impl<'p> TemplateScope<'p> {
             }
             TemplateExpression::List(items) => self.evaluate_list(items),
             TemplateExpression::Variable(name) => self.lookup_variable(name),
-            TemplateExpression::Step(of, key) => lookup_key(self.evaluate(of), &self.evaluate(key)),
+            TemplateExpression::Step(target, key) => {
+                lookup_key(self.evaluate(target), &self.evaluate(key))
+            }
             TemplateExpression::Unary(UnaryOperator::Negative, inner) => {
                 self.evaluate(inner).map_number(|number| -number)
             }
@@ -244,7 +247,7 @@ impl<'p> TemplateScope<'p> {
 
     fn evaluate_list(&self, items: &[TemplateExpression]) -> SourcedValue {
         let mut basis = ValueBasis::Constant;
-        let items = items.iter().map(|item| {
+        let evaluated = items.iter().map(|item| {
             let item = self.evaluate(item);
             basis = basis.combine_with(item.basis);
             match item.value {
@@ -255,7 +258,7 @@ impl<'p> TemplateScope<'p> {
                 TemplateValue::Undefined | TemplateValue::None => Value::Null,
             }
         });
-        let value = TemplateValue::Json(items.collect());
+        let value = TemplateValue::Json(evaluated.collect());
         SourcedValue { value, basis }
     }
 
@@ -272,7 +275,7 @@ impl<'p> TemplateScope<'p> {
                 SourcedValue { value: TemplateValue::NotJson(self.text.trim().to_owned()), basis }
             }
             _ => {
-                let named = self.named.iter().rfind(|(own, _)| own == name);
+                let named = self.named.iter().rfind(|(known, _)| known == name);
                 named.map_or(UNDEFINED, |(_, value)| value.clone())
             }
         }
@@ -285,13 +288,13 @@ impl<'p> TemplateScope<'p> {
         right: &TemplateExpression,
     ) -> SourcedValue {
         let left = self.evaluate(left);
-        // As in Python, the one that decides is the value.
+        // As in Python, the deciding operand is the result.
         match (operator, left.value.is_true()) {
             (BinaryOperator::And, false) | (BinaryOperator::Or, true) => return left,
             (BinaryOperator::And | BinaryOperator::Or, _) => {
                 let right = self.evaluate(right);
                 let basis = left.basis.combine_with(right.basis);
-                // A field that is there makes up for one that is not: `a or b`.
+                // A present field replaces an absent one: `a or b`.
                 let is_made_up =
                     operator == BinaryOperator::Or && right.basis == ValueBasis::Payload;
                 return SourcedValue {
@@ -305,7 +308,7 @@ impl<'p> TemplateScope<'p> {
         let basis = left.basis.combine_with(right.basis);
         let is_there = left.value.is_present() && right.value.is_present();
         if let Some(is_so) = compare_values(operator, &left.value, &right.value) {
-            // A key that is not there is a field that is not.
+            // An absent key is an absent field.
             let is_key = operator == BinaryOperator::In
                 && matches!(right.value, TemplateValue::Json(Value::Object(_)));
             let basis = if is_there && (is_so || !is_key) { basis } else { ValueBasis::Absent };
@@ -319,7 +322,7 @@ impl<'p> TemplateScope<'p> {
                 value: TemplateValue::Number(apply_arithmetic(operator, a, b)),
                 basis,
             },
-            // What is no number is reported as what it is.
+            // A value that is not a number is reported unchanged.
             (None, _) => left,
             (_, None) => right,
         }
@@ -334,7 +337,8 @@ impl<'p> TemplateScope<'p> {
         let Some(first) = argument(0) else { return UNDEFINED };
         let second = argument(1);
         match function {
-            // A default is no measured value: what is no number is reported as what it is.
+            // A default is not a measured value. A value that is not a number is reported
+            // unchanged.
             TemplateFunction::Float => first.map_number(|number| number),
             TemplateFunction::Int => first.map_number(f64::trunc),
             TemplateFunction::Round => {
@@ -352,7 +356,7 @@ impl<'p> TemplateScope<'p> {
                 first.map_number(|number| number + by)
             }
             TemplateFunction::Default => {
-                let takes_false = argument(2).is_some_and(|own| own.value.is_true());
+                let takes_false = argument(2).is_some_and(|sourced| sourced.value.is_true());
                 let is_used = !first.value.is_present() || (takes_false && !first.value.is_true());
                 if !is_used || matches!(first.value, TemplateValue::NotJson(_)) {
                     return first;
@@ -396,11 +400,11 @@ impl<'p> TemplateScope<'p> {
             }
             TemplateFunction::Min | TemplateFunction::Max => {
                 let all: Vec<SourcedValue> =
-                    arguments.iter().map(|own| self.evaluate(own)).collect();
+                    arguments.iter().map(|expression| self.evaluate(expression)).collect();
                 let basis = all
                     .iter()
-                    .fold(ValueBasis::Constant, |basis, own| basis.combine_with(own.basis));
-                let numbers = all.iter().map(|own| own.value.to_number());
+                    .fold(ValueBasis::Constant, |basis, sourced| basis.combine_with(sourced.basis));
+                let numbers = all.iter().map(|sourced| sourced.value.to_number());
                 let pick = if function == TemplateFunction::Min { f64::min } else { f64::max };
                 let found = numbers.reduce(|a, b| Some(pick(a?, b?))).flatten();
                 let value = found.map_or(TemplateValue::Undefined, TemplateValue::Number);
@@ -412,8 +416,13 @@ impl<'p> TemplateScope<'p> {
             | TemplateFunction::Trim
             | TemplateFunction::Replace
             | TemplateFunction::Split => {
-                let third = argument(2).map(|own| own.value.to_text());
-                call_text_method(function, first, second.map(|own| own.value.to_text()), third)
+                let third = argument(2).map(|sourced| sourced.value.to_text());
+                call_text_method(
+                    function,
+                    first,
+                    second.map(|sourced| sourced.value.to_text()),
+                    third,
+                )
             }
         }
     }
@@ -434,7 +443,7 @@ fn call_text_method(
         TemplateFunction::Upper => text.to_uppercase(),
         TemplateFunction::Trim => text.trim().to_owned(),
         TemplateFunction::Replace => match second.filter(|old| !old.is_empty()) {
-            // A payload that grows with each replacement is none.
+            // A payload that grows with each replacement is refused.
             Some(old) => {
                 let new = third.unwrap_or_default();
                 if new.len() > old.len() { text } else { text.replace(&old, &new) }
@@ -453,7 +462,7 @@ fn call_text_method(
     limit_text(text, first.basis)
 }
 
-/// A text that a template makes; one that is too long is none.
+/// Returns a text that a template builds, or an undefined value if it is too long.
 fn limit_text(text: String, basis: ValueBasis) -> SourcedValue {
     match text.len() <= TEXT_BYTES_MAX {
         true => SourcedValue { value: TemplateValue::Text(text), basis },
@@ -461,9 +470,9 @@ fn limit_text(text: String, basis: ValueBasis) -> SourcedValue {
     }
 }
 
-fn lookup_key(of: SourcedValue, key: &SourcedValue) -> SourcedValue {
-    let found = match (&of.value, &key.value) {
-        (TemplateValue::NotJson(_), _) => return of,
+fn lookup_key(target: SourcedValue, key: &SourcedValue) -> SourcedValue {
+    let found = match (&target.value, &key.value) {
+        (TemplateValue::NotJson(_), _) => return target,
         (TemplateValue::Json(Value::Object(fields)), TemplateValue::Text(key)) => fields.get(key),
         (TemplateValue::Json(Value::Array(items)), TemplateValue::Number(index)) => {
             let index = if *index < 0.0 { items.len() as f64 + index } else { *index };
@@ -472,7 +481,7 @@ fn lookup_key(of: SourcedValue, key: &SourcedValue) -> SourcedValue {
         _ => None,
     };
     let value = found.map(TemplateValue::from_json);
-    value.map_or(UNDEFINED, |value| SourcedValue { value, basis: of.basis })
+    value.map_or(UNDEFINED, |value| SourcedValue { value, basis: target.basis })
 }
 
 fn compare_values(
@@ -510,13 +519,13 @@ fn apply_arithmetic(operator: BinaryOperator, a: f64, b: f64) -> f64 {
         BinaryOperator::Multiply => a * b,
         BinaryOperator::Divide => a / b,
         BinaryOperator::DivideWhole => (a / b).floor(),
-        // The sign of the divisor, as in Python.
+        // The remainder has the sign of the divisor, as in Python.
         BinaryOperator::Remainder => a - b * (a / b).floor(),
         _ => a.powf(b),
     }
 }
 
-/// To `digits` after the point, halves to the even digit (Python 3, `round`).
+/// Rounds to `digits` decimals, halves to the even digit (Python 3, `round`).
 fn round_half_even(value: f64, digits: f64, method: Option<&str>) -> f64 {
     let scale = 10_f64.powi(digits.clamp(-15.0, 15.0) as i32);
     let scaled = value * scale;

@@ -1,19 +1,18 @@
-//! `value_template`: how a value stands in a payload.
+//! `value_template`: extracts a value from a payload.
 //!
-//! A part of Jinja2 (<https://jinja.palletsprojects.com/en/stable/templates/>) and of what Home
-//! Assistant adds to it (<https://www.home-assistant.io/docs/configuration/templating/>):
+//! Supports a part of Jinja2 (<https://jinja.palletsprojects.com/en/stable/templates/>) and of
+//! Home Assistant's additions (<https://www.home-assistant.io/docs/configuration/templating/>):
 //! `value`, `value_json`, arithmetic, comparisons, `and`, `or`, `not`, `in`, tests, `a if b else
 //! c`, `{% if %}`, `{% set %}`, and the filters that convert values. There are no loops and no
-//! states of other entities: a template comes from whoever may publish, so what it can cost must
-//! be plain. Others are refused by name.
+//! states of other entities. Anybody who may publish can send a template, so its cost must be
+//! predictable. Other templates are refused by name.
 //!
-//! **Where a value comes from** is followed through the template. A number that stands in the
-//! template itself, and is taken because the payload lacks what the template asks for
-//! (`value_json.x if value_json.x is defined else 0`, `| default(0)`), was not measured: there
-//! is no reading then.
+//! **The basis of a value** is tracked through the template. A constant of the template that is
+//! used because the payload lacks a field (`value_json.x if value_json.x is defined else 0`, `|
+//! default(0)`) was not measured, so it gives no reading.
 //!
 //! # Layout
-//! - this file: a template, and what it says of a payload
+//! - this file: a template, and its result for a payload
 //! - `parse`: text → expressions
 //! - `evaluate`: expressions → a value
 
@@ -25,33 +24,33 @@ use serde_json::Value;
 use evaluate::{TemplateScope, TemplateValue, ValueBasis};
 use parse::{TemplateExpression, TemplateNode};
 
-/// A template that can be computed.
+/// A template that can be evaluated.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ValueTemplate(Vec<TemplateNode>);
 
-/// What a template says of a payload.
+/// The result of a template for a payload.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum TemplateOutcome {
     Number(f64),
     /// Not a number: a state such as `ON`, or the text of the payload.
     Text(String),
-    /// What the template names is not in the payload: it is of another entity
-    /// on the same topic.
+    /// The payload lacks the field that the template names, because it is of another entity on
+    /// the same topic.
     Missing,
 }
 
 impl ValueTemplate {
-    /// The template of an entity without one: the payload itself.
+    /// Returns the template of an entity without one: the payload itself.
     pub(super) fn pass_through() -> Self {
         Self(vec![TemplateNode::Output(TemplateExpression::Variable("value".to_owned()))])
     }
 
-    /// `None` where the template uses more than is understood.
+    /// Parses a template; `None` if it uses unsupported syntax.
     pub(super) fn parse(text: &str) -> Option<Self> {
         parse::parse_template(text).map(Self)
     }
 
-    /// What it says of a payload, whose JSON is `json` where it is JSON.
+    /// Evaluates the template for a payload. `json` is its JSON, if it is JSON.
     pub(super) fn evaluate(&self, text: &str, json: Option<&Value>) -> TemplateOutcome {
         let value = TemplateScope::new(text, json).render_nodes(&self.0);
         match (value.basis, value.value) {
@@ -68,14 +67,14 @@ fn to_outcome(value: TemplateValue) -> TemplateOutcome {
         TemplateValue::Bool(on) => TemplateOutcome::Number(f64::from(u8::from(on))),
         TemplateValue::Number(number) => TemplateOutcome::Number(number),
         TemplateValue::Text(text) | TemplateValue::NotJson(text) => {
-            let text = text.trim();
-            match text.parse() {
+            let trimmed = text.trim();
+            match trimmed.parse() {
                 Ok(number) => TemplateOutcome::Number(number),
-                // What Home Assistant itself takes for "there is no value".
-                Err(_) if matches!(text, "" | "unknown" | "unavailable") => {
+                // Home Assistant itself treats these as "no value".
+                Err(_) if matches!(trimmed, "" | "unknown" | "unavailable") => {
                     TemplateOutcome::Missing
                 }
-                Err(_) => TemplateOutcome::Text(text.to_owned()),
+                Err(_) => TemplateOutcome::Text(trimmed.to_owned()),
             }
         }
         TemplateValue::Json(json) => TemplateOutcome::Text(json.to_string()),

@@ -2,9 +2,9 @@
 
 /// Longest template, bytes.
 const BYTES_MAX: usize = 1024;
-/// Expressions and statements within each other.
+/// Largest nesting depth of expressions and statements.
 const DEPTH_MAX: usize = 16;
-/// Operators, filters and steps in a row.
+/// Largest number of operators, filters and steps in a row.
 const CHAIN_MAX: usize = 32;
 
 /// A part of a template.
@@ -15,7 +15,7 @@ pub(super) enum TemplateNode {
     Output(TemplateExpression),
     /// `{% set name = … %}`
     Set(String, TemplateExpression),
-    /// `{% if … %}`, `{% elif … %}`: conditions and what follows them; and `{% else %}`.
+    /// `{% if … %}`, `{% elif … %}`: conditions with their nodes; and the nodes of `{% else %}`.
     If(Vec<(TemplateExpression, Vec<TemplateNode>)>, Vec<TemplateNode>),
 }
 
@@ -26,7 +26,7 @@ pub(super) enum TemplateExpression {
     Number(f64),
     Text(String),
     List(Vec<TemplateExpression>),
-    /// `value`, `value_json`, or what a `set` named.
+    /// `value`, `value_json`, or a variable that a `set` named.
     Variable(String),
     /// `a.b`, `a['b']`, `a[0]`
     Step(Box<TemplateExpression>, Box<TemplateExpression>),
@@ -107,7 +107,7 @@ pub(super) enum TemplateFunction {
 }
 
 impl TemplateFunction {
-    /// A filter by its name, with how many arguments it may have beside its value.
+    /// Finds a filter by its name, with the number of its further arguments.
     fn find_filter(name: &str) -> Option<(Self, usize)> {
         Some(match name {
             "float" => (Self::Float, 1),
@@ -130,7 +130,7 @@ impl TemplateFunction {
         })
     }
 
-    /// A function of its arguments.
+    /// Finds a global function by its name.
     fn find_global(name: &str) -> Option<(Self, usize)> {
         match name {
             "float" | "int" | "bool" | "is_number" | "iif" => {
@@ -142,7 +142,7 @@ impl TemplateFunction {
         }
     }
 
-    /// What Python's texts and dictionaries can do.
+    /// Finds a method of Python's texts and dictionaries.
     fn find_method(name: &str) -> Option<(Self, usize)> {
         match name {
             "get" => Some((Self::Get, 2)),
@@ -154,7 +154,7 @@ impl TemplateFunction {
     }
 }
 
-/// The parts of a template; `None` where it uses more than is understood.
+/// Parses the nodes of a template; `None` if it uses unsupported syntax.
 pub(super) fn parse_template(text: &str) -> Option<Vec<TemplateNode>> {
     if text.len() > BYTES_MAX {
         return None;
@@ -165,7 +165,7 @@ pub(super) fn parse_template(text: &str) -> Option<Vec<TemplateNode>> {
         .then_some(nodes)
 }
 
-/// What ends a list of nodes.
+/// The end of a list of nodes.
 #[derive(Debug, PartialEq)]
 enum BlockEnd {
     Template,
@@ -245,7 +245,7 @@ impl<'t> TemplateParser<'t> {
         }
     }
 
-    /// `{{-` takes away the space outside, which says nothing here.
+    /// Takes an opening delimiter. `{{-` removes the space before it, which is irrelevant here.
     fn take_open(&mut self, open: &str) -> bool {
         let is_open = self.take_text(open);
         if is_open {
@@ -274,7 +274,7 @@ impl<'t> TemplateParser<'t> {
         parsed
     }
 
-    /// `a if b else c`; without `else` it is undefined.
+    /// Parses `a if b else c`. Without `else` the result may be undefined.
     fn parse_conditional(&mut self) -> Option<TemplateExpression> {
         self.parse_deeper(|parser| {
             let then = parser.parse_or()?;
@@ -359,7 +359,10 @@ impl<'t> TemplateParser<'t> {
                 return None;
             }
             let operators = [("+", BinaryOperator::Add), ("-", BinaryOperator::Subtract)];
-            operators.into_iter().find(|(text, _)| parser.take_text(text)).map(|(_, own)| own)
+            operators
+                .into_iter()
+                .find(|(text, _)| parser.take_text(text))
+                .map(|(_, operator)| operator)
         })
     }
 
@@ -375,7 +378,10 @@ impl<'t> TemplateParser<'t> {
                 ("/", BinaryOperator::Divide),
                 ("%", BinaryOperator::Remainder),
             ];
-            operators.into_iter().find(|(text, _)| parser.take_text(text)).map(|(_, own)| own)
+            operators
+                .into_iter()
+                .find(|(text, _)| parser.take_text(text))
+                .map(|(_, operator)| operator)
         })
     }
 
@@ -385,7 +391,7 @@ impl<'t> TemplateParser<'t> {
         })
     }
 
-    /// Operators of one rank, from left to right.
+    /// Parses operators of one rank, from left to right.
     fn parse_chain(
         &mut self,
         next: impl Fn(&mut Self) -> Option<TemplateExpression>,
@@ -394,7 +400,7 @@ impl<'t> TemplateParser<'t> {
         let mut left = next(self)?;
         let mut length = 0;
         while let Some(operator) = operator(self) {
-            // A chain nests to the left as deep as it is long.
+            // A chain nests as deep to the left as it is long.
             length += 1;
             if length > CHAIN_MAX {
                 return None;
@@ -404,7 +410,7 @@ impl<'t> TemplateParser<'t> {
         Some(left)
     }
 
-    /// A sign binds closest, as in Jinja; then filters and tests, then arithmetic.
+    /// Parses a sign, which binds closest, as in Jinja; then filters and tests, then arithmetic.
     fn parse_signed(&mut self) -> Option<TemplateExpression> {
         if self.take_text("-") {
             let inner = self.parse_deeper(Self::parse_signed)?;
@@ -468,7 +474,7 @@ impl<'t> TemplateParser<'t> {
         None
     }
 
-    /// The arguments in parentheses, which a filter may lack.
+    /// Parses the arguments in parentheses, which a filter may lack.
     fn parse_call(
         &mut self,
         function: TemplateFunction,
@@ -476,11 +482,11 @@ impl<'t> TemplateParser<'t> {
         more: usize,
         must_have: bool,
     ) -> Option<TemplateExpression> {
-        let own = usize::from(first.is_some());
+        let piped_count = usize::from(first.is_some());
         let mut arguments: Vec<TemplateExpression> = first.into_iter().collect();
         if self.take_text("(") {
             while !self.take_text(")") {
-                if arguments.len() > own {
+                if arguments.len() > piped_count {
                     self.take_text(",").then_some(())?;
                     if self.take_text(")") {
                         break;
@@ -488,7 +494,7 @@ impl<'t> TemplateParser<'t> {
                 }
                 self.skip_argument_name();
                 arguments.push(self.parse_conditional()?);
-                if arguments.len() - own > more {
+                if arguments.len() - piped_count > more {
                     return None;
                 }
             }
@@ -498,7 +504,7 @@ impl<'t> TemplateParser<'t> {
         Some(TemplateExpression::Call(function, arguments))
     }
 
-    /// `default=0`: of the functions that are known only one argument can be named so.
+    /// Skips `default=`. Of the known functions only one argument can be named like that.
     fn skip_argument_name(&mut self) {
         let rest = self.rest.trim_start();
         for name in ["default", "precision"] {
@@ -555,7 +561,7 @@ impl<'t> TemplateParser<'t> {
                 matches!(&call, TemplateExpression::Call(_, arguments) if !arguments.is_empty())
                     .then_some(call)
             }
-            // Of a `set`; any other is undefined, as in Jinja.
+            // A variable of a `set`. Any other is undefined, as in Jinja.
             _ => Some(TemplateExpression::Variable(word.to_owned())),
         }
     }
@@ -568,7 +574,7 @@ impl<'t> TemplateParser<'t> {
         word
     }
 
-    /// Takes a word that stands next, if it does.
+    /// Takes the word if it comes next.
     fn take_word(&mut self, wanted: &str) -> bool {
         let before = self.rest;
         let is_it = self.read_word() == wanted;
@@ -578,7 +584,7 @@ impl<'t> TemplateParser<'t> {
         is_it
     }
 
-    /// Takes a text that stands next, if it does.
+    /// Takes the text if it comes next.
     fn take_text(&mut self, text: &str) -> bool {
         match self.rest.trim_start().strip_prefix(text) {
             Some(rest) => {

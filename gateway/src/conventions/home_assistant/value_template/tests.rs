@@ -1,6 +1,6 @@
 use super::*;
 
-/// Template, payload → number; none where there is no reading.
+/// Checks template and payload against a number; `None` if there is no reading.
 #[track_caller]
 fn check(template: &str, payload: &str, expect: Option<f64>) {
     let json = serde_json::from_str(payload).ok();
@@ -12,7 +12,7 @@ fn check(template: &str, payload: &str, expect: Option<f64>) {
     assert_eq!(got, expect, "{template:?} {payload}");
 }
 
-/// Template, payload → text.
+/// Checks template and payload against a text.
 #[track_caller]
 fn check_text(template: &str, payload: &str, expect: TemplateOutcome) {
     let json = serde_json::from_str(payload).ok();
@@ -82,7 +82,7 @@ fn what_stands_in_for_an_absent_field_is_no_reading() {
         check(template, without, None);
         check(template, "{}", None);
     }
-    // One field makes up for another.
+    // One field replaces another.
     let either = "{{ value_json.x if value_json.x is defined else value_json.y }}";
     check(either, with, Some(48.5));
     check(either, without, Some(35.2));

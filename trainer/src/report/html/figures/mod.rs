@@ -1,4 +1,4 @@
-//! A task's pictures, each with how to read it.
+//! Figures of a task, each with a caption that explains it.
 
 mod champion;
 mod models;
@@ -7,7 +7,7 @@ mod rows;
 use super::ReportFigure;
 use crate::compare::TaskResult;
 
-/// All that the task has something to show in.
+/// All figures for which the task has data.
 pub(super) fn task_figures(task: &TaskResult) -> Vec<ReportFigure> {
     let mut figures = Vec::new();
     if !task.is_trivial() {

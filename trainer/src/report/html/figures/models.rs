@@ -1,4 +1,4 @@
-//! Models beside one another: error, latency, leakage, relevance, ablation.
+//! Figures that compare models: error, latency, leakage, relevance, ablation.
 
 use super::super::{
     super::{
@@ -48,7 +48,7 @@ fn model_legend() -> Vec<(PlotColour, String)> {
 
 fn error_figure(task: &TaskResult) -> ReportFigure {
     let baseline = task.baseline_entry().map(|entry| entry.value);
-    // A model that is far off would press all others to one side.
+    // A model with a very large error would compress all others.
     let most = baseline.map_or(f64::INFINITY, |value| 3.0 * value);
     let values = task.leaderboard.iter().flat_map(|entry| {
         let [low, high] = entry.interval.unwrap_or([entry.value; 2]);
@@ -62,7 +62,7 @@ fn error_figure(task: &TaskResult) -> ReportFigure {
         bars: Vec::new(),
     });
     let ranks = RankChart {
-        title: "each model on the test part".to_owned(),
+        title: "each model on the test set".to_owned(),
         axis: PlotAxis::new_linear(sentences::axis_label(task), values.collect::<Vec<_>>()),
         rows: rows.collect(),
         guide: baseline,
@@ -71,9 +71,9 @@ fn error_figure(task: &TaskResult) -> ReportFigure {
     ReportFigure {
         title: format!("{} of each model", sentences::capitalise_first(sentences::quantity_name(task))),
         svg: ranks.to_svg(),
-        caption: "Points are of the test part, lines their 95 % intervals; the dashed line is the \
-                  best baseline. Intervals overlap more than differences are unsure: the p of the table \
-                  compares models hour by hour."
+        caption: "Points are values on the test set, lines their 95 % intervals; the dashed line is the best \
+                  baseline. Overlapping intervals do not mean that two models are equal: the p-value in the \
+                  table compares models at the same times."
             .to_owned(),
     }
 }
@@ -89,9 +89,9 @@ fn latency_figure(task: &TaskResult) -> Option<ReportFigure> {
     let y =
         PlotAxis::new_linear(sentences::axis_label(task), shown.iter().map(|entry| entry.value));
     let mut plot = SvgPlot::new("time for one prediction against error", x, y);
-    let is_higher_better = is_higher_better(task);
+    let higher_is_better = is_higher_better(task);
     let beats = |a: &LeaderboardEntry, b: &LeaderboardEntry| {
-        let better = if is_higher_better { a.value > b.value } else { a.value < b.value };
+        let better = if higher_is_better { a.value > b.value } else { a.value < b.value };
         better && a.predict_us <= b.predict_us
     };
     for entry in &shown {
@@ -109,7 +109,7 @@ fn latency_figure(task: &TaskResult) -> Option<ReportFigure> {
         svg: plot.to_svg(),
         caption: format!(
             "Left is faster, {} is better; named models are those that no other beats in both.",
-            if is_higher_better { "up" } else { "down" }
+            if higher_is_better { "up" } else { "down" }
         ),
     })
 }
@@ -126,30 +126,31 @@ fn leakage_figure(leakage: &LeakageReport) -> ReportFigure {
             bars: Vec::new(),
         })
         .collect();
-    // A skill far below nothing would press all others to one side.
-    let svg = plot_around_zero("skill of the same model, honest and not", "skill", rows, -1.0);
+    // A skill far below 0 would compress all others.
+    let svg = plot_around_zero("skill of the same model by split", "skill", rows, -1.0);
     ReportFigure {
         title: "Leakage self-test".to_owned(),
         svg,
         caption: format!(
-            "The skill of {} in the order of time beside what a random split would have claimed; with targets \
-             dealt out anew nothing can be learnt, so anything right of 0 would mean that judged rows were learnt from.",
+            "Skill of {} with a split in the order of time, and the skill that a random split would have claimed. \
+             With permuted targets nothing can be learned, so a value right of 0 would mean that test rows were \
+             used for fitting.",
             leakage.model
         ),
     }
 }
 
-/// Rows to both sides of a dashed line at 0, where nothing changes; the axis does
-/// not go below `least`.
+/// Draws rows to both sides of a dashed line at 0, where nothing changes. The axis does not go
+/// below `least`.
 fn plot_around_zero(title: &str, axis: &str, rows: Vec<RankRow>, least: f64) -> String {
-    let ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
-    let ends: Vec<f64> = ends.chain([0.0]).map(|end| end.max(least)).collect();
+    let interval_ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
+    let ends: Vec<f64> = interval_ends.chain([0.0]).map(|end| end.max(least)).collect();
     let axis = PlotAxis::new_linear(axis, ends);
     let guide = Some(0.0);
     RankChart { title: title.to_owned(), axis, rows, guide, legend: Vec::new() }.to_svg()
 }
 
-/// A change of the error, which is a share of it, in percent.
+/// Row of a relative change of the error, in percent.
 fn change_rank(name: String, share: f64, interval: Option<[f64; 2]>) -> RankRow {
     let percent = |share: f64| 100.0 * share;
     RankRow {
@@ -166,44 +167,46 @@ const GROUPS_MAX: usize = 14;
 fn relevance_figure(found: &RelevanceReport) -> Option<ReportFigure> {
     found.groups.first()?;
     let groups = found.groups.iter().take(GROUPS_MAX);
-    let rows =
-        groups.map(|own| change_rank(group_name(&own.inputs), own.rise, own.interval)).collect();
-    let title = "rise of the error without an input";
+    let rows = groups
+        .map(|group| change_rank(group_name(&group.inputs), group.rise, group.interval))
+        .collect();
+    let title = "increase of the error without an input";
     Some(ReportFigure {
-        title: format!("What {} rests on", found.model),
-        svg: plot_around_zero(title, "rise of the error, %", rows, f64::NEG_INFINITY),
-        caption: "How much the error on the test part rises when an input is shuffled; inputs that say the \
-                  same are shuffled together (“+ n” more); Δ is the difference from the newest value. Left of 0 it was of no use."
+        title: format!("Importance of the inputs of {}", found.model),
+        svg: plot_around_zero(title, "increase of the error, %", rows, f64::NEG_INFINITY),
+        caption: "Increase of the error on the test set when an input is shuffled. Correlated inputs are \
+                  shuffled together (“+ n” more); Δ is the difference from the latest value. An input left \
+                  of 0 is of no use."
             .to_owned(),
     })
 }
 
-/// The first of inputs that say the same, and how many more there are. What is
-/// set against a metric's newest value is so in many names.
+/// First of a group of correlated inputs, and the number of others. Many names contain the
+/// difference from a metric's latest value, which is shortened to Δ.
 fn group_name(inputs: &[String]) -> String {
     let Some(first) = inputs.first() else { return String::new() };
-    let first = match first.split_once(" - ") {
+    let shortened = match first.split_once(" - ") {
         Some((left, right)) if right.ends_with("_last") || right.ends_with("_now") => {
             format!("{left} Δ")
         }
         _ => first.clone(),
     };
-    let first = first.replace("temperature", "temp").replace("soil_moisture", "soil");
-    if inputs.len() > 1 { format!("{first} + {}", inputs.len() - 1) } else { first }
+    let name = shortened.replace("temperature", "temp").replace("soil_moisture", "soil");
+    if inputs.len() > 1 { format!("{name} + {}", inputs.len() - 1) } else { name }
 }
 
 fn ablation_figure(found: &RelevanceReport) -> Option<ReportFigure> {
     found.ablation.first()?;
-    let without = |own: &WindowAblation| {
-        change_rank(format!("without {}", own.without), own.change, own.interval)
+    let without = |ablation: &WindowAblation| {
+        change_rank(format!("without {}", ablation.without), ablation.change, ablation.interval)
     };
     let rows = found.ablation.iter().map(without).collect();
     let title = "change of the error without some windows";
     Some(ReportFigure {
-        title: "What windows are worth".to_owned(),
+        title: "Value of windows".to_owned(),
         svg: plot_around_zero(title, "change of the error, %", rows, f64::NEG_INFINITY),
         caption: format!(
-            "{} fitted again without the inputs of some windows: right of the dashed line they are missed. {}",
+            "{} fitted again without the inputs of some windows: right of the dashed line the error is larger without them. {}",
             sentences::capitalise_first(&found.model),
             found.answer
         ),

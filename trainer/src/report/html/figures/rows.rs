@@ -1,4 +1,4 @@
-//! Which rows were learnt from and which were judged.
+//! Figures of the rows that were used for fitting and for evaluation.
 
 use super::super::{
     super::svg::{PlotAxis, PlotColour, RankChart, RankRow, SvgPlot},
@@ -38,7 +38,7 @@ fn time_split_figure(facts: &ComparisonFacts) -> Option<ReportFigure> {
     (!facts.folds.is_empty()).then(|| ReportFigure {
         title: "How time was divided".to_owned(),
         svg: plot.to_svg(),
-        caption: "Models learn from the first part, are chosen on the second and judged on the third; the \
+        caption: "Models are fitted on the first set, selected on the second and evaluated on the third; the \
                   gaps are embargoes of the task's horizon."
             .to_owned(),
     })
@@ -75,7 +75,7 @@ fn zone_rows_figure(facts: &ComparisonFacts) -> Option<ReportFigure> {
         title: "Rows by zone".to_owned(),
         svg: ranks.to_svg(),
         caption: format!(
-            "How many rows each zone gave to each part{}; a zone without a bar of a colour was not in that part.",
+            "Number of rows of each zone in each set{}; a zone without a bar of a colour was not in that set.",
             if more > 0 { format!(" ({more} more zones are not shown)") } else { String::new() }
         ),
     })
