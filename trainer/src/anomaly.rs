@@ -269,8 +269,8 @@ pub fn refit_on_all_minutes(
 }
 
 /// What is known of a detector without the others.
-fn leaderboard_entry(own: &DetectorCandidate) -> LeaderboardEntry {
-    let last = own.last_fold();
+fn leaderboard_entry(candidate: &DetectorCandidate) -> LeaderboardEntry {
+    let last = candidate.last_fold();
     let mut scores = BTreeMap::new();
     let mut score = |name, value: Option<f64>| scores.extend(value.map(|value| (name, value)));
     score("vus_pr", candidate.mean_over_folds(|evaluation| Some(evaluation.vus_pr)));

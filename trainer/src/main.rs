@@ -95,9 +95,9 @@ async fn main() -> Result<ExitCode> {
     }
 }
 
-async fn run_compare(settings: TrainerSettings, asked: cli::CompareArgs) -> Result<ExitCode> {
-    let comparison = compare_with_progress(settings, asked.to_request()).await?;
-    if asked.rows.json {
+async fn run_compare(settings: TrainerSettings, options: cli::CompareArgs) -> Result<ExitCode> {
+    let comparison = compare_with_progress(settings, options.to_request()).await?;
+    if options.rows.json {
         print_line!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
         comparison.tasks.iter().for_each(|task| print_line!("{}\n", report::terminal_report(task)));
@@ -112,9 +112,9 @@ async fn run_compare(settings: TrainerSettings, asked: cli::CompareArgs) -> Resu
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAIL_IF_STATUS) })
 }
 
-async fn run_relevance(settings: TrainerSettings, asked: cli::RelevanceArgs) -> Result<ExitCode> {
-    let comparison = compare_with_progress(settings, asked.to_request()).await?;
-    if asked.rows.json {
+async fn run_relevance(settings: TrainerSettings, options: cli::RelevanceArgs) -> Result<ExitCode> {
+    let comparison = compare_with_progress(settings, options.to_request()).await?;
+    if options.rows.json {
         print_line!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
         comparison

@@ -67,7 +67,7 @@ impl KernelSum {
             });
             each.sum::<f64>() + self.offset
         };
-        map_rows(&asked, of_row)
+        map_rows(&scaled, weighted_sum)
     }
 }
 

@@ -11,7 +11,7 @@ mod request;
 
 use std::{cell::RefCell, collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 
-use feature_store::Mode;
+use feature_api::RevisionMode;
 use models::{
     detect,
     registry::{DecisionAuthor, GateVerdict},
