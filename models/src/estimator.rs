@@ -5,6 +5,7 @@ use crate::{
     Dataset, MissingPolicy,
     classify::FittedClassifier,
     regressors::{
+        blend::Blend,
         boosting::{BoostedQuantiles, FittedBoosting, LEVELS},
         column::ScaledColumn,
         constant::ConstantModel,
@@ -141,7 +142,9 @@ pub enum FittedRegressor {
     Survival(FittedSurvival),
     /// Median of several models.
     Ensemble(EnsembleMembers),
-    /// Classifier whose mean class index is the prediction.
+    /// A weighted mean of several.
+    Blend(Blend),
+    /// Classes, of which it says the mean number.
     Classes(Box<FittedClassifier>),
 }
 
@@ -167,6 +170,7 @@ impl FittedRegressor {
             Self::Quantiles(model) => model.predict(x),
             Self::Survival(model) => model.predict(x),
             Self::Ensemble(model) => model.predict(x),
+            Self::Blend(model) => model.predict(x),
             Self::Classes(model) => model.predict_mean_class(x),
         }
     }
@@ -194,12 +198,45 @@ impl FittedRegressor {
     pub fn predict_probabilities(&self, x: ArrayView2<f64>) -> Option<Array2<f64>> {
         match self {
             Self::Classes(model) => Some(model.predict_probabilities(x)),
+            Self::Blend(model) => model.predict_probabilities(x),
             _ => None,
         }
     }
 
-    /// Learns one more row, once its target is known, and returns whether this model can do so. A
-    /// row whose target is not finite is ignored.
+    /// Whether [`FittedRegressor::predict_probabilities`] has them.
+    #[must_use]
+    pub fn has_probabilities(&self) -> bool {
+        match self {
+            Self::Classes(_) => true,
+            Self::Blend(model) => model.has_probabilities(),
+            _ => false,
+        }
+    }
+
+    /// Refuses a model whose parts do not fit rows of so many inputs.
+    pub(crate) fn check_shape(&self, inputs: usize) -> Result<(), String> {
+        match self {
+            Self::Column(model) => model.check_shape(inputs),
+            Self::Linear(model) => model.check_shape(inputs),
+            Self::LogLinear(model) => model.check_shape(inputs),
+            Self::Recursive(model) => model.check_shape(inputs),
+            Self::Neighbours(model) => model.check_shape(inputs),
+            Self::Kernel(model) => model.check_shape(inputs),
+            Self::NeuralNet(model) => model.check_shape(inputs),
+            Self::Ensemble(model) => model.check_shape(inputs),
+            Self::Blend(model) => model.check_shape(inputs),
+            // Their form is checked before they are made, and they are asked within limits.
+            Self::Constant(_)
+            | Self::Trees(_)
+            | Self::Boosting(_)
+            | Self::Quantiles(_)
+            | Self::Survival(_)
+            | Self::Classes(_) => Ok(()),
+        }
+    }
+
+    /// Learns one more row, once its truth is known; says whether this model
+    /// can. A row with a truth that is not finite is passed over.
     ///
     /// # Panics
     /// As [`FittedRegressor::predict`].

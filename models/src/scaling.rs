@@ -40,6 +40,7 @@ pub(crate) fn finite_median(samples: impl Iterator<Item = f64>) -> f64 {
 
 /// Fills missing values, adds flags if requested, and scales columns to mean 0 and spread 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "WrittenScaler")]
 pub(crate) struct FeatureScaler {
     median: Vec<f64>,
     /// Columns that have a flag. Flags come after all columns.
@@ -49,7 +50,38 @@ pub(crate) struct FeatureScaler {
     factor: Array1<f64>,
 }
 
-/// Statistics of one column.
+/// A scaler as it is written.
+#[derive(Deserialize)]
+struct WrittenScaler {
+    median: Vec<f64>,
+    flagged: Vec<usize>,
+    mean: Array1<f64>,
+    factor: Array1<f64>,
+}
+
+impl TryFrom<WrittenScaler> for FeatureScaler {
+    type Error = String;
+
+    fn try_from(written: WrittenScaler) -> Result<Self, String> {
+        let WrittenScaler { median, flagged, mean, factor } = written;
+        let width = median.len() + flagged.len();
+        if mean.len() != width || factor.len() != width {
+            return Err(format!(
+                "a scaler of {} inputs and {} flags has {} means and {} factors",
+                median.len(),
+                flagged.len(),
+                mean.len(),
+                factor.len()
+            ));
+        }
+        if let Some(flag) = flagged.iter().find(|flag| **flag >= median.len()) {
+            return Err(format!("a flag of input {flag}, expected less than {}", median.len()));
+        }
+        Ok(Self { median, flagged, mean, factor })
+    }
+}
+
+/// What one column looks like.
 struct ColumnStatistics {
     median: f64,
     missing: f64,
@@ -110,7 +142,19 @@ impl FeatureScaler {
         Self { median, flagged, mean, factor }
     }
 
-    /// Number of columns after scaling.
+    /// Refuses rows of another width, and `columns` of another than it makes of them.
+    pub(crate) fn check_shape(&self, inputs: usize, columns: usize) -> Result<(), String> {
+        if self.median.len() != inputs || self.output_width() != columns {
+            return Err(format!(
+                "a model of {} inputs, {} with flags, has {columns} weights, and the schema {inputs} inputs",
+                self.median.len(),
+                self.output_width()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Columns after scaling.
     pub(crate) fn output_width(&self) -> usize {
         self.mean.len()
     }

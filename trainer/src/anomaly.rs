@@ -25,10 +25,10 @@ use std::collections::BTreeMap;
 
 use models::{
     FeatureSchema, ModelArtifact, ModelCard, ModelProvenance,
-    artifact::GoldenRows,
+    artifact::{EvaluatedFit, GoldenRows},
     detect::{
         AnomalyDetector,
-        sensor_faults::{CHANNELS, FaultKind},
+        sensor_faults::{CHANNELS, FaultKind, NormalProfile},
     },
 };
 use rayon::prelude::*;
@@ -39,7 +39,8 @@ use crate::{
     },
     feature_frame::ZoneFrame,
     folds::{self, FoldPlan},
-    settings::TrainerSettings,
+    settings::{SplitSettings, TrainerSettings},
+    split::SplitSpans,
 };
 use data_split::AnomalySplit;
 use detector_fold::DetectorCandidate;
@@ -77,12 +78,19 @@ pub fn backtest_detectors(
         );
     }
     let series = data_split::collect_series(frames)?;
-    let spans =
-        folds::fold_spans(data_split::time_range(&series), HISTORY_S, &settings.split, plan)?;
-    let numbered_spans = spans.into_iter().enumerate();
-    let splits = numbered_spans
-        .map(|(fold, spans)| AnomalySplit::from_series(&series, spans, fold, settings));
-    let folds = splits.collect::<Result<Vec<AnomalySplit>, String>>()?;
+    // Detectors are selected and calibrated on one part: they need most of the time to know
+    // what is usual.
+    let known = settings.split.train + settings.split.calibration;
+    let split = SplitSettings {
+        train: REFIT_TRAIN_SHARE * known,
+        calibration: (1.0 - REFIT_TRAIN_SHARE) * known,
+        ..settings.split
+    };
+    let spans = folds::fold_spans(data_split::time_range(&series), HISTORY_S, &split, plan)?;
+    let folds = spans.into_iter().enumerate();
+    let folds =
+        folds.map(|(fold, spans)| AnomalySplit::from_series(&series, spans, fold, settings));
+    let folds = folds.collect::<Result<Vec<AnomalySplit>, String>>()?;
     let minutes = TestMinutes::from_folds(&folds, settings.seed);
     let counts: Vec<usize> = minutes.count_by_fold().collect();
     let judged: Vec<Result<DetectorCandidate, (String, String)>> = detectors
@@ -201,7 +209,66 @@ fn assemble_backtest(
     Backtest { facts, no_intervals, ..plain }
 }
 
-/// Leaderboard entry of a detector, without the comparison with others.
+/// The share of the known time that a detector is fitted on; its alarm is calibrated on the
+/// rest, the newest minutes.
+const REFIT_TRAIN_SHARE: f64 = 0.8;
+/// Draws faults of their own for the calibration of a refit.
+const REFIT_FOLD: usize = 1 << 20;
+
+/// Fits the detector of `artifact`, which was evaluated, again up to the newest minute. The
+/// metrics stay those of the evaluated fit, and the card says so.
+///
+/// # Errors
+/// Why it cannot be fitted.
+pub fn refit_on_all_minutes(
+    frames: &[ZoneFrame],
+    detectors: &[Box<dyn AnomalyDetector>],
+    artifact: ModelArtifact,
+    settings: &TrainerSettings,
+) -> Result<ModelArtifact, String> {
+    let name = &artifact.card.model;
+    let detector = detectors.iter().find(|own| own.name() == name);
+    let detector = detector.ok_or_else(|| format!("there is no detector `{name}`"))?;
+    let series = data_split::collect_series(frames)?;
+    let (first_ms, last_ms) = data_split::time_range(&series);
+    let edge_ms = first_ms + ((last_ms - first_ms) as f64 * REFIT_TRAIN_SHARE) as i64;
+    let newest = (edge_ms, last_ms + 1);
+    let spans = SplitSpans { train: (first_ms, edge_ms), calibration: newest, test: newest };
+    let parts = AnomalySplit::from_series(&series, spans, REFIT_FOLD, settings)?;
+    let fitted = detector_fold::evaluate_fold(detector.as_ref(), &parts, settings.seed)?;
+    // What is usual of a sensor is learnt of all its time: to either it is in the past.
+    let mut scales = parts.scales;
+    for (name, own) in &series {
+        if let Some(scale) =
+            NormalProfile::from_values(&own.values).filter(|_| scales.contains_key(name))
+        {
+            scales.insert(name.clone(), scale);
+        }
+    }
+    let serving = AnomalyServing {
+        scales,
+        kinds: parts.kinds,
+        alarm: fitted.alarm,
+        usual: (fitted.normal_range.0 / fitted.alarm, fitted.normal_range.1 / fitted.alarm),
+    };
+    let mut card = artifact.card;
+    let evaluated = EvaluatedFit {
+        trained_ms: card.trained_ms,
+        rows: card.rows,
+        test_ms: (card.trained_ms.1, last_ms),
+    };
+    card.facts = ModelProvenance {
+        evaluated: Some(evaluated),
+        ..ModelProvenance::from_rows(parts.train.view(), None)
+    };
+    card.trained_ms = (first_ms, last_ms);
+    card.rows = fitted.rows.0;
+    card.serving = serde_json::to_value(&serving).expect("serving facts have a JSON form");
+    let golden = GoldenRows::from_predictor(&fitted.predictor, parts.train.view());
+    Ok(ModelArtifact { card, golden, predictor: fitted.predictor })
+}
+
+/// What is known of a detector without the others.
 fn leaderboard_entry(candidate: &DetectorCandidate) -> LeaderboardEntry {
     let last = candidate.last_fold();
     let mut scores = BTreeMap::new();
@@ -362,6 +429,24 @@ mod tests {
             let [low, high] = entry.interval.unwrap();
             assert!(low < entry.value && entry.value < high, "{entry:?}");
         }
+    }
+
+    #[test]
+    fn what_is_served_is_fitted_up_to_the_newest_minute() {
+        let frames = [frame("a", 0..MINUTES, usual), frame("b", 0..MINUTES, usual)];
+        let evaluated = backtest(&frames, 1).unwrap();
+        let (test, champion) = (evaluated.facts.folds[0].spans.test, evaluated.champion);
+        let (model, until) = (champion.card.model.clone(), champion.card.trained_ms.1);
+        let metrics = champion.card.metrics.clone();
+        let settings = TrainerSettings::default();
+        let kept = refit_on_all_minutes(&frames, &all_detectors(), champion, &settings).unwrap();
+        assert!(
+            until <= test.0 && kept.card.trained_ms.1 + 60_000 >= test.1,
+            "{:?}",
+            kept.card.trained_ms
+        );
+        assert_eq!((&kept.card.model, &kept.card.metrics), (&model, &metrics));
+        assert_eq!(kept.card.facts.evaluated.unwrap().trained_ms.1, until);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! Hyndman, G. Athanasopoulos, "Forecasting: principles and practice", 3rd ed. 2021, section 5.10;
 //! embargoes: M. López de Prado, "Advances in financial machine learning", 2018, chapter 7.
 
-use std::str::FromStr;
+use std::{str::FromStr, sync::Arc};
 
 use models::ROWS_MIN;
 use telemetry::ZoneId;
@@ -14,11 +14,15 @@ use telemetry::time::parse_bound_ms;
 
 use crate::{
     settings,
-    split::{DataSplit, SplitSpans, split_spans},
+    split::{DataSplit, SelectionOrigin, SplitSpans, split_spans},
     training_set::LabelledRows,
 };
 
-/// Largest number of folds of one comparison.
+/// Origins by which models are selected, where time allows no more.
+pub const ORIGINS_MIN: usize = 3;
+/// Most of them.
+pub const ORIGINS_MAX: usize = 6;
+/// Most folds of one comparison.
 pub const FOLDS_MAX: usize = 20;
 
 /// Start of the test set.
@@ -141,13 +145,23 @@ pub fn split_folds(
     };
     let all = fold_spans((first_ms, last_ms), horizon_s, split, plan)?;
     let count = all.len();
+    let embargo_ms = horizon_s * 1000;
+    // Before the first test set: what selects models is no row of which an error is reported.
+    let SplitSpans { train: train_ms, calibration: calibration_ms, .. } = all[0];
+    let train = learnt.rows_between(train_ms, split.train_rows_max);
+    let calibration = learnt.uncensored_between(calibration_ms, split.test_rows_max);
+    let origins = Arc::new(selection_origins(learnt, calibration_ms, embargo_ms, split));
     all.into_iter()
         .enumerate()
         .map(|(fold, spans)| {
+            let spans = SplitSpans { train: train_ms, calibration: calibration_ms, ..spans };
+            let known_ms = (first_ms, spans.test.0 - embargo_ms);
             let parts = DataSplit {
-                train: learnt.rows_between(spans.train, split.train_rows_max),
-                calibration: learnt.uncensored_between(spans.calibration, split.test_rows_max),
-                known: learnt.rows_between(spans.known_span(), split.train_rows_max),
+                train: train.clone(),
+                calibration: calibration.clone(),
+                origins: origins.clone(),
+                known: learnt.rows_between(known_ms, split.train_rows_max),
+                known_ms,
                 test: judged.uncensored_between(spans.test, split.test_rows_max),
                 spans,
             };
@@ -172,6 +186,39 @@ pub fn split_folds(
         .collect()
 }
 
+/// Divides the calibration span into consecutive parts, each validated by models that are
+/// fitted on what lies before it. As many parts as `selection_rows_max` allows, from
+/// [`ORIGINS_MIN`] to [`ORIGINS_MAX`]; fewer where a part would be shorter than the
+/// horizon or have hardly any row.
+fn selection_origins(
+    learnt: &LabelledRows,
+    calibration_ms: (i64, i64),
+    embargo_ms: i64,
+    split: &settings::SplitSettings,
+) -> Vec<SelectionOrigin> {
+    let (from_ms, to_ms) = calibration_ms;
+    let first_ms = learnt.at_ms.first().copied().unwrap_or_default();
+    let fitted_rows = learnt.row_count((first_ms, from_ms)).min(split.train_rows_max).max(1);
+    let affordable = (split.selection_rows_max / fitted_rows).clamp(ORIGINS_MIN, ORIGINS_MAX);
+    let origins_of = |count: usize| -> Option<Vec<SelectionOrigin>> {
+        let edge = |part: usize| from_ms + (to_ms - from_ms) * part as i64 / count as i64;
+        if count > 1 && (to_ms - from_ms) / (count as i64) < embargo_ms {
+            return None;
+        }
+        let origin = |part: usize| {
+            let validation_ms = (edge(part), edge(part + 1));
+            let train_ms = (first_ms, validation_ms.0 - embargo_ms);
+            let rows_max = split.test_rows_max.min(split.validation_rows_max);
+            let train = learnt.rows_between(train_ms, split.train_rows_max);
+            let validation = learnt.uncensored_between(validation_ms, rows_max);
+            let is_enough = train.len().min(validation.len()) >= ROWS_MIN;
+            (is_enough || count == 1).then_some(SelectionOrigin { train, validation })
+        };
+        (0..count).map(origin).collect()
+    };
+    (1..=affordable).rev().find_map(origins_of).unwrap_or_default()
+}
+
 pub(crate) fn format_time(at_ms: i64) -> String {
     let at = jiff::Timestamp::from_millisecond(at_ms);
     at.map_or(String::new(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
@@ -182,13 +229,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::TrainerSettings;
+    use crate::{TrainerSettings, settings::SplitSettings};
 
     const HOUR: i64 = 3_600_000;
 
     fn check(cut: &str, folds: usize, expect: &str) {
         let plan = FoldPlan { cut: Some(cut.parse().unwrap()), folds, hold_out: Vec::new() };
-        let split = TrainerSettings::default().split;
+        let split =
+            SplitSettings { train: 0.6, calibration: 0.15, ..TrainerSettings::default().split };
         let text = match fold_spans((0, 102 * HOUR), 3600, &split, &plan) {
             Err(why) => why,
             Ok(all) => {
@@ -223,6 +271,43 @@ mod tests {
         check("0.9,0.2", None);
         check("0.5", None);
         check("soon", None);
+    }
+
+    #[test]
+    fn no_row_that_is_reported_has_selected_anything() {
+        let rows = crate::backtest::fixture::room_rows(false);
+        let settings = crate::backtest::fixture::small_settings();
+        let horizon_s = 600;
+        for folds in [1, 4] {
+            let plan = FoldPlan { folds, ..FoldPlan::default() };
+            let all = split_folds(&rows, &rows, horizon_s, &settings.split, &plan).unwrap();
+            let first_test = all[0].test.at_ms[0];
+            for parts in &all {
+                assert!(parts.origins.len() >= ORIGINS_MIN, "{}", parts.origins.len());
+                for origin in parts.origins.iter() {
+                    let last = |rows: &LabelledRows| *rows.at_ms.last().unwrap();
+                    let gap_ms = horizon_s * 1000;
+                    assert!(last(&origin.train) + gap_ms <= origin.validation.at_ms[0]);
+                    assert!(last(&origin.validation) + gap_ms <= first_test);
+                }
+                let last_known = *parts.known.at_ms.last().unwrap();
+                assert!(last_known + horizon_s * 1000 <= parts.test.at_ms[0]);
+            }
+            // Later folds are fitted on more.
+            assert!(all.is_sorted_by(|a, b| a.known_ms.1 < b.known_ms.1));
+        }
+    }
+
+    #[test]
+    fn there_are_as_many_origins_as_rows_may_be_fitted() {
+        let rows = crate::backtest::fixture::room_rows(false);
+        let mut settings = crate::backtest::fixture::small_settings();
+        let mut origins = |selection_rows_max: usize| {
+            settings.split.selection_rows_max = selection_rows_max;
+            let plan = FoldPlan::default();
+            split_folds(&rows, &rows, 600, &settings.split, &plan).unwrap()[0].origins.len()
+        };
+        assert_eq!((origins(0), origins(1500 * 5), origins(1 << 20)), (3, 5, ORIGINS_MAX));
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 mod cli;
 mod models_cli;
+mod output;
 mod progress;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -16,6 +17,8 @@ use service::{
     config::{self, ConfigSources},
     descriptors, log, rest, shutdown,
 };
+
+use output::print_line;
 
 /// Compares models, registers the best, serves predictions.
 #[derive(Debug, Parser)]
@@ -89,7 +92,7 @@ pub async fn run_program(args: TrainerArgs) -> Result<ExitCode> {
             models_cli::run_command(&settings, options).map(|()| ExitCode::SUCCESS)
         }
         TrainerCommand::Defaults => {
-            print!("{}", settings::DEFAULTS);
+            print_line!("{}", settings::DEFAULTS.trim_end());
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -98,10 +101,10 @@ pub async fn run_program(args: TrainerArgs) -> Result<ExitCode> {
 async fn run_compare(settings: TrainerSettings, options: cli::CompareArgs) -> Result<ExitCode> {
     let comparison = compare_with_progress(settings, options.to_request()).await?;
     if options.rows.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
+        print_line!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
-        comparison.tasks.iter().for_each(|task| println!("{}\n", report::terminal_report(task)));
-        println!("report: {}", comparison.dir.join("report.html").display());
+        comparison.tasks.iter().for_each(|task| print_line!("{}\n", report::terminal_report(task)));
+        print_line!("report: {}", comparison.dir.join("report.html").display());
     }
     let failures: Vec<String> = options
         .fail_if
@@ -115,10 +118,13 @@ async fn run_compare(settings: TrainerSettings, options: cli::CompareArgs) -> Re
 async fn run_relevance(settings: TrainerSettings, options: cli::RelevanceArgs) -> Result<ExitCode> {
     let comparison = compare_with_progress(settings, options.to_request()).await?;
     if options.rows.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
+        print_line!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
-        comparison.tasks.iter().for_each(|task| println!("{}\n", report::relevance_report(task)));
-        println!("report: {}", comparison.dir.join("report.html").display());
+        comparison
+            .tasks
+            .iter()
+            .for_each(|task| print_line!("{}\n", report::relevance_report(task)));
+        print_line!("report: {}", comparison.dir.join("report.html").display());
     }
     Ok(ExitCode::SUCCESS)
 }

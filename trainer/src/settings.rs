@@ -78,13 +78,17 @@ impl FeatureSourceSettings {
 pub struct SplitSettings {
     /// Share for fitting.
     pub train: f64,
-    /// Share for selection and for the calibration of intervals.
+    /// Share that models are selected and intervals calibrated on.
     pub calibration: f64,
     /// Largest number of rows for fitting.
     pub train_rows_max: usize,
     /// Largest number of rows for calibration, and for testing.
     pub test_rows_max: usize,
-    /// Length of a zone's beginning that is not used, s.
+    /// Most rows to validate on at each origin of the selection.
+    pub validation_rows_max: usize,
+    /// Rows that a model may be fitted on at all origins of the selection together.
+    pub selection_rows_max: usize,
+    /// How much of a zone's beginning is left out.
     pub warm_up_s: i64,
 }
 
@@ -248,14 +252,15 @@ impl TrainerSettings {
     /// Names the key, the value found and the value expected.
     pub fn check(&self) -> Result<(), ConfigError> {
         let SplitSettings { train, calibration, train_rows_max, test_rows_max, .. } = self.split;
+        let validation_rows_max = self.split.validation_rows_max;
         if !(train > 0.0 && calibration > 0.0 && train + calibration < 1.0) {
             let what = format!(
                 "train {train} and calibration {calibration} must be above 0 and leave some of 1 for testing"
             );
             return Err(ConfigError::invalid("split", what));
         }
-        if train_rows_max < 100 || test_rows_max < 100 {
-            let what = "train_rows_max and test_rows_max must be at least 100";
+        if train_rows_max < 100 || test_rows_max < 100 || validation_rows_max < 100 {
+            let what = "train_rows_max, test_rows_max and validation_rows_max must be at least 100";
             return Err(ConfigError::invalid("split", what));
         }
         if !(0.5..1.0).contains(&self.interval.level) {

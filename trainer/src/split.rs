@@ -1,5 +1,7 @@
 //! Split into training, calibration and test set: in the order of time, never at random.
 
+use std::sync::Arc;
+
 use crate::{settings, training_set::LabelledRows};
 
 /// Three spans of time, each [from, to) in UTC ms, with an embargo of the horizon between them, so
@@ -8,18 +10,20 @@ use crate::{settings, training_set::LabelledRows};
 pub struct SplitSpans {
     /// Span for fitting models.
     pub train: (i64, i64),
-    /// Span for selecting models and calibrating intervals.
+    /// Models are selected and intervals calibrated on it, by rolling origins.
     pub calibration: (i64, i64),
     /// Span for evaluating models.
     pub test: (i64, i64),
 }
 
-impl SplitSpans {
-    /// Span from the beginning of training to the end of calibration.
-    #[must_use]
-    pub const fn known_span(&self) -> (i64, i64) {
-        (self.train.0, self.calibration.1)
-    }
+/// A part of the calibration span, and what lies before it: models are fitted on the
+/// one and validated on the other.
+#[derive(Clone, Debug)]
+pub struct SelectionOrigin {
+    /// Rows that models are fitted on.
+    pub train: LabelledRows,
+    /// Rows that they are validated on.
+    pub validation: LabelledRows,
 }
 
 /// Rows of the three spans.
@@ -29,10 +33,14 @@ pub struct DataSplit {
     pub train: LabelledRows,
     /// Rows of the calibration span.
     pub calibration: LabelledRows,
-    /// Rows of training, calibration and the time between them, on which the model that is
-    /// evaluated and registered is fitted once more.
+    /// The origins by which models are selected, the oldest first; the same in every fold,
+    /// so that no test set selects anything.
+    pub origins: Arc<Vec<SelectionOrigin>>,
+    /// All before the test set: the model that is evaluated is fitted on it.
     pub known: LabelledRows,
-    /// Rows of the test span.
+    /// The span of those, [from, to) in UTC ms.
+    pub known_ms: (i64, i64),
+    /// Of the third.
     pub test: LabelledRows,
     /// The three spans.
     pub spans: SplitSpans,
@@ -75,7 +83,11 @@ mod tests {
 
     #[test]
     fn parts_follow_one_another_with_the_horizon_between() {
-        let split = TrainerSettings::default().split;
+        let split = settings::SplitSettings {
+            train: 0.6,
+            calibration: 0.15,
+            ..TrainerSettings::default().split
+        };
         let hour = 3_600_000;
         let spans = split_spans(0, 102 * hour, 3600, &split).unwrap();
         assert_eq!(spans.train, (0, 60 * hour));

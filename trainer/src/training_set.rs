@@ -13,7 +13,10 @@ use crate::{
     tasks::{PredictionTask, TaskSpec},
 };
 
-/// Rows of a task, of all zones together, in the order of time.
+/// One over the share of rows to fit on that are the newest ones, none left out.
+const RECENT_SHARE: usize = 4;
+
+/// The rows of a task, of all zones together, in the order of time.
 #[derive(Clone, Debug)]
 pub struct LabelledRows {
     /// Names of the inputs.
@@ -115,11 +118,32 @@ impl LabelledRows {
         self.y.is_empty()
     }
 
-    /// Rows in [`from_ms`, `to_ms`), at most `rows_max` of them, evenly over time.
+    /// The rows in [`from_ms`, `to_ms`), at most `rows_max` of them: the newest quarter
+    /// of so many as they are, the older ones thinned evenly over time.
     #[must_use]
     pub fn rows_between(&self, span: (i64, i64), rows_max: usize) -> Self {
-        let rows = self.row_range(span);
-        self.pick_evenly(&rows.collect::<Vec<_>>(), rows_max)
+        let rows: Vec<usize> = self.row_range(span).collect();
+        if rows.len() <= rows_max {
+            return self.pick_evenly(&rows, rows_max);
+        }
+        let newest = rows_max / RECENT_SHARE;
+        let (older, newer) = rows.split_at(rows.len() - newest);
+        let kept = rows_max - newest;
+        let mut picked: Vec<usize> = (0..kept).map(|i| older[i * older.len() / kept]).collect();
+        picked.extend(newer);
+        self.pick_evenly(&picked, rows_max)
+    }
+
+    /// How many rows lie in [`from_ms`, `to_ms`).
+    #[must_use]
+    pub fn row_count(&self, span: (i64, i64)) -> usize {
+        self.row_range(span).len()
+    }
+
+    /// These rows.
+    #[must_use]
+    pub fn select_rows(&self, rows: &[usize]) -> Self {
+        self.pick_evenly(rows, usize::MAX)
     }
 
     /// Rows in a time span on which models can be evaluated: those that are not censored; at most
@@ -183,7 +207,13 @@ impl LabelledRows {
         self.actual.iter().copied().collect()
     }
 
-    /// Whether each actual value is only a lower bound.
+    /// What models are trained to say.
+    #[must_use]
+    pub fn training_targets(&self) -> &[f64] {
+        &self.y
+    }
+
+    /// Whether what came is only known to be at least this.
     #[must_use]
     pub fn censored_flags(&self) -> &[bool] {
         &self.censored
@@ -242,6 +272,19 @@ mod tests {
         assert_eq!(rows.actual_values().to_vec(), late_values);
         let about = *tasks::all_tasks()[0].spec();
         assert_eq!(rows.to_levels(&Array1::zeros(20), &about).to_vec(), [20.0; 20]);
+    }
+
+    #[test]
+    fn recent_rows_are_kept_and_older_ones_thinned() {
+        let frame = || frame(1010, &[("temperature_last", &|_| 20.0)]);
+        let all = rows(frame(), frame());
+        assert_eq!(all.len(), 1000);
+        let some = all.rows_between((0, i64::MAX), 100);
+        let minutes: Vec<i64> = some.at_ms.iter().map(|at_ms| at_ms / 60_000).collect();
+        assert_eq!(minutes.len(), 100);
+        assert_eq!(minutes[75..], (975..1000).collect::<Vec<i64>>());
+        assert!(minutes[..75].windows(2).all(|pair| pair[1] - pair[0] == 13), "{minutes:?}");
+        assert_eq!(all.rows_between((0, i64::MAX), 1000).len(), 1000);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{ModelArtifact, ModelCard};
+use super::{ModelArtifact, ModelCard, Predictor, safety};
 use crate::dataset::encode_hex;
 
 /// The first word of the file; the second is the format, the third the
@@ -26,23 +26,28 @@ impl ModelArtifact {
         Ok(bytes)
     }
 
-    /// Reads a file's content and runs its golden rows.
+    /// Reads a file's content, checks that its parts fit, and runs its golden rows within
+    /// limits: a bad file is refused, and does nothing else.
     ///
     /// # Errors
     /// Says why it is refused: half-written, changed, of another format, of
-    /// another schema than it says, or no longer what it was.
+    /// another schema than it says, of parts that do not fit, or no longer what it was.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let body: serde_json::Value = parse_file(bytes)?;
+        let features = body.pointer("/card/schema/features").and_then(|own| own.as_array());
+        safety::check_structure(&body, features.map_or(0, Vec::len))?;
+        drop(body);
         let artifact: Self = parse_file(bytes)?;
-        let Self { card, golden, predictor } = &artifact;
+        let Self { card, predictor, .. } = &artifact;
         let width = card.schema.features.len();
         if ![0, width].contains(&card.facts.profile.inputs.len()) {
             let found = card.facts.profile.inputs.len();
             return Err(format!("its profile is of {found} inputs, its schema of {width}"));
         }
-        match golden.find_difference(predictor, width) {
-            Some(why) => Err(why),
-            None => Ok(artifact),
+        if let Predictor::Regressor(fitted) = predictor {
+            fitted.check_shape(width)?;
         }
+        safety::ask_within_limits(artifact)
     }
 }
 

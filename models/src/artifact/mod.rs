@@ -12,6 +12,7 @@ mod file_format;
 pub mod golden_rows;
 pub mod input_profile;
 pub mod provenance;
+mod safety;
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,7 @@ use crate::{FeatureSchema, FittedRegressor, classify::FittedClassifier, detect::
 pub use file_format::BYTES_MAX;
 pub use golden_rows::GoldenRows;
 pub use input_profile::{InputDeviation, InputProfile};
-pub use provenance::ModelProvenance;
+pub use provenance::{EvaluatedFit, ModelProvenance};
 
 /// A fitted model of one of three kinds.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,8 +63,12 @@ impl Predictor {
 
     /// Returns whether [`Predictor::predict_probabilities`] returns probabilities.
     #[must_use]
-    pub const fn has_probabilities(&self) -> bool {
-        matches!(self, Self::Classifier(_) | Self::Regressor(FittedRegressor::Classes(_)))
+    pub fn has_probabilities(&self) -> bool {
+        match self {
+            Self::Classifier(_) => true,
+            Self::Regressor(fitted) => fitted.has_probabilities(),
+            Self::Detector(_) => false,
+        }
     }
 
     /// Returns levels and the quantiles at them, if the model predicts a distribution; see

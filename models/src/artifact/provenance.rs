@@ -26,8 +26,23 @@ pub struct ModelProvenance {
     pub crates: BTreeMap<String, String>,
     /// Settings of the training.
     pub settings: serde_json::Value,
+    /// What was evaluated, where the model was fitted again on all rows after that: the
+    /// metrics are of the fit before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluated: Option<EvaluatedFit>,
     /// Confidence interval of each metric at the level 95 %, if it was computed.
     pub metric_intervals: BTreeMap<String, [f64; 2]>,
+}
+
+/// The fit that was evaluated before the one that is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvaluatedFit {
+    /// First and last event time that it was trained on, UTC ms.
+    pub trained_ms: (i64, i64),
+    /// Rows that it was trained on.
+    pub rows: usize,
+    /// First and last event time of the rows that the metrics are of, UTC ms.
+    pub test_ms: (i64, i64),
 }
 
 impl ModelProvenance {

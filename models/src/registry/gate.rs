@@ -105,6 +105,44 @@ impl GateVerdict {
 }
 
 impl PromotionGate {
+    /// Judges the `attempt`-th candidate of one comparison, counted from 1. The first has
+    /// been selected before the test set; a later one is tried because those before it
+    /// were refused, and must show that its gain is more than the luck of another try:
+    /// it is significant, with p below `p_max` over the number of the attempt.
+    #[must_use]
+    pub fn judge_attempt(&self, trial: &ChampionTrial, attempt: usize) -> GateVerdict {
+        let attempt = attempt.max(1);
+        let strict = Self { p_max: self.p_max / attempt as f64, ..*self };
+        let mut verdict = strict.judge_trial(trial);
+        let is_gain = verdict.relative_gain().is_some_and(|gain| gain > 0.0);
+        let is_significant = verdict.p_value.is_some_and(|p| p < strict.p_max);
+        if attempt > 1 && trial.against.is_none() && verdict.passed && !(is_gain && is_significant)
+        {
+            let p = verdict.p_value.map_or("p is unknown".to_owned(), p_value_text);
+            verdict.passed = false;
+            verdict.reasons.push(format!(
+                "its gain over {} may be chance: {p}, expected below {:.3} at attempt {attempt}",
+                verdict.rival, strict.p_max
+            ));
+        }
+        verdict
+    }
+
+    /// Judges the champion's own kind, fitted again on newer rows: it passes unless the
+    /// champion, which has seen more, is better beyond chance.
+    #[must_use]
+    pub fn judge_refit(&self, trial: &ChampionTrial) -> GateVerdict {
+        let mut verdict = self.judge_trial(trial);
+        let is_worse = verdict.relative_gain().is_some_and(|gain| gain < 0.0);
+        let is_beyond_chance = verdict.p_value.is_none_or(|p| p < self.p_max);
+        if trial.against.is_some() && !(is_worse && is_beyond_chance) {
+            // Those of the loss go, those of time and size stay.
+            verdict.reasons.retain(|own| !own.starts_with("its "));
+            verdict.passed = verdict.reasons.is_empty();
+        }
+        verdict
+    }
+
     /// Evaluates a version.
     ///
     /// A version that would replace a champion must have a smaller loss on the same rows, and the
@@ -241,6 +279,30 @@ mod tests {
             ChampionTrial { losses: vec![], rival_losses: vec![], ..trial(None, 0.0) },
             Some("worse"),
         );
+    }
+
+    #[test]
+    fn a_later_attempt_needs_proof() {
+        let passes = |trial: &ChampionTrial, attempt| GATE.judge_attempt(trial, attempt).passed;
+        let (slight, clear) = (trial(None, 0.01), trial(None, 0.5));
+        assert!(
+            passes(&slight, 1) && !passes(&slight, 2),
+            "no worse than the baseline is no proof"
+        );
+        assert!(passes(&clear, 1) && passes(&clear, 2) && passes(&clear, 5));
+        let why = GATE.judge_attempt(&slight, 2).reason();
+        assert!(why.contains("expected below 0.025 at attempt 2"), "{why}");
+        assert!(!passes(&trial(Some(1), 0.01), 2) && passes(&trial(Some(1), 0.5), 2));
+    }
+
+    #[test]
+    fn newer_rows_replace_a_champion_of_the_same_kind_unless_it_is_better() {
+        let verdict = |better: f64| GATE.judge_refit(&trial(Some(1), better));
+        assert!(verdict(0.5).passed && verdict(0.001).passed && verdict(-0.001).passed);
+        let worse = verdict(-0.5);
+        assert!(!worse.passed && worse.reason().contains("not below"), "{worse:?}");
+        let slow = ChampionTrial { latency_p99_us: 2000.0, ..trial(Some(1), 0.001) };
+        assert!(!GATE.judge_refit(&slow).passed);
     }
 
     #[test]

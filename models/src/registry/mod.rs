@@ -137,15 +137,7 @@ impl ModelRegistry {
         if artifact.card.task != task {
             return Err(refuse(format!("it is of the task {}", artifact.card.task)));
         }
-        let expected =
-            self.current_aliases(task)?.find_version(version).map(|slot| slot.sha256.clone());
-        let found = sha256_hex(&bytes);
-        match expected.filter(|expected| *expected != found) {
-            Some(expected) => Err(refuse(format!(
-                "it is another model than the one that was chosen: SHA-256 {found}, expected {expected}"
-            ))),
-            None => Ok(artifact),
-        }
+        Ok(artifact)
     }
 
     /// Reads the description of an artifact, without the model, and the size of its file in bytes.
@@ -173,15 +165,38 @@ impl ModelRegistry {
         check_task(task)?;
         let key = model_key(task, version);
         match self.store.get(&key).map_err(|source| self.io_error(&key, source))? {
-            Some(bytes) if bytes.len() <= BYTES_MAX => Ok(bytes),
-            Some(bytes) => {
-                let why = format!("{} bytes, expected at most {BYTES_MAX}", bytes.len());
+            Some(bytes) if bytes.len() <= BYTES_MAX => self.check_chosen(task, version, bytes),
+            Some(_) => {
+                let why = format!("it is larger than {BYTES_MAX} bytes");
                 Err(RegistryError::Refused { key: self.describe_key(&key), why })
             }
             None => Err(RegistryError::NoVersion {
                 task: task.to_owned(),
                 version,
                 known: self.list_versions(task)?,
+            }),
+        }
+    }
+
+    /// Refuses bytes that are not those that the log has of this version, before anything
+    /// in them is read.
+    fn check_chosen(
+        &self,
+        task: &str,
+        version: u64,
+        bytes: Vec<u8>,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let expected =
+            self.current_aliases(task)?.find_version(version).map(|slot| slot.sha256.clone());
+        let Some(expected) = expected else { return Ok(bytes) };
+        match sha256_hex(&bytes) {
+            found if found == expected => Ok(bytes),
+            found => Err(RegistryError::Refused {
+                key: self.describe_key(&model_key(task, version)),
+                why: format!(
+                    "it is another model than the one that was chosen, or was changed since: its \
+                     checksum (SHA-256) is {found}, and the log has {expected}"
+                ),
             }),
         }
     }

@@ -3,10 +3,12 @@
 use std::{
     fmt::Debug,
     fs::{self, File},
-    io::{Error, ErrorKind, Result, Write},
+    io::{Error, ErrorKind, Read, Result, Write},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
+
+use crate::artifact::BYTES_MAX;
 
 /// Age after which an unfinished file is abandoned.
 const UNFINISHED: Duration = Duration::from_secs(3600);
@@ -77,11 +79,15 @@ impl RegistryStore for FolderStore {
     }
 
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        match fs::read(self.key_path(key)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let file = match File::open(self.key_path(key)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // One byte more than any object of ours has says that it is none.
+        let mut bytes = Vec::new();
+        file.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     fn create_new(&self, key: &str, bytes: &[u8]) -> Result<bool> {

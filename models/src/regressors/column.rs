@@ -29,6 +29,12 @@ impl ScaledColumn {
         Ok(FittedRegressor::Column(Self { index, factor, missing }))
     }
 
+    pub(crate) fn check_shape(self, inputs: usize) -> Result<(), String> {
+        let fits = self.index < inputs;
+        fits.then_some(())
+            .ok_or_else(|| format!("input {}, expected less than {inputs}", self.index))
+    }
+
     pub(crate) fn predict(self, x: ArrayView2<f64>) -> Array1<f64> {
         let known = |value: f64| if value.is_finite() { value * self.factor } else { self.missing };
         x.column(self.index).mapv(known)

@@ -40,6 +40,13 @@ impl Estimator for MedianEnsemble {
 }
 
 impl EnsembleMembers {
+    pub(crate) fn check_shape(&self, inputs: usize) -> Result<(), String> {
+        if self.0.is_empty() {
+            return Err("an ensemble without members".to_owned());
+        }
+        self.0.iter().try_for_each(|member| member.check_shape(inputs))
+    }
+
     pub(crate) fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let predictions: Vec<Array1<f64>> = self.0.iter().map(|member| member.predict(x)).collect();
         (0..x.nrows())

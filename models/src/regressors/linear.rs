@@ -25,6 +25,10 @@ impl LinearModel {
         FittedRegressor::Linear(Self { scaler, weights, intercept })
     }
 
+    pub(crate) fn check_shape(&self, inputs: usize) -> Result<(), String> {
+        self.scaler.check_shape(inputs, self.weights.len())
+    }
+
     pub(crate) fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
         self.scaler.scale_rows(x).dot(&self.weights) + self.intercept
     }

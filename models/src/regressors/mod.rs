@@ -1,5 +1,6 @@
 //! The regressors.
 
+pub mod blend;
 mod booster;
 pub mod boosting;
 pub mod column;
@@ -18,6 +19,9 @@ pub mod trees;
 pub mod tweedie;
 
 pub(crate) use booster::{TreeBooster, default_params};
+
+use ndarray::{Array1, Array2, ArrayView1};
+use rayon::prelude::*;
 
 use crate::{Dataset, Estimator, FitError};
 
@@ -57,7 +61,23 @@ pub fn by_name(name: &str) -> Option<Box<dyn Estimator>> {
         .find(|estimator| estimator.name() == name)
 }
 
-/// Refuses targets below 0.
+/// Fewer rows than this are not worth more threads.
+const PARALLEL_ROWS_MIN: usize = 64;
+
+/// One value a row, on several threads where there are many rows.
+fn map_rows(
+    rows: &Array2<f64>,
+    of_row: impl Fn(ArrayView1<f64>) -> f64 + Sync + Send,
+) -> Array1<f64> {
+    if rows.nrows() < PARALLEL_ROWS_MIN {
+        return rows.rows().into_iter().map(of_row).collect();
+    }
+    let values: Vec<f64> =
+        (0..rows.nrows()).into_par_iter().map(|row| of_row(rows.row(row))).collect();
+    Array1::from_vec(values)
+}
+
+/// Refuses truths below 0.
 fn require_not_negative(model: &'static str, data: &Dataset) -> Result<(), FitError> {
     match data.y.iter().position(|target| *target < 0.0) {
         Some(row) => Err(FitError::NegativeTarget { model, row, found: data.y[row] }),

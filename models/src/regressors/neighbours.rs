@@ -3,6 +3,7 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
+use super::map_rows;
 use crate::{
     Dataset, Estimator, FitError, FittedRegressor, MissingPolicy, linalg,
     scaling::{FeatureScaler, nan_as_null},
@@ -56,9 +57,16 @@ impl Estimator for NearestNeighbours {
 }
 
 impl FittedNeighbours {
+    pub(crate) fn check_shape(&self, inputs: usize) -> Result<(), String> {
+        if self.rows.nrows() != self.truths.len() {
+            return Err(format!("{} rows with {} targets", self.rows.nrows(), self.truths.len()));
+        }
+        self.scaler.check_shape(inputs, self.rows.ncols())
+    }
+
     pub(crate) fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let scaled = self.scaler.scale_rows_unfilled(x);
-        scaled.rows().into_iter().map(|row| self.mean_around(row)).collect()
+        let asked = self.scaler.scale_rows_unfilled(x);
+        map_rows(&asked, |row| self.mean_around(row))
     }
 
     fn mean_around(&self, row: ArrayView1<f64>) -> f64 {

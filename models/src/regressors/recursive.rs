@@ -75,6 +75,14 @@ impl FittedRecursive {
         }
     }
 
+    pub(crate) fn check_shape(&self, inputs: usize) -> Result<(), String> {
+        let weights = self.weights.len();
+        if weights == 0 || self.inverse.dim() != (weights, weights) {
+            return Err(format!("{weights} weights beside {:?} products", self.inverse.dim()));
+        }
+        self.scaler.check_shape(inputs, weights - 1)
+    }
+
     pub(crate) fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let weights = self.weights.slice_axis(Axis(0), Slice::from(1..));
         self.scaler.scale_rows(x).dot(&weights) + self.weights[0]

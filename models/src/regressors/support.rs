@@ -5,6 +5,7 @@ use linfa_svm::Svm;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
+use super::map_rows;
 use crate::{
     Dataset, Estimator, FitError, FittedRegressor, MissingPolicy, linalg,
     scaling::{FeatureScaler, standardise_targets},
@@ -46,6 +47,17 @@ impl KernelSum {
         Self { scaler, rows: rows.select(Axis(0), &kept), weights, offset, width_squared }
     }
 
+    pub(crate) fn check_shape(&self, inputs: usize) -> Result<(), String> {
+        if self.rows.nrows() != self.weights.len() {
+            return Err(format!(
+                "{} vectors with {} weights",
+                self.rows.nrows(),
+                self.weights.len()
+            ));
+        }
+        self.scaler.check_shape(inputs, self.rows.ncols())
+    }
+
     pub(crate) fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let scaled = self.scaler.scale_rows(x);
         let weighted_sum = |row: ndarray::ArrayView1<f64>| {
@@ -55,7 +67,7 @@ impl KernelSum {
             });
             each.sum::<f64>() + self.offset
         };
-        scaled.rows().into_iter().map(weighted_sum).collect()
+        map_rows(&scaled, weighted_sum)
     }
 }
 

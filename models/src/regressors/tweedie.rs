@@ -112,6 +112,10 @@ fn fit_weights(x: Array2<f64>, y: Array1<f64>) -> Option<Array1<f64>> {
 }
 
 impl LogLinearModel {
+    pub(crate) fn check_shape(&self, inputs: usize) -> Result<(), String> {
+        self.scaler.check_shape(inputs, self.weights.len())
+    }
+
     pub(crate) fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let sums = self.scaler.scale_rows(x).dot(&self.weights) + self.intercept;
         sums.mapv(|sum| sum.exp().min(self.most))

@@ -2,7 +2,8 @@
 //! rows, intervals with a stated coverage, and scores for classes, events, times and distributions.
 //!
 //! # Layout
-//! - [`diebold_mariano`]: test whether one model's errors are smaller than another's
+//! - [`dependence`]: how far neighbouring rows are alike
+//! - [`diebold_mariano`]: whether one model's errors are smaller than another's
 //! - [`bootstrap`]: intervals from blocks of rows
 //! - [`conformal`]: prediction intervals with a stated coverage
 //! - [`quantile`]: scores of predicted distributions
@@ -15,6 +16,7 @@
 pub mod bootstrap;
 pub mod classes;
 pub mod conformal;
+pub mod dependence;
 pub mod diebold_mariano;
 pub mod events;
 pub mod importance;

@@ -1,6 +1,7 @@
 //! One battery that every regressor, classifier and detector must pass.
 
 mod crash;
+mod hostile;
 mod learning;
 mod registry;
 mod series;

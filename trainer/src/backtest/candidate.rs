@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use models::{
-    Dataset, Estimator, FittedRegressor, MissingPolicy, Predictor, fit_regressor, metrics,
+    Dataset, Estimator, FittedRegressor, MissingPolicy, Predictor, fit_regressor,
     regressors::boosting::LEVELS,
     stats::{
         classes::{brier_score, calibration_error, calibration_table, log_loss},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     settings::TrainerSettings,
-    split::DataSplit,
+    split::{DataSplit, SelectionOrigin},
     tasks::{PredictionTask, TaskBaseline},
     training_set::LabelledRows,
 };
@@ -32,40 +32,58 @@ pub(super) struct FoldEvaluator<'a> {
     pub(super) metric: ErrorMetric,
     pub(super) parts: &'a DataSplit,
     pub(super) settings: &'a TrainerSettings,
-    pub(super) train: Dataset,
-    pub(super) calibration: Dataset,
     pub(super) known: Dataset,
     pub(super) test: Dataset,
     /// Actuals of the test set, in the task's unit.
     pub(super) actual: Array1<f64>,
 }
 
+/// What a model predicts of rows that it was not fitted on.
+#[derive(Clone, Debug)]
+pub(super) struct OriginPredictions {
+    /// As the model says it.
+    pub(super) raw: Array1<f64>,
+    /// In the task's unit.
+    pub(super) levels: Array1<f64>,
+}
+
 /// Result of a model in one fold.
 pub(super) struct FoldResult {
     /// Fitted model; kept for the last fold only.
     pub(super) predictor: Option<Predictor>,
-    /// Predictions of the test set, in the task's unit.
+    /// Of the test set, as the model says it.
+    pub(super) raw: Array1<f64>,
+    /// In the task's unit, on the test set.
     pub(super) predictions: Array1<f64>,
-    /// Absolute errors on the calibration set, in the task's unit.
-    pub(super) calibration_errors: Vec<f64>,
-    /// Absolute errors on all rows before the test set, in the task's unit, for a model that was
-    /// trained on none of them.
-    pub(super) known_errors: Vec<f64>,
-    /// Scores of the predicted distributions of the test set.
-    pub(super) distribution_scores: Vec<(&'static str, f64)>,
-    /// Half the width of the prediction interval, in the task's unit.
-    pub(super) half_width: Option<f64>,
+    /// Of the test set, in the task's unit: rows × [`LEVELS`], where the model has them.
+    pub(super) quantiles: Option<Array2<f64>>,
+    /// Of the test set: rows × classes, where the model has them.
+    pub(super) probabilities: Option<Array2<f64>>,
+    /// Of a baseline, on all rows before the test set: it is trained on none of them.
+    pub(super) known_losses: Vec<f64>,
     pub(super) fit_s: f64,
     pub(super) size_bytes: usize,
     pub(super) rows: usize,
     pub(super) rows_offered: usize,
 }
 
-/// A model with its results in all folds.
+/// How a candidate is fitted again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CandidateRecipe {
+    /// A rule that needs no training.
+    Baseline(TaskBaseline),
+    /// The estimator of the candidate's name.
+    Estimator,
+    /// Other candidates with their weights.
+    Blend(Vec<(f64, String, CandidateRecipe)>),
+}
+
+/// A model at all origins of the selection and in all folds.
 pub(super) struct ModelCandidate {
     pub(super) name: String,
-    pub(super) baseline: Option<TaskBaseline>,
+    pub(super) recipe: CandidateRecipe,
     pub(super) missing: Option<MissingPolicy>,
+    pub(super) origins: Vec<OriginPredictions>,
     pub(super) folds: Vec<FoldResult>,
     pub(super) latency: RowLatency,
 }
@@ -77,66 +95,70 @@ impl<'a> FoldEvaluator<'a> {
         settings: &'a TrainerSettings,
     ) -> Result<Self, String> {
         let dataset = |rows: &LabelledRows| rows.to_dataset().map_err(|error| error.to_string());
-        let test = dataset(&parts.test)?;
         Ok(Self {
             task,
             metric: ErrorMetric::from_name(task.spec().metric),
             parts,
             settings,
-            train: dataset(&parts.train)?,
-            calibration: dataset(&parts.calibration)?,
             known: dataset(&parts.known)?,
             actual: parts.test.actual_values(),
-            test,
+            test: dataset(&parts.test)?,
         })
     }
 
-    /// Fits a model twice: on the training set, for the errors on the calibration set; then on
-    /// both, because a served model must not leave out the latest rows.
+    /// Fits on what lies before an origin, and predicts what follows it.
+    pub(super) fn fit_origin(
+        &self,
+        estimator: &dyn Estimator,
+        origin: &SelectionOrigin,
+    ) -> Result<OriginPredictions, String> {
+        let train = origin.train.to_dataset().map_err(|error| error.to_string())?;
+        let (fitted, _) = fit_regressor(estimator, &train, self.settings.seed)
+            .map_err(|error| error.to_string())?;
+        self.predict_origin(&Predictor::Regressor(fitted), origin)
+    }
+
+    /// The same of a model that is fitted on nothing.
+    pub(super) fn predict_origin(
+        &self,
+        predictor: &Predictor,
+        origin: &SelectionOrigin,
+    ) -> Result<OriginPredictions, String> {
+        let data = origin.validation.to_dataset().map_err(|error| error.to_string())?;
+        let raw = predictor.predict(data.x.view());
+        let levels = self.checked_levels(&raw, &origin.validation)?;
+        Ok(OriginPredictions { raw, levels })
+    }
+
+    /// Fits on all rows before the test set.
     pub(super) fn fit_and_evaluate(&self, estimator: &dyn Estimator) -> Result<FoldResult, String> {
-        let fit = |data: &Dataset| {
-            fit_regressor(estimator, data, self.settings.seed).map_err(|error| error.to_string())
-        };
-        let (first, _) = fit(&self.train)?;
-        let first = Predictor::Regressor(first);
-        let residuals =
-            self.calibration_residuals(&first, &self.parts.calibration, &self.calibration)?;
         let start = Instant::now();
-        let (fitted, rows) = fit(&self.known)?;
+        let (fitted, rows) = fit_regressor(estimator, &self.known, self.settings.seed)
+            .map_err(|error| error.to_string())?;
         let fit_s = start.elapsed().as_secs_f64();
-        self.evaluate_model(Predictor::Regressor(fitted), &residuals, rows, fit_s)
+        self.evaluate_model(Predictor::Regressor(fitted), rows, fit_s)
     }
 
     /// Evaluates a baseline, which needs no training.
     pub(super) fn evaluate_baseline(&self, fitted: FittedRegressor) -> Result<FoldResult, String> {
         let predictor = Predictor::Regressor(fitted);
-        let residuals =
-            self.calibration_residuals(&predictor, &self.parts.calibration, &self.calibration)?;
-        let of_known = self.calibration_residuals(&predictor, &self.parts.known, &self.known)?;
-        let judged = self.evaluate_model(predictor, &residuals, 0, 0.0)?;
-        Ok(FoldResult { known_errors: absolute_errors(&of_known), ..judged })
+        let known = &self.parts.known;
+        let levels = self.checked_levels(&predictor.predict(self.known.x.view()), known)?;
+        let actual = known.actual_values();
+        let losses = self.metric.row_losses(&levels, &actual);
+        let uncensored = losses.into_iter().zip(known.censored_flags());
+        let known_losses =
+            uncensored.filter_map(|(loss, is_bound)| (!is_bound).then_some(loss)).collect();
+        Ok(FoldResult { known_losses, ..self.evaluate_model(predictor, 0, 0.0)? })
     }
 
-    /// Returns the residuals in the task's unit, without rows whose target is only a bound.
-    fn calibration_residuals(
+    /// In the task's unit.
+    fn checked_levels(
         &self,
-        predictor: &Predictor,
+        raw: &Array1<f64>,
         rows: &LabelledRows,
-        data: &Dataset,
-    ) -> Result<Vec<f64>, String> {
-        let errors = &rows.actual_values() - &self.predict_levels(predictor, rows, data)?;
-        let each = errors.iter().zip(rows.censored_flags());
-        Ok(each.filter_map(|(error, is_bound)| (!is_bound).then_some(*error)).collect())
-    }
-
-    /// Predicts rows, in the task's unit.
-    fn predict_levels(
-        &self,
-        predictor: &Predictor,
-        rows: &LabelledRows,
-        data: &Dataset,
     ) -> Result<Array1<f64>, String> {
-        let levels = rows.to_levels(&predictor.predict(data.x.view()), self.task.spec());
+        let levels = rows.to_levels(raw, self.task.spec());
         let is_finite = levels.iter().all(|level| level.is_finite());
         is_finite.then_some(levels).ok_or_else(|| "it says what is not a number".to_owned())
     }
@@ -144,21 +166,26 @@ impl<'a> FoldEvaluator<'a> {
     fn evaluate_model(
         &self,
         predictor: Predictor,
-        residuals: &[f64],
         rows: usize,
         fit_s: f64,
     ) -> Result<FoldResult, String> {
-        let calibration_errors = absolute_errors(residuals);
-        let said = self.predict_levels(&predictor, &self.parts.test, &self.test)?;
-        let level = self.settings.interval.level;
+        let x = self.test.x.view();
+        let about = self.task.spec();
+        let raw = predictor.predict(x);
+        let quantiles = predictor.predict_quantiles(x).filter(|_| about.classes.is_empty());
+        let quantiles = quantiles.map(|(levels, mut said)| {
+            debug_assert_eq!(levels, LEVELS, "scores of other levels do not compare");
+            for (mut row, anchor) in said.rows_mut().into_iter().zip(&self.parts.test.reference) {
+                row.mapv_inplace(|said| about.to_level(said, *anchor));
+            }
+            said
+        });
         Ok(FoldResult {
-            distribution_scores: self.distribution_scores(&predictor, &said, residuals.to_vec()),
-            predictions: said,
-            // Of a probability or a class an interval says nothing.
-            half_width: metrics::conformal_quantile(&calibration_errors, level)
-                .filter(|_| self.task.spec().classes.is_empty()),
-            calibration_errors,
-            known_errors: Vec::new(),
+            predictions: self.checked_levels(&raw, &self.parts.test)?,
+            raw,
+            quantiles,
+            probabilities: predictor.predict_probabilities(x).filter(|_| !about.classes.is_empty()),
+            known_losses: Vec::new(),
             fit_s,
             size_bytes: serde_json::to_vec(&predictor).map_err(|error| error.to_string())?.len(),
             rows,
@@ -166,6 +193,57 @@ impl<'a> FoldEvaluator<'a> {
             predictor: Some(predictor),
         })
     }
+
+    /// A blend of models that were fitted in this fold.
+    pub(super) fn blend_results(
+        &self,
+        members: &[(f64, &FoldResult)],
+    ) -> Result<FoldResult, String> {
+        let raw = weighted_sum(members.iter().map(|(weight, own)| (*weight, &own.raw)));
+        let probabilities =
+            members.iter().map(|(weight, own)| Some((*weight, own.probabilities.as_ref()?)));
+        let probabilities: Option<Vec<(f64, &Array2<f64>)>> = probabilities.collect();
+        let sum = |of: fn(&FoldResult) -> f64| members.iter().map(|(_, own)| of(own)).sum::<f64>();
+        Ok(FoldResult {
+            predictor: None,
+            predictions: self.checked_levels(&raw, &self.parts.test)?,
+            raw,
+            quantiles: None,
+            probabilities: probabilities.map(|all| {
+                let mut sum = Array2::zeros(all[0].1.dim());
+                all.iter().for_each(|(weight, own)| sum.scaled_add(*weight, own));
+                sum
+            }),
+            known_losses: Vec::new(),
+            fit_s: sum(|own| own.fit_s),
+            size_bytes: members.iter().map(|(_, own)| own.size_bytes).sum(),
+            rows: members.iter().map(|(_, own)| own.rows).max().unwrap_or_default(),
+            rows_offered: self.known.row_count(),
+        })
+    }
+
+    /// A blend of what models predicted at an origin.
+    pub(super) fn blend_predictions(
+        &self,
+        members: &[(f64, &OriginPredictions)],
+        origin: &SelectionOrigin,
+    ) -> Result<OriginPredictions, String> {
+        let raw = weighted_sum(members.iter().map(|(weight, own)| (*weight, &own.raw)));
+        let levels = self.checked_levels(&raw, &origin.validation)?;
+        Ok(OriginPredictions { raw, levels })
+    }
+}
+
+fn weighted_sum<'a>(members: impl Iterator<Item = (f64, &'a Array1<f64>)>) -> Array1<f64> {
+    let mut sum: Option<Array1<f64>> = None;
+    for (weight, own) in members {
+        let own = own * weight;
+        sum = Some(match sum {
+            Some(sum) => sum + own,
+            None => own,
+        });
+    }
+    sum.unwrap_or_default()
 }
 
 impl FoldEvaluator<'_> {
@@ -174,14 +252,13 @@ impl FoldEvaluator<'_> {
     /// that `residuals`, the errors on the calibration set, form around the predictions.
     fn distribution_scores(
         &self,
-        predictor: &Predictor,
-        said: &Array1<f64>,
-        mut residuals: Vec<f64>,
+        result: &FoldResult,
+        residuals: &[f64],
     ) -> Vec<(&'static str, f64)> {
-        let x = self.test.x.view();
+        let said = &result.predictions;
         let truth = self.actual.to_vec();
         if !self.task.spec().classes.is_empty() {
-            let Some(probabilities) = predictor.predict_probabilities(x) else { return Vec::new() };
+            let Some(probabilities) = &result.probabilities else { return Vec::new() };
             let came: Vec<usize> = truth.iter().map(|class| class.round() as usize).collect();
             let mut scores = vec![("log_loss", log_loss(probabilities.view(), &came))];
             if self.task.spec().classes.len() > 2 {
@@ -190,17 +267,10 @@ impl FoldEvaluator<'_> {
             return scores;
         }
         let about = self.task.spec();
-        let mut quantiles = match predictor.predict_quantiles(x) {
-            Some((levels, mut said)) => {
-                debug_assert_eq!(levels, LEVELS, "scores of other levels do not compare");
-                for (mut row, anchor) in said.rows_mut().into_iter().zip(&self.parts.test.reference)
-                {
-                    row.mapv_inplace(|said| about.to_level(said, *anchor));
-                }
-                said
-            }
+        let mut quantiles = match &result.quantiles {
+            Some(said) => said.clone(),
+            None if residuals.is_empty() => return Vec::new(),
             None => {
-                residuals.sort_unstable_by(f64::total_cmp);
                 let last = residuals.len() - 1;
                 let at = LEVELS.map(|level| residuals[(level * last as f64).round() as usize]);
                 let (low, high) = about.bounds;
@@ -226,7 +296,7 @@ impl FoldEvaluator<'_> {
         ];
         let (said, truth) = (said.to_vec(), self.actual.to_vec());
         // Test rows are those whose truth is known.
-        if self.train.censored.is_some() {
+        if self.known.censored.is_some() {
             let found = concordance_index(&said, &truth, &vec![false; said.len()]);
             scores.push(("concordance", RowStatistic::Fixed(found)));
         }
@@ -241,77 +311,69 @@ impl FoldEvaluator<'_> {
     }
 }
 
-fn absolute_errors(errors: &[f64]) -> Vec<f64> {
-    errors.iter().map(|error| error.abs()).collect()
-}
-
 impl ModelCandidate {
     pub(super) fn new(
         name: &str,
-        baseline: Option<TaskBaseline>,
+        recipe: CandidateRecipe,
         missing: Option<MissingPolicy>,
+        origins: Vec<OriginPredictions>,
         folds: Vec<FoldResult>,
     ) -> Self {
         let latency = RowLatency::default();
-        Self { name: name.to_owned(), baseline, missing, folds, latency }
+        Self { name: name.to_owned(), recipe, missing, origins, folds, latency }
     }
 
-    /// Returns the fitted model of the last fold.
-    pub(super) fn last_predictor(&self) -> &Predictor {
-        let last = self.folds.last().expect("there is a fold");
-        last.predictor.as_ref().expect("the last fold's is kept")
-    }
-
-    /// Measures the latency of one row.
-    pub(super) fn measure_latency(&mut self, x: ArrayView2<f64>) {
-        self.latency = latency::measure_latency(self.last_predictor(), x);
-    }
-
-    /// Iterates over the predictions of the test sets of all folds, one after another.
-    pub(super) fn predictions(&self) -> impl Iterator<Item = &f64> {
-        self.folds.iter().flat_map(|judged| judged.predictions.iter())
-    }
-
-    /// Returns the error on the calibration sets of all folds.
-    pub(super) fn validation_error(&self, metric: ErrorMetric) -> f64 {
-        self.pooled_error(metric, |judged| &judged.calibration_errors)
-    }
-
-    /// Returns a baseline's error on all rows before the test sets.
-    pub(super) fn pre_test_error(&self, metric: ErrorMetric) -> f64 {
-        self.pooled_error(metric, |judged| &judged.known_errors)
-    }
-
-    fn pooled_error(&self, metric: ErrorMetric, errors: impl Fn(&FoldResult) -> &Vec<f64>) -> f64 {
-        let all = self.folds.iter().flat_map(errors);
-        metric.error_from_losses(&all.map(|error| metric.loss(*error, 0.0)).collect::<Vec<_>>())
-    }
-
-    /// Returns the share of actuals within the prediction intervals, if every fold has intervals.
-    pub(super) fn interval_coverage(&self, judges: &[FoldEvaluator]) -> Option<f64> {
-        let (mut within, mut rows) = (0.0, 0.0);
-        for (judged, judges) in self.folds.iter().zip(judges) {
-            let count = judges.actual.len() as f64;
-            let truth = judges.actual.view();
-            within += count
-                * metrics::interval_coverage(judged.predictions.view(), truth, judged.half_width?);
-            rows += count;
+    /// The rule, of a baseline.
+    pub(super) const fn baseline(&self) -> Option<&TaskBaseline> {
+        match &self.recipe {
+            CandidateRecipe::Baseline(baseline) => Some(baseline),
+            _ => None,
         }
-        Some(within / rows)
+    }
+
+    pub(super) const fn is_estimator(&self) -> bool {
+        matches!(self.recipe, CandidateRecipe::Estimator)
+    }
+
+    pub(super) fn last_fold(&self) -> &FoldResult {
+        self.folds.last().expect("there is a fold")
+    }
+
+    /// Of the last fold; a blend's is made of its members' only when it is kept.
+    pub(super) fn last_predictor(&self) -> Option<&Predictor> {
+        self.last_fold().predictor.as_ref()
+    }
+
+    /// Measures how long a row takes.
+    pub(super) fn measure_latency(&mut self, x: ArrayView2<f64>) {
+        if let Some(predictor) = self.last_predictor() {
+            self.latency = latency::measure_latency(predictor, x);
+        }
+    }
+
+    /// What it said on the test parts of all folds, one after another.
+    pub(super) fn predictions(&self) -> impl Iterator<Item = &f64> {
+        self.folds.iter().flat_map(|own| own.predictions.iter())
+    }
+
+    /// What it said at all origins, one after another.
+    pub(super) fn origin_levels(&self) -> impl Iterator<Item = &f64> {
+        self.origins.iter().flat_map(|own| own.levels.iter())
     }
 
     /// Returns other scores of the test set, by name.
     pub(super) fn test_scores(
         &self,
         judges: &[FoldEvaluator],
+        residuals: &[f64],
     ) -> BTreeMap<&'static str, FoldStatistic> {
         let mut scores: BTreeMap<&'static str, FoldStatistic> = BTreeMap::new();
         let mut first = 0;
         for (judged, judges) in self.folds.iter().zip(judges) {
             let rows = first..first + judges.actual.len();
-            let of_distributions = judged.distribution_scores.iter();
+            let of_distributions = judges.distribution_scores(judged, residuals).into_iter();
             let of_distributions =
-                of_distributions.map(|(name, score)| (*name, RowStatistic::Fixed(*score)));
+                of_distributions.map(|(name, score)| (name, RowStatistic::Fixed(score)));
             for (name, own) in
                 judges.point_scores(&judged.predictions).into_iter().chain(of_distributions)
             {

@@ -96,12 +96,12 @@ pub(crate) struct TestPredictions<'a> {
     pub(crate) model: &'a [f64],
     pub(crate) baseline: &'a [f64],
     pub(crate) unchanged: &'a [f64],
-    /// Fold of each row.
-    pub(crate) fold: &'a [usize],
-    /// Half the width of the prediction interval of each fold.
-    pub(crate) half_width: &'a [Option<f64>],
-    /// Absolute errors on the calibration set of each fold.
-    pub(crate) calibration: &'a [&'a [f64]],
+    /// Half the width of each row's interval; none where there are no intervals.
+    pub(crate) half_width: &'a [f64],
+    /// By how much each row's interval is wider than usual; as `half_width`.
+    pub(crate) scale: &'a [f64],
+    /// Absolute errors of the calibration over their usual size.
+    pub(crate) calibration: &'a [f64],
 }
 
 const POINTS: usize = 600;
@@ -176,7 +176,7 @@ impl TestPredictions<'_> {
             predicted: self.model[*row],
             baseline: self.baseline[*row],
             unchanged: self.unchanged[*row],
-            half_width: self.half_width[self.fold[*row]].unwrap_or(f64::INFINITY),
+            half_width: self.half_width.get(*row).copied().unwrap_or(f64::INFINITY),
         };
         rows.iter().map(point).collect()
     }
@@ -206,10 +206,12 @@ impl TestPredictions<'_> {
     }
 
     fn coverage_at_level(&self, level: f64) -> Option<IntervalCoverage> {
-        let widths: Vec<f64> =
-            self.calibration.iter().map(|e| conformal_quantile(e, level)).collect::<Option<_>>()?;
+        if self.scale.is_empty() {
+            return None;
+        }
+        let quantile = conformal_quantile(self.calibration, level)?;
         let rows = self.actual.len() as f64;
-        let width = |row: usize| widths[self.fold[row]];
+        let width = |row: usize| quantile * self.scale[row];
         let within = |row: &usize| (self.model[*row] - self.actual[*row]).abs() <= width(*row);
         let covered = (0..self.actual.len()).filter(within).count() as f64 / rows;
         let half_width = (0..self.actual.len()).map(width).sum::<f64>() / rows;
@@ -266,9 +268,9 @@ mod tests {
             model: &model,
             baseline: &baseline,
             unchanged: &vec![0.0; rows],
-            fold: &vec![0; rows],
-            half_width: &[Some(1.5)],
-            calibration: &[&calibration],
+            half_width: &vec![1.5; rows],
+            scale: &vec![1.0; rows],
+            calibration: &calibration,
         };
         let details = ChampionDetails::from_predictions("m", "b", ErrorMetric::Mae, &seen);
         assert_eq!(details.by_hour.len(), 24);

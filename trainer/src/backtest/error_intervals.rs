@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
-use models::stats::{bootstrap::BlockBootstrap, diebold_mariano::diebold_mariano};
+use models::stats::{
+    bootstrap::BlockBootstrap,
+    dependence::{dependence_length, long_run_variance},
+    diebold_mariano::diebold_mariano,
+};
 
 use super::leaderboard::SignificanceTest;
 
@@ -66,6 +70,8 @@ pub(crate) struct TimeGroups {
     /// Number of times over which predictions overlap.
     horizon: usize,
     seed: u64,
+    /// One value a time, whose dependence counts where a score has no rows of its own.
+    usual: Vec<f64>,
 }
 
 impl TimeGroups {
@@ -83,7 +89,7 @@ impl TimeGroups {
         steps.sort_unstable();
         let step_ms = steps.get(steps.len() / 2).copied().unwrap_or(1).max(1);
         let horizon = (horizon_s * 1000).div_euclid(step_ms) as usize;
-        Self { times, horizon: horizon.max(1), seed }
+        Self { times, horizon: horizon.max(1), seed, usual: Vec::new() }
     }
 
     /// Returns the number of rows over which predictions overlap.
@@ -94,12 +100,18 @@ impl TimeGroups {
 
     /// Returns whether there are enough times for intervals.
     pub(crate) fn has_blocks(&self) -> bool {
-        self.block_bootstrap().is_some()
+        !self.times.is_empty() && self.times.len() >= BLOCKS_MIN * self.horizon
     }
 
-    fn block_bootstrap(&self) -> Option<BlockBootstrap> {
-        let bootstrap = BlockBootstrap::for_rows(self.times.len(), self.horizon, self.seed);
-        (self.times.len() >= BLOCKS_MIN * bootstrap.length).then_some(bootstrap)
+    /// Blocks as long as a series of one value a time is alike.
+    fn block_bootstrap(&self, by_time: &[f64]) -> Option<BlockBootstrap> {
+        self.has_blocks().then(|| BlockBootstrap::for_values(by_time, self.horizon, self.seed))
+    }
+
+    /// Takes the dependence of these losses for that of scores that are no sums of rows.
+    pub(crate) fn with_dependence_of(mut self, losses: &[f64]) -> Self {
+        self.usual = self.sum_by_time(losses);
+        self
     }
 
     /// Returns the reason why there is no interval and no test, or `None` if there are enough
@@ -120,17 +132,22 @@ impl TimeGroups {
         self.times.iter().map(|rows| losses[rows.clone()].iter().sum()).collect()
     }
 
+    fn row_counts(&self) -> Vec<f64> {
+        self.times.iter().map(|rows| rows.len() as f64).collect()
+    }
+
     /// Returns the confidence interval of the error of rows with these losses.
     pub(crate) fn error_interval(&self, metric: ErrorMetric, losses: &[f64]) -> Option<[f64; 2]> {
-        let sums = self.sum_by_time(losses);
-        self.bootstrap_interval(|times| {
-            let (mut loss, mut rows) = (0.0, 0.0);
-            for time in times {
-                loss += sums[*time];
-                rows += self.times[*time].len() as f64;
-            }
-            metric.error_from_mean_loss(loss / rows)
-        })
+        let (sums, rows) = (self.sum_by_time(losses), self.row_counts());
+        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        // A ratio varies as what its numerator has above it.
+        let above: Vec<f64> = sums.iter().zip(&rows).map(|(sum, rows)| sum - mean * rows).collect();
+        let (low, high) = self.block_bootstrap(&above)?.totals_interval(
+            &[&sums, &rows],
+            INTERVAL_LEVEL,
+            |all| metric.error_from_mean_loss(all[0] / all[1]),
+        )?;
+        Some([low, high])
     }
 
     /// Returns the confidence interval of the skill of `own` losses against `other` ones on the
@@ -142,14 +159,15 @@ impl TimeGroups {
         other: &[f64],
     ) -> Option<[f64; 2]> {
         let (own, other) = (self.sum_by_time(own), self.sum_by_time(other));
-        self.bootstrap_interval(|times| {
-            let (mut loss, mut other_loss) = (0.0, 0.0);
-            for time in times {
-                loss += own[*time];
-                other_loss += other[*time];
-            }
-            1.0 - metric.error_from_mean_loss(loss) / metric.error_from_mean_loss(other_loss)
-        })
+        let ratio = own.iter().sum::<f64>() / other.iter().sum::<f64>();
+        let above: Vec<f64> =
+            own.iter().zip(&other).map(|(own, other)| own - ratio * other).collect();
+        let (low, high) = self.block_bootstrap(&above)?.totals_interval(
+            &[&own, &other],
+            INTERVAL_LEVEL,
+            |all| 1.0 - metric.error_from_mean_loss(all[0]) / metric.error_from_mean_loss(all[1]),
+        )?;
+        Some([low, high.min(1.0)])
     }
 
     /// Returns the confidence interval of a score over weighted rows: a row counts as often as its
@@ -169,7 +187,7 @@ impl TimeGroups {
     }
 
     fn bootstrap_interval(&self, statistic: impl Fn(&[usize]) -> f64 + Sync) -> Option<[f64; 2]> {
-        let (low, high) = self.block_bootstrap()?.percentile_interval(
+        let (low, high) = self.block_bootstrap(&self.usual)?.percentile_interval(
             self.times.len(),
             INTERVAL_LEVEL,
             statistic,
@@ -177,18 +195,38 @@ impl TimeGroups {
         Some([low, high])
     }
 
-    /// Returns the mean loss of each time.
-    pub(crate) fn mean_by_time(&self, losses: &[f64]) -> Vec<f64> {
-        let sums = self.sum_by_time(losses);
-        sums.iter().zip(&self.times).map(|(sum, rows)| sum / rows.len() as f64).collect()
+    /// The sum of losses of each time over the mean number of its rows, so that the mean
+    /// over times is the mean over rows: the quantity of the leaderboard.
+    pub(crate) fn row_weighted_by_time(&self, losses: &[f64]) -> Vec<f64> {
+        let usual = losses.len() as f64 / self.times.len().max(1) as f64;
+        self.sum_by_time(losses).iter().map(|sum| sum / usual).collect()
     }
 
     /// Tests whether `own` losses are significantly smaller than `other` ones.
     pub(crate) fn test_difference(&self, own: &[f64], other: &[f64]) -> Option<SignificanceTest> {
-        self.block_bootstrap()?;
-        let test =
-            diebold_mariano(&self.mean_by_time(own), &self.mean_by_time(other), self.horizon)?;
+        if !self.has_blocks() {
+            return None;
+        }
+        let (own, other) = (self.row_weighted_by_time(own), self.row_weighted_by_time(other));
+        let test = diebold_mariano(&own, &other, self.horizon)?;
         Some(SignificanceTest { statistic: test.statistic, p_value: test.p_value, lags: test.lags })
+    }
+
+    /// The mean of `own` losses less that of `other` ones, over all rows, and its
+    /// standard error; none where all differences are the same.
+    pub(crate) fn mean_difference(&self, own: &[f64], other: &[f64]) -> (f64, Option<f64>) {
+        let (own, other) = (self.row_weighted_by_time(own), self.row_weighted_by_time(other));
+        let each: Vec<f64> = own.iter().zip(&other).map(|(own, other)| own - other).collect();
+        let times = each.len().max(1) as f64;
+        let mean = each.iter().sum::<f64>() / times;
+        let length = dependence_length(&each, self.horizon);
+        let error = (long_run_variance(&each, length - 1) / times).sqrt();
+        (mean, Some(error).filter(|error| *error > 0.0))
+    }
+
+    /// Times that predictions overlap.
+    pub(crate) const fn horizon_times(&self) -> usize {
+        self.horizon
     }
 }
 
@@ -199,6 +237,9 @@ pub(crate) fn skill_against(value: f64, other: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_pcg::Pcg64;
+
     use super::*;
 
     /// Two zones a minute.
@@ -210,15 +251,34 @@ mod tests {
     fn rows_of_one_time_are_one() {
         let clock = TimeGroups::from_times(&at_ms(100), 600, 1);
         assert_eq!((clock.times.len(), clock.horizon), (100, 10));
-        assert_eq!(clock.mean_by_time(&[1.0, 3.0].repeat(100)), [2.0; 100]);
+        assert_eq!(clock.row_weighted_by_time(&[1.0, 3.0].repeat(100)), [2.0; 100]);
         assert_eq!(TimeGroups::from_times(&at_ms(100), 30, 1).horizon, 1);
         assert_eq!(TimeGroups::from_times(&[], 600, 1).times.len(), 0);
     }
 
     #[test]
+    fn times_with_more_rows_count_more_in_the_table_and_in_the_test() {
+        // At odd minutes nine rows on which the first is better, at even ones a single
+        // row on which it is as much worse: by rows it is better, by times no worse.
+        let at_ms: Vec<i64> =
+            (0..400_i64).flat_map(|t| vec![t * 60_000; if t % 2 == 0 { 1 } else { 9 }]).collect();
+        let clock = TimeGroups::from_times(&at_ms, 60, 1);
+        let noise = |row: usize| 2.0 + ((row * 7919) % 101) as f64 / 101.0;
+        let other: Vec<f64> = (0..at_ms.len()).map(noise).collect();
+        let better = |row: usize| if at_ms[row] / 60_000 % 2 == 0 { 1.0 } else { -1.0 };
+        let own: Vec<f64> = other.iter().enumerate().map(|(i, o)| o + better(i)).collect();
+        let test = clock.test_difference(&own, &other).unwrap();
+        let [low, _] = clock.skill_interval(ErrorMetric::Mae, &own, &other).unwrap();
+        let (mean, error) = clock.mean_difference(&own, &other);
+        assert!(low > 0.0 && test.statistic < 0.0 && test.p_value < 0.01, "{test:?}");
+        let by_rows = own.iter().sum::<f64>() - other.iter().sum::<f64>();
+        assert!((mean - by_rows / own.len() as f64).abs() < 1e-9 && error.is_some());
+    }
+
+    #[test]
     fn skill_of_half_the_error_is_a_half_with_any_noise_that_both_share() {
-        let noise = |row: usize| 1.0 + ((row * 7919) % 101) as f64;
-        let other: Vec<f64> = (0..400).map(noise).collect();
+        let mut rng = Pcg64::seed_from_u64(6);
+        let other: Vec<f64> = (0..400).map(|_| rng.random_range(1.0..102.0)).collect();
         let own: Vec<f64> = other.iter().map(|loss| loss / 4.0).collect();
         let clock = TimeGroups::from_times(&at_ms(200), 600, 1);
         let [low, high] = clock.skill_interval(ErrorMetric::Rmse, &own, &other).unwrap();

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use telemetry::SmolStr;
 
-use super::{Backtest, BacktestSetup, ComparisonDepth};
+use super::{Backtest, BacktestSetup, ComparisonDepth, SelectedCandidate};
 use crate::{
     feature_frame::{ZoneFrame, ZoneViews},
     fit_pool::FitLimits,
@@ -98,6 +98,16 @@ pub(crate) fn run_backtest(names: &[&str], leak: bool, folds: usize, threads: us
 
 /// The same over these folds.
 pub(super) fn run_backtest_of(parts: &[DataSplit], names: &[&str], threads: usize) -> Backtest {
+    run_backtest_with(parts, names, threads, &|_| Ok(0))
+}
+
+/// The same, keeping the candidate that `choose` says.
+pub(super) fn run_backtest_with(
+    parts: &[DataSplit],
+    names: &[&str],
+    threads: usize,
+    choose: &dyn Fn(&[SelectedCandidate]) -> Result<usize, String>,
+) -> Backtest {
     let settings = small_settings();
     let models: Vec<Box<dyn Estimator>> =
         names.iter().map(|name| regressors::by_name(name).unwrap()).collect();
@@ -108,6 +118,7 @@ pub(super) fn run_backtest_of(parts: &[DataSplit], names: &[&str], threads: usiz
         pool: &pool,
         depth: ComparisonDepth::Usual,
         observe: &|_, step, steps| assert!(step <= steps, "step {step} of {steps}"),
+        choose,
     };
     super::run_backtest(temperature_task().as_ref(), parts, &models, &setup).unwrap()
 }

@@ -4,7 +4,10 @@ use models::{MissingPolicy, ModelArtifact};
 use serde::{Deserialize, Serialize};
 use telemetry::ZoneId;
 
-use super::{details::ChampionDetails, leakage::LeakageReport};
+use super::{
+    candidate::CandidateRecipe, details::ChampionDetails, interval_widths::IntervalWidths,
+    leakage::LeakageReport,
+};
 
 use crate::{relevance::RelevanceReport, split::SplitSpans, target_transform::TargetTransform};
 
@@ -20,6 +23,12 @@ pub struct LeaderboardEntry {
     /// Error or score on the calibration set. It selects the champion from the models and the
     /// baseline that is best on all rows before the test set.
     pub chosen_by: f64,
+    /// The standard error of that.
+    pub chosen_by_error: f64,
+    /// Its place in the order of the selection, from 1; none of baselines that are not the
+    /// best one before the test set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selected: Option<usize>,
     /// 95 % confidence interval of `value`, from blocks of times at least a horizon long; `None` if
     /// the test set is too short for that.
     pub interval: Option<[f64; 2]>,
@@ -135,6 +144,10 @@ pub struct Backtest {
     pub failed: Vec<(String, String)>,
     /// Model that was best on the calibration set.
     pub champion: ModelArtifact,
+    /// All candidates that may be kept, in the order of the selection.
+    pub selected: Vec<SelectedCandidate>,
+    /// Which of them the champion is.
+    pub kept: usize,
     /// Predictions of the champion on the test set.
     pub sample: PredictionSample,
     /// Facts about the compared rows.
@@ -147,6 +160,25 @@ pub struct Backtest {
     pub relevance: Option<RelevanceReport>,
     /// Reason why there are no intervals and no tests, if that is so.
     pub no_intervals: Option<String>,
+}
+
+/// A candidate that may be kept.
+#[derive(Clone, Debug)]
+pub struct SelectedCandidate {
+    /// Its name.
+    pub model: String,
+    /// How it is fitted again.
+    pub recipe: CandidateRecipe,
+    /// Its losses on the test set of the last fold, row after row.
+    pub losses: Vec<f64>,
+    /// Its absolute errors there, in the task's unit.
+    pub errors: Vec<f64>,
+    /// Of one prediction, 99th percentile, µs.
+    pub latency_p99_us: f64,
+    /// Of the model, bytes.
+    pub size_bytes: usize,
+    /// Rows that it was fitted on.
+    pub rows: usize,
 }
 
 impl Backtest {
@@ -162,6 +194,8 @@ impl Backtest {
             leaderboard,
             failed,
             champion,
+            selected: Vec::new(),
+            kept: 0,
             sample,
             facts: ComparisonFacts::default(),
             details: None,
@@ -177,6 +211,9 @@ impl Backtest {
 pub struct RegressionServing {
     /// Half the width of the prediction interval, in the task's unit.
     pub half_width: Option<f64>,
+    /// How wide it is where; models of 0.1 have the same width everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub widths: Option<IntervalWidths>,
     /// Nominal coverage of the prediction interval.
     pub level: f64,
     /// Input and factor of the best baseline.

@@ -22,9 +22,11 @@ pub(crate) mod error_intervals;
 mod facts;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod interval_widths;
 pub(crate) mod latency;
 mod leaderboard;
 pub mod leakage;
+pub(crate) mod selection;
 mod statistic;
 pub(crate) mod table;
 #[cfg(test)]
@@ -32,7 +34,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use models::{Estimator, FeatureSchema, FittedRegressor, MissingPolicy, regressors};
+use models::{Estimator, FeatureSchema, FittedRegressor, Predictor, regressors};
 use rayon::ThreadPool;
 
 use crate::{
@@ -42,11 +44,13 @@ use crate::{
     split::DataSplit,
     tasks::{PredictionTask, TaskBaseline},
 };
-use candidate::{FoldEvaluator, FoldResult, ModelCandidate};
+pub use candidate::CandidateRecipe;
+use candidate::{FoldEvaluator, FoldResult, ModelCandidate, OriginPredictions};
 use candidate_comparison::CandidateComparison;
+pub use champion::refit_on_all_rows;
 pub use leaderboard::{
     Backtest, ComparisonFacts, FoldFacts, LeaderboardEntry, PredictionSample, RegressionServing,
-    SignificanceTest, ZoneRowCounts,
+    SelectedCandidate, SignificanceTest, ZoneRowCounts,
 };
 pub(crate) use statistic::FoldStatistic;
 pub use statistic::RowStatistic;
@@ -75,6 +79,9 @@ pub struct BacktestSetup<'a> {
     pub depth: ComparisonDepth,
     /// Called after each step with its name, its number and the number of steps.
     pub observe: &'a (dyn Fn(&str, usize, usize) + Sync),
+    /// Says which of the candidates is kept, given in the order of the selection:
+    /// the first, unless a gate refuses it.
+    pub choose: &'a dyn Fn(&[SelectedCandidate]) -> Result<usize, String>,
 }
 
 /// Number of steps after the fits: leakage, relevance, ablation.
@@ -105,58 +112,105 @@ pub fn run_backtest(
     if candidates.is_empty() {
         return Err(format!("no baseline: {failed:?}"));
     }
-    let jobs: Vec<(usize, usize)> = (0..estimators.len())
-        .flat_map(|model| (0..folds.len()).map(move |fold| (model, fold)))
-        .collect();
+    let origins = &folds[0].origins;
+    let of_model = |model| {
+        let fits = (0..origins.len()).map(Fit::Origin).chain((0..folds.len()).map(Fit::Fold));
+        fits.map(move |fit| (model, fit))
+    };
+    let jobs: Vec<(usize, Fit)> = (0..estimators.len()).flat_map(of_model).collect();
     let steps = jobs.len() + if setup.depth == ComparisonDepth::Quick { 0 } else { STEPS_AFTER };
     let done = AtomicUsize::new(0);
     let step = |what: &str| {
         let step = 1 + done.fetch_add(1, Ordering::Relaxed);
         (setup.observe)(what, step, steps);
     };
-    let bytes = |(model, fold): &(usize, usize)| {
-        let known = &judges[*fold].known;
-        fit_pool::bytes_to_fit(known.row_count(), known.x.ncols(), estimators[*model].rows_max())
+    let bytes = |(model, fit): &(usize, Fit)| {
+        let inputs = judges[0].known.x.ncols();
+        let rows = match fit {
+            Fit::Origin(origin) => origins[*origin].train.len(),
+            Fit::Fold(fold) => judges[*fold].known.row_count(),
+        };
+        fit_pool::bytes_to_fit(rows, inputs, estimators[*model].rows_max())
     };
-    let results = fit_pool::run_jobs(setup.limits, &jobs, bytes, |(model, fold)| {
+    let results = fit_pool::run_jobs(setup.limits, &jobs, bytes, |(model, fit)| {
         let estimator = estimators[*model].as_ref();
-        let mut judged = setup.pool.install(|| judges[*fold].fit_and_evaluate(estimator));
-        if let (Ok(judged), true) = (&mut judged, fold + 1 < folds.len()) {
-            judged.predictor = None;
-        }
+        let fitted = setup.pool.install(|| match fit {
+            Fit::Origin(origin) => {
+                judges[0].fit_origin(estimator, &origins[*origin]).map(Fitted::Origin)
+            }
+            Fit::Fold(fold) => {
+                let mut judged = judges[*fold].fit_and_evaluate(estimator)?;
+                if fold + 1 < folds.len() {
+                    judged.predictor = None;
+                }
+                Ok(Fitted::Fold(Box::new(judged)))
+            }
+        });
         step(estimator.name());
-        judged
+        fitted
     });
     let mut results = results.into_iter();
     for estimator in estimators {
-        let of_folds: Result<Vec<FoldResult>, String> =
-            results.by_ref().take(folds.len()).collect();
-        match of_folds {
-            Ok(of_folds) => {
+        let fits: Result<Vec<Fitted>, String> =
+            results.by_ref().take(origins.len() + folds.len()).collect();
+        match fits {
+            Ok(fits) => {
+                let (mut of_origins, mut of_folds) = (Vec::new(), Vec::new());
+                for fitted in fits {
+                    match fitted {
+                        Fitted::Origin(own) => of_origins.push(own),
+                        Fitted::Fold(own) => of_folds.push(*own),
+                    }
+                }
                 let (name, missing) = (estimator.name(), Some(estimator.missing_policy()));
-                candidates.push(ModelCandidate::new(name, None, missing, of_folds));
+                let recipe = CandidateRecipe::Estimator;
+                candidates.push(ModelCandidate::new(name, recipe, missing, of_origins, of_folds));
             }
             Err(why) => failed.push((estimator.name().to_owned(), why)),
         }
     }
     // When nothing else is running.
-    let x = judges[folds.len() - 1].train.x.view();
+    let x = judges[folds.len() - 1].known.x.view();
     candidates.iter_mut().for_each(|candidate| candidate.measure_latency(x));
-    let outcome = CandidateComparison::new(task, folds, &judges, candidates, setup.settings);
-    outcome.into_backtest(failed, estimators, setup, &step)
+    let rows = selection::SelectionRows::from_split(task, &folds[0], setup.settings.seed);
+    selection::add_blends(&judges, &rows, &mut candidates)?;
+    let comparison =
+        CandidateComparison::new(task, folds, &judges, rows, candidates, setup.settings);
+    comparison.into_backtest(failed, estimators, setup, &step)
+}
+
+/// One fit of a model.
+#[derive(Clone, Copy)]
+enum Fit {
+    /// On what lies before an origin of the selection.
+    Origin(usize),
+    /// On what lies before the test set of a fold.
+    Fold(usize),
+}
+
+enum Fitted {
+    Origin(OriginPredictions),
+    Fold(Box<FoldResult>),
 }
 
 fn evaluate_baseline(
     judges: &[FoldEvaluator],
     baseline: &TaskBaseline,
 ) -> Result<ModelCandidate, String> {
+    let first = &judges[0];
+    let predictor = Predictor::Regressor(build_baseline_model(&first.known.schema, baseline)?);
+    let origins = first.parts.origins.iter();
+    let of_origins = origins
+        .map(|origin| first.predict_origin(&predictor, origin))
+        .collect::<Result<Vec<OriginPredictions>, String>>()?;
     let of_folds = judges
         .iter()
         .map(|judges| {
-            judges.evaluate_baseline(build_baseline_model(&judges.train.schema, baseline)?)
+            judges.evaluate_baseline(build_baseline_model(&judges.known.schema, baseline)?)
         })
         .collect::<Result<Vec<FoldResult>, String>>()?;
-    Ok(ModelCandidate::new(baseline.name, Some(baseline.clone()), None::<MissingPolicy>, of_folds))
+    let recipe = CandidateRecipe::Baseline(baseline.clone());
+    Ok(ModelCandidate::new(baseline.name, recipe, None, of_origins, of_folds))
 }
 
 pub(crate) fn build_baseline_model(

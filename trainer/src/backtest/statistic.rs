@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use models::{metrics::ScoreRanking, stats::classes::weighted_macro_f1};
 
-use super::error_intervals::TimeGroups;
+use super::error_intervals::{ErrorMetric, TimeGroups};
 
 /// A score of rows that can be computed with other weights, so that the bootstrap can estimate its
 /// interval.
@@ -103,8 +103,30 @@ impl FoldStatistic {
 
     /// Returns the confidence interval, if the score can have one and there are enough times.
     pub(crate) fn bootstrap_interval(&self, clock: &TimeGroups) -> Option<[f64; 2]> {
+        if let Some((rows, is_root)) = self.mean_rows() {
+            let metric = if is_root { ErrorMetric::Rmse } else { ErrorMetric::Mae };
+            return clock.error_interval(metric, &rows);
+        }
         let has_weights = self.0.iter().any(|(_, own)| own.has_weights());
         has_weights.then(|| clock.weighted_interval(|weight| self.weighted_value(weight))).flatten()
+    }
+
+    /// What each row adds, and whether the score is a root, where it is a mean or the
+    /// root of one in every fold.
+    fn mean_rows(&self) -> Option<(Vec<f64>, bool)> {
+        let mut all = Vec::new();
+        let mut roots = 0;
+        for (_, own) in &self.0 {
+            match own {
+                RowStatistic::Mean(rows) => all.extend(rows),
+                RowStatistic::RootMean(rows) => {
+                    roots += 1;
+                    all.extend(rows);
+                }
+                _ => return None,
+            }
+        }
+        (!all.is_empty() && (roots == 0 || roots == self.0.len())).then_some((all, roots > 0))
     }
 
     /// Returns the score with a weight of 0 or more for each row.

@@ -1,8 +1,9 @@
 use models::regressors;
 
 use super::{
-    fixture,
+    SelectedCandidate, fixture,
     leakage::{self, LeakageReport, SkillEstimate},
+    selection::{AVERAGE_BLEND, STACKED_BLEND},
 };
 use crate::split::DataSplit;
 
@@ -55,11 +56,12 @@ fn a_leaderboard_says_what_its_rows_say() {
 }
 
 #[test]
-fn a_baseline_is_chosen_on_all_rows_before_the_test_and_a_model_on_calibration_rows() {
+fn a_baseline_is_selected_on_all_rows_before_the_test_and_a_model_at_origins() {
     let mut parts = fixture::room_splits(false, 1);
-    let calm = &mut parts[0].calibration;
-    // A part in which nothing ever changes: there persistence makes no error.
-    calm.reference = calm.actual_values().to_vec();
+    // Origins after which nothing ever changes: there persistence makes no error.
+    for origin in std::sync::Arc::make_mut(&mut parts[0].origins) {
+        origin.validation.reference = origin.validation.actual_values().to_vec();
+    }
     let backtest = fixture::run_backtest_of(&parts, &[], 1);
     let named = |name: &str| backtest.leaderboard.iter().find(|own| own.model == name).unwrap();
     assert!(named("persistence").chosen_by < named("linear extrapolation").chosen_by);
@@ -67,6 +69,70 @@ fn a_baseline_is_chosen_on_all_rows_before_the_test_and_a_model_on_calibration_r
     let champion =
         fixture::run_backtest_of(&fixture::room_splits(false, 1), &["ridge"], 1).champion;
     assert_eq!(champion.card.model, "ridge");
+}
+
+#[test]
+fn blends_are_candidates_and_every_candidate_has_its_place() {
+    let backtest = fixture::run_backtest(&["ridge", "elastic net", "decision tree"], false, 1, 2);
+    let named = |name: &str| {
+        let found = backtest.leaderboard.iter().find(|own| own.model == name);
+        found.unwrap_or_else(|| panic!("no {name}"))
+    };
+    let (stacked, average) = (named(STACKED_BLEND), named(AVERAGE_BLEND));
+    let members = ["ridge", "elastic net", "decision tree"].map(named);
+    let worst = members.iter().map(|own| own.value).fold(0.0, f64::max);
+    assert!(stacked.value < worst && average.value < worst);
+    assert_eq!(stacked.size_bytes > 0, stacked.predict_us_p99 > 0.0);
+    // The simplest one within a standard error is first, the others follow by their error.
+    let order: Vec<&str> = backtest.selected.iter().map(|own| own.model.as_str()).collect();
+    let errors: Vec<f64> = order.iter().map(|own| named(own).chosen_by).collect();
+    assert!(errors[1..].is_sorted(), "{order:?} {errors:?}");
+    assert!(order.iter().enumerate().all(|(i, own)| named(own).selected == Some(i + 1)));
+    assert_eq!(order.len(), 6, "three models, two blends and one baseline");
+    assert_eq!(named("persistence").selected, None);
+    assert!(backtest.leaderboard.iter().all(|own| own.chosen_by_error > 0.0));
+    let losses = &backtest.selected[0].losses;
+    let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+    assert!((mean.sqrt() - named(order[0]).value).abs() < 1e-12, "table and gate: one quantity");
+}
+
+#[test]
+fn a_blend_is_kept_as_one_model_and_fitted_again_on_all_rows() {
+    let names = ["ridge", "decision tree"];
+    let parts = fixture::room_splits(false, 1);
+    let choose = |selected: &[SelectedCandidate]| {
+        let found = selected.iter().position(|own| own.model == STACKED_BLEND);
+        found.ok_or_else(|| "no blend".to_owned())
+    };
+    let backtest = fixture::run_backtest_with(&parts, &names, 1, &choose);
+    let entry = backtest.leaderboard.iter().find(|own| own.model == STACKED_BLEND).unwrap();
+    let test = parts[0].test.to_dataset().unwrap();
+    let error = |artifact: &models::ModelArtifact| {
+        let said = artifact.predictor.predict(test.x.view());
+        let spec = *fixture::temperature_task().spec();
+        let levels = parts[0].test.to_levels(&said, &spec);
+        let squares = (&levels - &parts[0].test.actual_values()).mapv(|own| own * own);
+        squares.mean().unwrap().sqrt()
+    };
+    let evaluated = backtest.champion;
+    assert_eq!(evaluated.card.model, STACKED_BLEND);
+    assert!((error(&evaluated) - entry.value).abs() < 1e-9, "it predicts as it was evaluated");
+    let (trained_ms, metrics) = (evaluated.card.trained_ms, evaluated.card.metrics.clone());
+    let all = fixture::room_rows(false);
+    let estimators: Vec<_> = names.iter().map(|name| regressors::by_name(name).unwrap()).collect();
+    let span_ms = (all.at_ms[0], *all.at_ms.last().unwrap());
+    let recipe = &backtest.selected[backtest.kept].recipe;
+    let data = all.to_dataset().unwrap();
+    let test_ms = parts[0].spans.test;
+    let kept =
+        super::refit_on_all_rows(evaluated, recipe, &estimators, &data, span_ms, test_ms).unwrap();
+    assert_eq!((kept.card.trained_ms, kept.card.rows), (span_ms, all.len()));
+    assert_eq!(kept.card.metrics, metrics, "of the fit before");
+    let before = kept.card.facts.evaluated.clone().unwrap();
+    assert_eq!((before.trained_ms, before.test_ms), (trained_ms, test_ms));
+    assert!(error(&kept) < entry.value, "it knows the test set now");
+    let read = models::ModelArtifact::from_bytes(&kept.to_bytes().unwrap()).unwrap();
+    assert_eq!(read.card, kept.card);
 }
 
 #[test]

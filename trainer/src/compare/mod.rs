@@ -9,10 +9,13 @@ mod condition;
 mod query;
 mod request;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
+use std::{cell::RefCell, collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 
 use feature_api::RevisionMode;
-use models::{detect, registry::DecisionAuthor};
+use models::{
+    detect,
+    registry::{DecisionAuthor, GateVerdict},
+};
 use rayon::ThreadPool;
 use serde::Serialize;
 use telemetry::{SmolStr, ZoneId};
@@ -21,12 +24,12 @@ use crate::{
     anomaly,
     backtest::{
         self, Backtest, BacktestSetup, ComparisonFacts, LeaderboardEntry, PredictionSample,
-        details::ChampionDetails, leakage::LeakageReport,
+        SelectedCandidate, details::ChampionDetails, leakage::LeakageReport,
     },
     error::TrainError,
     feature_frame::{ZoneFrame, ZoneViews},
     folds,
-    gate::{GateDecision, TrialOutcome, trial, units},
+    gate::{GateDecision, RefusedCandidate, TrialOutcome, trial, trial::GateChoice, units},
     relevance::RelevanceReport,
     report,
     serve::{Champion, Trainer},
@@ -229,12 +232,12 @@ impl Trainer {
     fn record_result(
         &self,
         name: &str,
-        outcome: Result<(Backtest, TrialOutcome), NotApplicable>,
+        outcome: Result<ComparedTask, NotApplicable>,
         run_id: &str,
         request: &CompareRequest,
     ) -> Result<TaskResult, TrainError> {
         let mut result = TaskResult::empty_for_task(name);
-        let (backtest, outcome) = match outcome {
+        let ComparedTask { backtest, outcome, verdict, refused } = match outcome {
             Ok(done) => done,
             Err(why) => {
                 if !request.dry_run {
@@ -248,12 +251,17 @@ impl Trainer {
         result.leaderboard = backtest.leaderboard;
         if !request.dry_run {
             let who = request.who.as_deref().unwrap_or("trainer compare");
-            let why = format!("best on the calibration part of run {run_id}");
+            let why = format!(
+                "selected before the test set of run {run_id}, and fitted again on all rows"
+            );
             self.set_not_applicable(name, None);
-            result.offered = Some(self.submit_to_gate(
+            let by = DecisionAuthor { who, why: &why };
+            result.offered = Some(self.submit_with_verdict(
                 &backtest.champion,
                 outcome,
-                DecisionAuthor { who, why: &why },
+                verdict,
+                refused,
+                by,
             )?);
         }
         result.failed = backtest.failed;
@@ -291,7 +299,7 @@ impl TaskComparison<'_> {
         zones: Vec<ZoneViews>,
         settings: &TrainerSettings,
         hear: &(dyn Fn(&str, usize, usize) + Sync),
-    ) -> Result<(Backtest, TrialOutcome), NotApplicable> {
+    ) -> Result<ComparedTask, NotApplicable> {
         let Self { columns, request, pool, champion } = *self;
         let models = &request.models;
         let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
@@ -308,13 +316,19 @@ impl TaskComparison<'_> {
                 hear(step, done, detectors.len());
             };
             let plan = &request.plan;
-            let backtest = pool.install(|| {
+            let mut backtest = pool.install(|| {
                 anomaly::backtest_detectors(&frames, &detectors, plan, settings, &hear)
             })?;
             let span_ms = backtest.facts.folds.last().expect("there is a fold").spans.test;
             let own = &backtest.champion;
             let outcome = trial::run_detection_trial(&frames, span_ms, own, champion, settings)?;
-            return Ok((backtest, outcome));
+            let verdict = settings.gate.judge_trial(&outcome.trial);
+            if !request.dry_run {
+                backtest.champion = pool.install(|| {
+                    anomaly::refit_on_all_minutes(&frames, &detectors, backtest.champion, settings)
+                })?;
+            }
+            return Ok(ComparedTask { backtest, outcome, verdict, refused: Vec::new() });
         };
         let zones: Vec<&ZoneViews> =
             zones.iter().filter(|zone| has_task_metrics(task.as_ref(), &zone.as_known)).collect();
@@ -341,31 +355,75 @@ impl TaskComparison<'_> {
         tasks::check_target_varies(task.as_ref(), &parts, settings)?;
         let estimators: Vec<_> =
             task.estimators().into_iter().filter(|e| wanted(e.name())).collect();
+        let last = parts.last().expect("there is a fold");
+        let is_judged = |zone: &&ZoneViews| hold_out.is_empty() || hold_out.contains(zone.zone());
+        let judged_zones: Vec<&ZoneViews> = zones.iter().copied().filter(is_judged).collect();
+        let trials_of = |selected: &[SelectedCandidate]| {
+            let (task, zones) = (task.as_ref(), judged_zones.as_slice());
+            let rows = (&last.known, &last.test);
+            trial::RegressionTrials::prepare(task, zones, rows, champion, selected, settings)
+        };
+        let choice: RefCell<Option<GateChoice>> = RefCell::new(None);
         let setup = BacktestSetup {
             settings,
             limits: request.limits,
             pool,
             depth: request.depth,
             observe: hear,
+            choose: &|selected| {
+                let trials = trials_of(selected)?;
+                let found = trials.choose(selected);
+                let kept = found.kept;
+                choice.replace(Some(found));
+                Ok(kept)
+            },
         };
         let mut backtest = backtest::run_backtest(task.as_ref(), &parts, &estimators, &setup)?;
-        let spans = parts.last().expect("there is a fold").spans;
+        let spans = last.spans;
         let card = &mut backtest.champion.card;
         card.facts.input_units = units::input_units(&inputs);
         card.facts.settings = training_settings(settings, spans);
-        let is_judged = |zone: &&ZoneViews| hold_out.is_empty() || hold_out.contains(zone.zone());
-        let judged: Vec<&ZoneViews> = zones.iter().copied().filter(is_judged).collect();
-        let own = &backtest.champion;
-        let outcome = trial::run_regression_trial(
-            task.as_ref(),
-            &judged,
-            spans.test,
-            own,
-            champion,
-            settings,
-        )?;
-        Ok((backtest, outcome))
+        let GateChoice { trial, verdict, refused, .. } =
+            choice.into_inner().ok_or_else(|| "the gate was not asked".to_owned())?;
+        let baseline = match champion {
+            Some(_) => None,
+            None => {
+                Some(trial::baseline_artifact_of(task.as_ref(), &backtest.champion, &last.test)?)
+            }
+        };
+        if !request.dry_run {
+            hear("fit on all rows", 1, 1);
+            let artifact = backtest.champion;
+            let all_ms = (i64::MIN, i64::MAX);
+            let rows = learnt.rows_between(all_ms, settings.split.train_rows_max);
+            let data = rows.to_dataset().map_err(|error| error.to_string())?;
+            let trained_ms = (
+                rows.at_ms.first().copied().unwrap_or_default(),
+                rows.at_ms.last().copied().unwrap_or_default(),
+            );
+            let recipe = &backtest.selected[backtest.kept].recipe;
+            backtest.champion = pool.install(|| {
+                backtest::refit_on_all_rows(
+                    artifact,
+                    recipe,
+                    &estimators,
+                    &data,
+                    trained_ms,
+                    spans.test,
+                )
+            })?;
+        }
+        let outcome = TrialOutcome { trial, baseline };
+        Ok(ComparedTask { backtest, outcome, verdict, refused })
     }
+}
+
+/// What came of a task that applies.
+struct ComparedTask {
+    backtest: Backtest,
+    outcome: TrialOutcome,
+    verdict: GateVerdict,
+    refused: Vec<RefusedCandidate>,
 }
 
 /// Returns the settings that training depends on beside the rows, for the artifact.

@@ -15,7 +15,7 @@ use models::{
 use serde::Serialize;
 
 use crate::{error::TrainError, serve::Trainer};
-pub use trial::TrialOutcome;
+pub use trial::{RefusedCandidate, TrialOutcome};
 
 /// Decision of the gate on a trained model.
 #[derive(Clone, Debug, Serialize)]
@@ -30,6 +30,9 @@ pub struct GateDecision {
     pub champion: Option<u64>,
     /// Verdict of the gate.
     pub evidence: GateVerdict,
+    /// Candidates that were selected before it, and refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedCandidate>,
 }
 
 impl Trainer {
@@ -45,10 +48,26 @@ impl Trainer {
         outcome: TrialOutcome,
         by: DecisionAuthor,
     ) -> Result<GateDecision, TrainError> {
+        let verdict = self.settings().gate.judge_trial(&outcome.trial);
+        self.submit_with_verdict(artifact, outcome, verdict, Vec::new(), by)
+    }
+
+    /// The same where the gate has been asked already, about this candidate and about
+    /// those that were `refused` before it.
+    ///
+    /// # Errors
+    /// As [`Trainer::submit_to_gate`].
+    pub fn submit_with_verdict(
+        &self,
+        artifact: &ModelArtifact,
+        outcome: TrialOutcome,
+        verdict: GateVerdict,
+        refused: Vec<RefusedCandidate>,
+        by: DecisionAuthor,
+    ) -> Result<GateDecision, TrainError> {
         let (registry, task) = (self.registry(), &artifact.card.task);
         let TrialOutcome { trial, baseline } = outcome;
         let gate = self.settings().gate;
-        let verdict = gate.judge_trial(&trial);
         let is_first = registry.champion_version(task)?.is_none();
         if let Some(baseline) = baseline.filter(|_| is_first && !verdict.passed) {
             let why = format!("{} is not: {}", artifact.card.model, verdict.reason());
@@ -71,6 +90,7 @@ impl Trainer {
             why,
             champion: aliases.champion.map(|slot| slot.version),
             evidence: verdict,
+            refused,
         })
     }
 }

@@ -11,6 +11,8 @@ use models::{
 };
 use serde_json::{Value, json};
 
+use super::output::print_line;
+
 const EXAMPLES: &str = "Examples:
   trainer models list
   trainer models show temperature-10m
@@ -182,9 +184,9 @@ fn current_user() -> String {
 #[allow(clippy::unnecessary_wraps, reason = "the last expression of commands")]
 fn print_answer(json: bool, value: Value, text: String) -> Result<()> {
     if json {
-        println!("{value}");
+        print_line!("{value}");
     } else {
-        println!("{text}");
+        print_line!("{text}");
     }
     Ok(())
 }
@@ -334,6 +336,17 @@ fn show_version(
         ("code", format!("{} with {}", card.code_version, join_pairs(&card.facts.crates))),
         ("size", format!("{bytes} bytes")),
     ];
+    if let Some(before) = &card.facts.evaluated {
+        let text = format!(
+            "the fit before this one, on {} rows from {} to {} UTC, tested on {} to {}",
+            before.rows,
+            format_date(before.trained_ms.0),
+            format_date(before.trained_ms.1),
+            format_date(before.test_ms.0),
+            format_date(before.test_ms.1)
+        );
+        lines.push(("metrics of", text));
+    }
     for (name, value) in &card.metrics {
         let found = card.facts.metric_intervals.get(name);
         let interval =
@@ -360,18 +373,18 @@ fn show_version(
         }
     }
     let width = 12;
-    lines.iter().for_each(|(name, value)| println!("{name:width$}{value}"));
-    println!("\n{:44} {:9} {:>12} {:>12} {:>8}", "input", "unit", "from", "to", "missing");
+    lines.iter().for_each(|(name, value)| print_line!("{name:width$}{value}"));
+    print_line!("\n{:44} {:9} {:>12} {:>12} {:>8}", "input", "unit", "from", "to", "missing");
     for (number, name) in card.schema.features.iter().enumerate() {
         let unit = card.facts.input_units.get(number).map_or("", String::as_str);
         match card.facts.profile.inputs.get(number) {
-            Some(range) => println!(
+            Some(range) => print_line!(
                 "{name:44} {unit:9} {:12.4} {:12.4} {:6.1} %",
                 range.low,
                 range.high,
                 100.0 * range.missing
             ),
-            None => println!("{name:44} {unit}"),
+            None => print_line!("{name:44} {unit}"),
         }
     }
     Ok(())
@@ -426,16 +439,16 @@ fn diff_versions(
         return print_answer(true, value, String::new());
     }
     if rows.is_empty() && gone.is_empty() && new.is_empty() {
-        println!("versions {from} and {to} of {task} do not differ");
+        print_line!("versions {from} and {to} of {task} do not differ");
         return Ok(());
     }
     let mut table = new_table(["", &format!("version {from}"), &format!("version {to}")]);
     for (name, from, to) in rows {
         table.add_row([name, truncate_text(from), truncate_text(to)]);
     }
-    println!("{table}");
-    gone.iter().for_each(|name| println!("- {name}"));
-    new.iter().for_each(|name| println!("+ {name}"));
+    print_line!("{table}");
+    gone.iter().for_each(|name| print_line!("- {name}"));
+    new.iter().for_each(|name| print_line!("+ {name}"));
     Ok(())
 }
 
@@ -452,7 +465,7 @@ fn show_log(registry: &ModelRegistry, task: &str, limit: usize, json: bool) -> R
     let entries = found?;
     if json {
         for entry in &entries {
-            println!("{}", serde_json::to_string(entry)?);
+            print_line!("{}", serde_json::to_string(entry)?);
         }
         return Ok(());
     }
@@ -469,7 +482,7 @@ fn show_log(registry: &ModelRegistry, task: &str, limit: usize, json: bool) -> R
             entry.why,
         ]);
     }
-    println!("{table}");
+    print_line!("{table}");
     Ok(())
 }
 

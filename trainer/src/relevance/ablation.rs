@@ -8,6 +8,7 @@ use super::{
 };
 use crate::backtest::{
     SignificanceTest,
+    details::pick_evenly,
     error_intervals::{ErrorMetric, TimeGroups},
     table::DatasetTable,
 };
@@ -37,7 +38,10 @@ pub struct WindowAblation {
 /// Length, s, from which windows count as long-term data.
 pub(super) const LONG_S: u64 = 86_400;
 
-/// Variant of a model without some windows.
+/// Rows that models are fitted to without a window, at most.
+const ABLATION_ROWS_MAX: usize = 20_000;
+
+/// What to do without.
 struct AblationVariant {
     without: String,
     from_s: u64,
@@ -52,6 +56,19 @@ impl RelevanceStudy<'_> {
         test: &DatasetTable,
     ) -> Result<Vec<WindowAblation>, String> {
         let Predictor::Regressor(full) = predictor else { return Ok(Vec::new()) };
+        // Many rows would be fitted once a window: then all are fitted to fewer.
+        let thinned;
+        let (known, full) = if known.y.len() > ABLATION_ROWS_MAX {
+            let all: Vec<usize> = (0..known.y.len()).collect();
+            let known = known.select_rows(&pick_evenly(&all, ABLATION_ROWS_MAX));
+            let data = known.to_dataset().map_err(|error| error.to_string())?;
+            let (full, _) = fit_regressor(self.estimator, &data, self.seed)
+                .map_err(|error| error.to_string())?;
+            thinned = (known, full);
+            (&thinned.0, &thinned.1)
+        } else {
+            (known, full)
+        };
         let metric = ErrorMetric::from_name(self.task.spec().metric);
         let clock = TimeGroups::from_times(&test.at_ms, self.task.spec().horizon_s, self.seed);
         let full_losses = test.model_losses(metric, full);

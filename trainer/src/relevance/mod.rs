@@ -95,7 +95,7 @@ impl RelevanceStudy<'_> {
         step("relevance");
         let ablation = self.ablate_windows(predictor, &known, &test)?;
         step("ablation of windows");
-        let (from_ms, to_ms) = self.parts.spans.known_span();
+        let (from_ms, to_ms) = self.parts.known_ms;
         let train_days = (to_ms - from_ms) as f64 / 86_400_000.0;
         Ok(RelevanceReport {
             model: self.estimator.name().to_owned(),

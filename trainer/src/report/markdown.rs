@@ -13,10 +13,12 @@ use crate::{
 pub(super) fn markdown_page(comparison: &ModelComparison) -> String {
     let mut text = format!("# Models compared, run {}\n", comparison.run_id);
     text.push_str(
-        "\nEach model was fitted on the first part of the time, selected on the second, and evaluated \
-         on the third; between them lies an embargo of the task's horizon. *Skill* is the share of \
+        "\nModels were selected by rolling origins before the test set: each was fitted on what lies \
+         before an origin and evaluated on what follows. Then each was fitted on all that lies before \
+         the test set and evaluated there; between two parts lies an embargo of the task's horizon. \
+         *Skill* is the share of \
          the best baseline's error that is avoided; *p* is the probability of such a difference \
-         where both are equally good (Diebold–Mariano); *covered* is the share of targets within \
+         where both are equally good (Diebold–Mariano, with as many lags as the errors are alike); *covered* is the share of truths within \
          the 90 % interval unless the settings say another level.\n",
     );
     for task in &comparison.tasks {

@@ -106,7 +106,7 @@ pub(super) fn task_verdict(task: &TaskResult) -> String {
             |entry| format!("on the test set {} would have been better", entry.model),
         );
         return format!(
-            "No model was better than {} on the validation set, so it is the champion; {then}.",
+            "No model was better than {} beyond doubt, so it is the champion; {then}.",
             champion.model
         );
     }
@@ -132,7 +132,7 @@ pub(super) fn task_verdict(task: &TaskResult) -> String {
         )
     } else {
         format!(
-            "{}, which was best on the validation set, has {} more error than {} on the test set",
+            "{}, which was selected before the test set, has {} more error than {} on it",
             capitalise_first(&champion.model),
             format_percent(-champion.skill),
             baseline.model
@@ -157,7 +157,19 @@ pub(super) fn task_verdict(task: &TaskResult) -> String {
 /// Sentence about the registry's decision on the champion.
 pub(super) fn describe_decision(decision: &GateDecision) -> String {
     let role = if decision.promoted { "champion" } else { "challenger" };
-    format!("Version {} is {role}: {}.", decision.version, decision.why.trim_end_matches('.'))
+    let refused = decision.refused.iter().map(|own| format!("{}, because {}", own.model, own.why));
+    let refused: Vec<String> = refused.collect();
+    let before = if refused.is_empty() {
+        String::new()
+    } else {
+        format!(" Refused before it: {}.", refused.join("; "))
+    };
+    let why = decision.why.trim_end_matches('.');
+    format!(
+        "Version {} is {role}: {why}. It is fitted on all rows up to now; the errors are those of \
+         the fit before the test set.{before}",
+        decision.version
+    )
 }
 
 /// Sentence about models that were fitted on fewer rows than there were.

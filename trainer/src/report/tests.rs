@@ -55,7 +55,7 @@ fn reports_are_as_they_were() {
 #[test]
 fn reports_say_why_there_are_no_intervals() {
     let mut task = sample_comparison().tasks.remove(0);
-    assert!(terminal_report(&task).contains("More scores of ridge (95 %): bias "));
+    assert!(terminal_report(&task).contains("More scores of stacked blend (95 %): bias "));
     task.no_intervals = Some("the test part is a minute".to_owned());
     for entry in &mut task.leaderboard {
         entry.score_intervals.clear();
@@ -65,7 +65,7 @@ fn reports_say_why_there_are_no_intervals() {
     for text in [&terminal, &markdown::markdown_page(&comparison), &html::html_page(&comparison)] {
         assert!(text.contains("No intervals and no tests: the test part is a minute."), "{text}");
     }
-    assert!(terminal.contains("More scores of ridge: bias "), "{terminal}");
+    assert!(terminal.contains("More scores of stacked blend: bias "), "{terminal}");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn the_page_is_complete_in_itself_and_no_name_becomes_markup() {
 fn tables_have_a_value_for_each_heading() {
     let table = csv::leaderboard_csv(&sample_comparison());
     let lines: Vec<&str> = table.lines().collect();
-    assert_eq!(lines.len(), 5, "a heading, two baselines, two models");
+    assert_eq!(lines.len(), 7, "a heading, two baselines, two models, two blends");
     let columns = |line: &str| line.split(',').count();
     assert!(lines.iter().all(|line| columns(line) == columns(lines[0])), "{table}");
     assert!(lines[1..].iter().any(|line| line.starts_with("temperature-10m,ridge,rmse,0.")));

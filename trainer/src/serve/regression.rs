@@ -79,7 +79,16 @@ impl Trainer {
             };
             probabilities.row(0).iter().enumerate().map(named).collect()
         });
-        let half_width = self.scores().half_width(&said, serving.half_width);
+        // Once actual values have come, they say by how much all widths are to grow.
+        let usual = serving.half_width;
+        let adapted = self.scores().half_width(&said, usual);
+        let half_width = match (&serving.widths, adapted, usual) {
+            (Some(widths), Some(adapted), Some(usual)) if usual > 0.0 => {
+                let here = widths.half_width_at(zone, latest.at_ms, value - level(0.0));
+                Some(here * adapted / usual)
+            }
+            _ => adapted,
+        };
         let interval = half_width
             .map(|half| [(value - half).clamp(low, high), (value + half).clamp(low, high)]);
         let class = task.spec().nearest_class(value);

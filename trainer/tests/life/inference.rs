@@ -81,8 +81,12 @@ async fn the_protocol_predicts_what_rest_predicts() {
         }],
     });
     assert_eq!(life.post_json(path, &body).await, (200, expect));
-    let (_, all) = life.post_json(path, &json!({ "inputs": inputs })).await;
+    let here = json!({ "zone": "s/a", "at_ms": prediction["features_at_ms"] });
+    let (_, all) = life.post_json(path, &json!({ "inputs": inputs, "parameters": here })).await;
     assert_eq!(all["outputs"][1]["data"][0], prediction["interval"][0]);
+    // Without zone and time the width is that of all.
+    let (_, all) = life.post_json(path, &json!({ "inputs": inputs })).await;
+    assert!(all["outputs"][1]["data"][0].as_f64() < prediction["value"].as_f64(), "{all}");
 
     let check = async |body: Value, part: &str| {
         let (status, answer) = life.post_json(path, &body).await;

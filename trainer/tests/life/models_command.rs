@@ -1,6 +1,6 @@
 //! The program `trainer models`.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -68,6 +68,38 @@ async fn versions_are_seen_and_changed() {
     assert_eq!((&whys[2]["what"], &whys[2]["why"]), (&"forced".into(), &"because".into()));
     let (_, table) = run_models(&life, "log temperature-10m");
     assert!(table.contains("rolled back") && table.contains("trainer compare"), "{table}");
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_early_is_no_failure() {
+    let life = TestTrainer::with_champion("ridge").await;
+    let dir = life.dir.path().join("models");
+    // As `trainer models show temperature-10m | head -0` does, many times over.
+    for _ in 0..5 {
+        let mut started = Command::new(env!("CARGO_BIN_EXE_trainer"))
+            .args(["models", "show", TASK])
+            .args(["--set", &format!("registry_dir={}", dir.display())])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(started.stdout.take());
+        let ended = started.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() && !said.contains("panicked"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_served_was_fitted_on_all_rows() {
+    let life = TestTrainer::with_champion("ridge").await;
+    let show = run_models_json(&life, "show temperature-10m");
+    let (card, before) = (&show["card"], &show["card"]["facts"]["evaluated"]);
+    let ms = |own: &Value| own.as_i64().unwrap();
+    assert!(ms(&before["trained_ms"][1]) < ms(&before["test_ms"][0]), "{before}");
+    assert!(ms(&card["trained_ms"][1]) + 60_000 >= ms(&before["test_ms"][1]), "{card}");
+    let (_, text) = run_models(&life, "show temperature-10m");
+    assert!(text.contains("metrics of") && text.contains("the fit before this one"), "{text}");
 }
 
 #[test]

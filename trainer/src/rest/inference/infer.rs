@@ -146,8 +146,19 @@ fn answer_request(
         .enumerate()
         .map(|(row, output)| level(row, *output))
         .collect();
-    let half = half_width(champion).unwrap_or_default();
-    let shifted = |by: f64| levels.iter().map(|level| (level + by).clamp(low, high)).collect();
+    let usual = half_width(champion).unwrap_or_default();
+    let serving = champion.serving_facts::<backtest::RegressionServing>().ok();
+    let widths = serving.and_then(|own| own.widths).zip(request.place_and_time());
+    let half_at = |row: usize| match &widths {
+        Some((widths, (zone, at_ms))) => {
+            widths.half_width_at(zone, *at_ms, levels[row] - level(row, 0.0))
+        }
+        None => usual,
+    };
+    let shifted = |sign: f64| {
+        let each = levels.iter().enumerate();
+        each.map(|(row, level)| (level + sign * half_at(row)).clamp(low, high)).collect()
+    };
 
     let is_wanted =
         |name: &str| request.wants_all() || request.wanted_outputs().any(|wanted| wanted == name);
@@ -161,8 +172,8 @@ fn answer_request(
         .filter(|name| is_wanted(name))
         .map(|name| {
             let (shape, data): (Value, Vec<f64>) = match name {
-                LOW => (json!([rows]), shifted(-half)),
-                HIGH => (json!([rows]), shifted(half)),
+                LOW => (json!([rows]), shifted(-1.0)),
+                HIGH => (json!([rows]), shifted(1.0)),
                 PROBABILITIES => {
                     let all = predictor.predict_probabilities(x.view()).unwrap_or_default();
                     (json!([rows, all.ncols()]), all.iter().copied().collect())

@@ -20,6 +20,10 @@ pub(super) struct InferRequest {
 struct InferRequestParameters {
     /// Whether to return every output as binary data.
     binary_data_output: Option<bool>,
+    /// The zone of the rows: with `at_ms`, intervals are as wide as they are there and then.
+    zone: Option<String>,
+    /// Event time of the rows, UTC ms.
+    at_ms: Option<i64>,
 }
 
 #[derive(ToSchema)]

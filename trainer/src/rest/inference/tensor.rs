@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde_json::Value;
+use telemetry::ZoneId;
 
 use super::InferenceError;
 
@@ -26,6 +27,10 @@ pub(super) struct InferenceRequest {
 struct InferenceRequestParameters {
     /// Every output in Triton's binary form.
     binary_data_output: Option<bool>,
+    /// The zone that the rows are of, for intervals as wide as they are there.
+    zone: Option<String>,
+    /// Event time of the rows, UTC ms, for the same.
+    at_ms: Option<i64>,
 }
 
 /// Requested output.
@@ -106,7 +111,13 @@ impl InferenceRequest {
         self.outputs.as_ref().is_none_or(Vec::is_empty)
     }
 
-    /// Whether an output is requested in Triton's binary form.
+    /// Zone and event time of the rows, where the request says them.
+    pub(super) fn place_and_time(&self) -> Option<(ZoneId, i64)> {
+        let all = self.parameters.as_ref()?;
+        Some((all.zone.as_ref()?.parse().ok()?, all.at_ms?))
+    }
+
+    /// Whether an output is wanted in Triton's binary form.
     pub(super) fn wants_binary(&self, name: &str) -> bool {
         let requested = self.outputs.iter().flatten().find(|output| output.name == name);
         let output_flag = requested.and_then(|output| output.parameters.as_ref()?.binary_data);
