@@ -12,7 +12,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use ntex::{io::IoRef, time::sleep};
 use telemetry::{SmolStr, topic::SENSOR_FILTER};
 use tokio::sync::{Mutex, MutexGuard, Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -32,8 +31,6 @@ use crate::{
 
 /// Time for a client to read why its connection is closed.
 pub(super) const GOODBYE_TIME_MAX: Duration = Duration::from_millis(300);
-/// Wait before another check of a subscriber whose connection accepts no more bytes.
-const WRITE_WAIT: Duration = Duration::from_millis(20);
 /// Number of topic aliases per connection (MQTT 5, 3.3.2.3.4).
 const ALIASES_MAX: usize = 32;
 
@@ -487,21 +484,6 @@ pub(super) async fn outlive_connection<T: 'static>(
     handler: impl Future<Output = Result<T, ConnectionAborted>> + 'static,
 ) -> Result<T, ConnectionAborted> {
     ntex::rt::spawn(handler).await.map_err(|_| ConnectionAborted)?
-}
-
-/// Waits until a connection accepts bytes again. Returns whether it still can.
-pub(super) async fn wait_until_writable(io: &IoRef) -> bool {
-    let mut waited = 0;
-    while io.is_wr_backpressure() && !io.is_closed() {
-        // A client that reads is ready soon. One that does not is checked less often.
-        if waited < 3 {
-            tokio::task::yield_now().await;
-        } else {
-            sleep(WRITE_WAIT).await;
-        }
-        waited += 1;
-    }
-    !io.is_closed()
 }
 
 impl ListenerContext {

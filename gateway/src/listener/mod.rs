@@ -11,6 +11,7 @@
 //! - `stored_sessions`: sessions that outlive connections and restarts
 //! - `client_session`: one connection: its will, its subscriptions, its messages
 //! - `backpressure`: stops reading while messages are unanswered
+//! - `outgoing_queue`: sends queued messages no faster than the client reads them
 //! - `v3`, `v5`: the two protocol versions in terms of `client_session`
 //! - `listener_counts`: counts of refused, cut and evicted connections
 
@@ -20,6 +21,7 @@ mod client_session;
 mod connected_clients;
 mod connection_table;
 mod listener_counts;
+mod outgoing_queue;
 mod stored_sessions;
 mod unfinished_packets;
 mod v3;

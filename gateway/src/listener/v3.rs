@@ -24,11 +24,13 @@ use super::{
     client_session::{
         ClientSession, ConnectRefusal, ConnectRequest, ConnectionAborted, GOODBYE_TIME_MAX,
         LastWill, PublishFlags, PublishOutcome, SubscribeOutcome, outlive_connection,
-        wait_until_writable, yield_to_queue,
+        yield_to_queue,
     },
+    outgoing_queue::spawn_sending,
     stored_sessions::NEVER_EXPIRES,
     unfinished_packets::ConnectionContext,
 };
+use crate::downlink::OutgoingMessage;
 
 /// A session, and the sink for its bytes.
 #[derive(Clone, Debug)]
@@ -176,26 +178,14 @@ async fn handle_protocol(shared: &V3SessionHandle, message: ProtocolMessage) -> 
 
 /// Begins to send messages to the client once it has a subscription.
 fn send_outgoing(shared: &V3SessionHandle) {
-    let Some(mut outgoing) = shared.session.take_outgoing() else { return };
-    let (sink, io) = (shared.sink().clone(), shared.io.clone());
-    ntex::rt::spawn(async move {
-        while let Some(message) = outgoing.recv().await {
-            if !wait_until_writable(&io).await {
-                return;
-            }
-            send_message(&sink, &message).await;
-            // Until its bytes are being sent, the message counts as waiting.
-            let is_open = wait_until_writable(&io).await;
-            drop(message);
-            if !is_open {
-                return;
-            }
-        }
+    let sink = shared.sink().clone();
+    spawn_sending(&shared.session, &shared.io, async move |message| {
+        send_message(&sink, message).await;
     });
 }
 
 /// Sends a message. Messages for a disconnected client are not stored.
-async fn send_message(sink: &MqttSink, message: &crate::downlink::OutgoingMessage) {
+async fn send_message(sink: &MqttSink, message: &OutgoingMessage) {
     let mut packet = sink.publish(message.topic.as_str());
     if message.retain {
         packet = packet.retain();

@@ -28,10 +28,12 @@ use super::{
     client_session::{
         ClientSession, CloseReason, ConnectRefusal, ConnectRequest, ConnectionAborted,
         GOODBYE_TIME_MAX, LastWill, PublishFlags, PublishOutcome, SubscribeOutcome,
-        assign_client_id, outlive_connection, wait_until_writable, yield_to_queue,
+        assign_client_id, outlive_connection, yield_to_queue,
     },
+    outgoing_queue::spawn_sending,
     unfinished_packets::ConnectionContext,
 };
+use crate::downlink::OutgoingMessage;
 
 /// A session, and the sink for its bytes.
 #[derive(Clone, Debug)]
@@ -220,26 +222,14 @@ async fn handle_protocol(shared: &V5SessionHandle, message: ProtocolMessage) -> 
 
 /// Begins to send messages to the client once it has a subscription.
 fn send_outgoing(shared: &V5SessionHandle) {
-    let Some(mut outgoing) = shared.session.take_outgoing() else { return };
-    let (sink, io) = (shared.sink().clone(), shared.io.clone());
-    ntex::rt::spawn(async move {
-        while let Some(message) = outgoing.recv().await {
-            if !wait_until_writable(&io).await {
-                return;
-            }
-            send_message(&sink, &message).await;
-            // Until its bytes are being sent, the message counts as waiting.
-            let is_open = wait_until_writable(&io).await;
-            drop(message);
-            if !is_open {
-                return;
-            }
-        }
+    let sink = shared.sink().clone();
+    spawn_sending(&shared.session, &shared.io, async move |message| {
+        send_message(&sink, message).await;
     });
 }
 
 /// Sends a message. Messages for a disconnected client are not stored.
-async fn send_message(sink: &MqttSink, message: &crate::downlink::OutgoingMessage) {
+async fn send_message(sink: &MqttSink, message: &OutgoingMessage) {
     let packet = sink.publish(message.topic.as_str()).retain(message.retain);
     let payload = util::Bytes::copy_from_slice(&message.payload);
     if message.at_least_once {

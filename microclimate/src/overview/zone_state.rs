@@ -172,7 +172,7 @@ impl From<&Prediction> for NextValue {
 
 /// State of one zone.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub(crate) struct ZoneState {
+pub(crate) struct ZoneOverview {
     #[schema(value_type = String, example = "farm/bay-1")]
     pub(crate) zone: ZoneId,
     /// Event time of the zone's latest feature row, UTC ms.
@@ -211,7 +211,7 @@ pub(crate) struct ZoneFacts<'a> {
 
 impl ZoneFacts<'_> {
     /// Computes the state of the zone.
-    pub(crate) fn compute_state(&self) -> ZoneState {
+    pub(crate) fn compute_state(&self) -> ZoneOverview {
         let mut reasons = self.find_reasons();
         reasons.sort_by_key(|reason| reason.level);
         let state = reasons.first().map_or(StateLevel::Ok, |reason| reason.level);
@@ -223,7 +223,7 @@ impl ZoneFacts<'_> {
             let fresh = self.predictions.predictions.iter().filter(|own| !own.is_stale);
             fresh.filter(|own| own.task != TASK_NAME).map(NextValue::from).collect()
         };
-        ZoneState {
+        ZoneOverview {
             zone: self.zone.clone(),
             at_ms: self.at_ms,
             state,

@@ -9,7 +9,7 @@ use telemetry::{SmolStr, ZoneId};
 use trainer::Trainer;
 use utoipa::ToSchema;
 
-use super::zone_state::{StateLevel, ZoneFacts, ZoneState};
+use super::zone_state::{StateLevel, ZoneFacts, ZoneOverview};
 use crate::settings::AppSettings;
 
 /// Age of a zone's readings beyond which they are none of now, where serving has no limit of its
@@ -107,7 +107,7 @@ pub(crate) struct Overview {
     sites: Vec<SiteState>,
     /// Zones that were asked for, on all pages.
     total: usize,
-    zones: Vec<ZoneState>,
+    zones: Vec<ZoneOverview>,
 }
 
 impl ZoneStates {
@@ -132,12 +132,12 @@ impl ZoneStates {
     }
 
     /// The state of one zone; none of one that does not exist.
-    pub(crate) fn find_state(&self, zone: &ZoneId, now_ms: i64) -> Option<ZoneState> {
+    pub(crate) fn find_state(&self, zone: &ZoneId, now_ms: i64) -> Option<ZoneOverview> {
         self.store.zone_summary(zone).map(|summary| self.compute_state(&summary, now_ms))
     }
 
     /// The state of every zone, by name.
-    pub(crate) fn all_states(&self, now_ms: i64) -> Vec<ZoneState> {
+    pub(crate) fn all_states(&self, now_ms: i64) -> Vec<ZoneOverview> {
         self.store
             .zone_summaries()
             .iter()
@@ -145,7 +145,7 @@ impl ZoneStates {
             .collect()
     }
 
-    fn compute_state(&self, summary: &ZoneSummary, now_ms: i64) -> ZoneState {
+    fn compute_state(&self, summary: &ZoneSummary, now_ms: i64) -> ZoneOverview {
         let ZoneSummary { zone, metrics, .. } = summary;
         let row = self.store.online_row(zone).map(|(row, _)| row);
         let feature = |name: &str| row.as_ref()?.feature_value(name);
@@ -180,7 +180,7 @@ impl ZoneStates {
         }
         let total = states.len();
         let first = selection.page.saturating_mul(selection.limit);
-        let mut zones: Vec<ZoneState> =
+        let mut zones: Vec<ZoneOverview> =
             states.into_iter().skip(first).take(selection.limit).collect();
         self.predict_missing(&mut zones, now_ms).await;
         Overview {
@@ -196,8 +196,8 @@ impl ZoneStates {
     }
 
     /// Predicts for zones that the watch has not come to yet, as after a start.
-    async fn predict_missing(&self, zones: &mut [ZoneState], now_ms: i64) {
-        let is_missing = |state: &&mut ZoneState| {
+    async fn predict_missing(&self, zones: &mut [ZoneOverview], now_ms: i64) {
+        let is_missing = |state: &&mut ZoneOverview| {
             state.state != StateLevel::Stale
                 && !self.trainer.newest_predictions().has_zone(&state.zone)
         };
@@ -227,9 +227,9 @@ impl StateSelection {
 }
 
 /// Every site by name, with the level of its most urgent zone.
-fn summarise_sites(states: &[ZoneState]) -> Vec<SiteState> {
+fn summarise_sites(states: &[ZoneOverview]) -> Vec<SiteState> {
     let mut by_site: BTreeMap<SmolStr, SiteState> = BTreeMap::new();
-    for ZoneState { zone, state, .. } in states {
+    for ZoneOverview { zone, state, .. } in states {
         let site = zone.site.clone();
         let new = || SiteState { site: site.clone(), zones: 0, state: StateLevel::Ok };
         let own = by_site.entry(site.clone()).or_insert_with(new);

@@ -6,7 +6,10 @@ mod consumer_group;
 mod crash;
 mod demo;
 mod end_to_end;
+#[path = "../../../trainer/tests/life/handmade_champion.rs"]
+mod handmade_champion;
 mod history;
+mod layering;
 mod page;
 mod support;
 mod trainer_and_store;

@@ -6,21 +6,20 @@ use std::{f64::consts::TAU, path::Path, sync::Arc, time::Duration};
 use eventlog::{EventLog, Record};
 use feature_store::{FeatureReader, FeatureStore, FrameQuery, RevisionMode, RowStatus};
 use models::{
-    FeatureSchema, FittedRegressor, ModelArtifact, ModelCard, ModelProvenance, Predictor,
-    artifact::GoldenRows,
-    registry::{DecisionAuthor, DecisionKind, DecisionRecord},
+    FeatureSchema, FittedRegressor,
+    registry::{DecisionKind, DecisionRecord},
     regressors::{column::ScaledColumn, constant::ConstantModel},
 };
-use ndarray::array;
 use service::Secret;
 use telemetry::{MetricTable, SensorReading, SensorReport, ZoneId, topic::READINGS};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trainer::{
-    TrainError, Trainer, TrainerSettings, score::LoggedPrediction,
-    target_transform::TargetTransform,
+    Trainer, TrainerSettings, score::LoggedPrediction, target_transform::TargetTransform,
 };
+
+use crate::handmade_champion::promote_model;
 
 const TASK: &str = "temperature-10m";
 const MINUTE_MS: i64 = 60_000;
@@ -162,40 +161,6 @@ fn site_settings(
     settings.watch.retrain_models = vec!["ridge".to_owned()];
     change(&mut settings);
     settings
-}
-
-/// Makes a model of one input champion of a task; `transform` maps its predictions to
-/// levels.
-fn promote_model(
-    trainer: &Trainer,
-    task: &str,
-    input: &str,
-    fitted: FittedRegressor,
-    transform: TargetTransform,
-) -> Result<(), TrainError> {
-    let predictor = Predictor::Regressor(fitted);
-    let x = array![[30.0], [40.0]];
-    let card = ModelCard {
-        task: task.to_owned(),
-        model: "by hand".to_owned(),
-        schema: FeatureSchema { features: vec![input.to_owned()] },
-        unit: trainer::compare::title_and_unit(task).1.to_owned(),
-        trained_ms: (0, 1),
-        rows: 2,
-        seed: 1,
-        metrics: [].into(),
-        code_version: "test".to_owned(),
-        facts: ModelProvenance::from_rows(x.view(), None),
-        serving: serde_json::json!({
-            "half_width": 2.0, "level": 0.9, "baseline": [null, 0.0], "link": transform
-        }),
-    };
-    let artifact =
-        ModelArtifact { golden: GoldenRows::from_predictor(&predictor, x.view()), card, predictor };
-    let by = DecisionAuthor { who: "test", why: "a test" };
-    trainer.registry().add_version(&artifact, by).unwrap();
-    trainer.registry().promote_version(task, 1, by, true).unwrap();
-    trainer.load_champion(task)
 }
 
 /// Swings of a day and of three hours, and what looks like noise.

@@ -2,9 +2,12 @@
 //! files and sockets; the feature store is one of made-up rows. A real one stands beside
 //! the trainer in `microclimate/tests/it`.
 
+extern crate microclimate_trainer as trainer;
+
 mod compare_command;
 mod documented;
 mod fake_store;
+mod handmade_champion;
 mod inference;
 mod models_command;
 mod remote_registry;
@@ -15,14 +18,8 @@ use std::{path::Path, sync::Arc};
 
 use fake_store::FakeStore;
 use microclimate_trainer::{
-    CompareRequest, GateDecision, TrainError, Trainer, TrainerSettings, backtest::ComparisonDepth,
-    target_transform::TargetTransform,
+    CompareRequest, GateDecision, Trainer, TrainerSettings, backtest::ComparisonDepth,
 };
-use models::{
-    FeatureSchema, FittedRegressor, ModelArtifact, ModelCard, ModelProvenance, Predictor,
-    artifact::GoldenRows, registry::DecisionAuthor,
-};
-use ndarray::array;
 use serde_json::Value;
 use service::Secret;
 use tempfile::TempDir;
@@ -55,39 +52,6 @@ fn open_trainer(dir: &Path, store: &FakeStore) -> Trainer {
     let settings = test_settings(dir, store);
     let source = settings.source.new_client().unwrap();
     Trainer::new(settings, Arc::new(source)).unwrap()
-}
-
-/// Makes a model of one input the champion of a task; `link` is the meaning of its outputs.
-fn promote_model(
-    trainer: &Trainer,
-    task: &str,
-    input: &str,
-    fitted: FittedRegressor,
-    link: TargetTransform,
-) -> Result<(), TrainError> {
-    let predictor = Predictor::Regressor(fitted);
-    let x = array![[30.0], [40.0]];
-    let card = ModelCard {
-        task: task.to_owned(),
-        model: "by hand".to_owned(),
-        schema: FeatureSchema { features: vec![input.to_owned()] },
-        unit: microclimate_trainer::compare::title_and_unit(task).1.to_owned(),
-        trained_ms: (0, 1),
-        rows: 2,
-        seed: 1,
-        metrics: [].into(),
-        code_version: "test".to_owned(),
-        facts: ModelProvenance::from_rows(x.view(), None),
-        serving: serde_json::json!({
-            "half_width": 2.0, "level": 0.9, "baseline": [null, 0.0], "link": link
-        }),
-    };
-    let artifact =
-        ModelArtifact { golden: GoldenRows::from_predictor(&predictor, x.view()), card, predictor };
-    let by = DecisionAuthor { who: "test", why: "a test" };
-    trainer.registry().add_version(&artifact, by).unwrap();
-    trainer.registry().promote_version(task, 1, by, true).unwrap();
-    trainer.load_champion(task)
 }
 
 impl TestTrainer {

@@ -5,7 +5,7 @@ use microclimate_trainer::{input::ComfortSide, target_transform::TargetTransform
 use models::{FittedRegressor, regressors::constant::ConstantModel};
 use serde_json::json;
 
-use super::{TASK, TestTrainer, fake_store::temperature_at, promote_model};
+use super::{TASK, TestTrainer, fake_store::temperature_at, handmade_champion::promote_model};
 
 fn assert_close(got: &serde_json::Value, expect: f64, within: f64) {
     let got = got.as_f64().unwrap();
