@@ -74,8 +74,10 @@ impl Committer {
                         let rows_bytes = batch.rows.len() * ROW_BYTES;
                         let batch_bytes = DISK_COPIES * (payload_bytes + rows_bytes) as u64;
                         let path = &shared.settings.store.path;
-                        let result = wait_for_room(path, batch_bytes, &shutdown)
-                            .and_then(|()| commit_batch(&shared, &mut writer, batch));
+                        let result = wait_for_room(path, batch_bytes, &shutdown).and_then(|()| {
+                            let _writing = shared.lock_file();
+                            commit_batch(&shared, &mut writer, batch)
+                        });
                         let failed = result.is_err();
                         if !failed {
                             read_log.record_positions(positions);
@@ -88,11 +90,13 @@ impl Committer {
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
                 let now_ms = shared.is_caught_up().then(now_ms);
+                let _writing = shared.lock_file();
                 if let Err(error) = maintenance.run_due_jobs(writer.connection(), now_ms) {
                     // Nothing is lost: unfinished jobs stay due.
                     tracing::error!(%error, "maintenance failed; will retry");
                 }
             }
+            let _writing = shared.lock_file();
             maintenance.refresh_all_kpis(writer.connection())?;
             writer.checkpoint()?;
             read_log.commit_positions();

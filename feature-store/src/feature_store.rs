@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -43,6 +43,8 @@ pub(crate) struct FeatureStoreState {
     pub(crate) online: OnlineStore,
     pub(crate) counters: StoreCounters,
     pub(crate) readers: ReadConnections,
+    /// Held while the DuckDB file is written.
+    file_lock: Mutex<()>,
     /// Rows that have moved from the DuckDB file.
     pub(crate) lake: LakeReader,
     schema: Mutex<Arc<FeatureRowSchema>>,
@@ -163,6 +165,7 @@ impl FeatureStore {
             online,
             counters,
             readers,
+            file_lock: Mutex::new(()),
             lake: LakeReader::new(settings)?,
             schema,
             writer_and_restored: parts,
@@ -191,6 +194,14 @@ impl FeatureStore {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.0.is_running.load(Ordering::Relaxed)
+    }
+
+    /// Runs `copy` while nothing is written: meanwhile the DuckDB file with its write-ahead log, and
+    /// a local lake, are what the last transaction left. Waits for the transaction that runs now;
+    /// the next one waits for `copy`, while readings are still logged.
+    pub fn with_files_at_rest<T>(&self, copy: impl FnOnce() -> T) -> T {
+        let _at_rest = self.0.lock_file();
+        copy()
     }
 
     /// Returns the summaries of all zones.
@@ -306,6 +317,11 @@ impl FeatureStoreState {
     /// Returns whether the log had been read to its end at the last check.
     pub(crate) fn is_caught_up(&self) -> bool {
         self.counters.lag.load(Ordering::Relaxed) == 0
+    }
+
+    /// Waits until nobody copies the DuckDB file; nobody does until the guard is dropped.
+    pub(crate) fn lock_file(&self) -> MutexGuard<'_, ()> {
+        self.file_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn schema(&self) -> Arc<FeatureRowSchema> {

@@ -1,6 +1,9 @@
 //! All services in one process.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
 use axum::{Router, routing::get};
@@ -26,6 +29,8 @@ pub(crate) struct MicroclimateApp {
     pub(crate) trainer: Trainer,
     pub(crate) mqtt: SocketAddr,
     pub(crate) rest: SocketAddr,
+    /// `http` or `https`.
+    scheme: &'static str,
     /// Cancelled when a service fails.
     pub(crate) failed: CancellationToken,
     parts: Vec<ServiceHandle>,
@@ -109,7 +114,17 @@ impl MicroclimateApp {
             })
         };
         let parts = vec![gateway_service, store_service, trainer_service, rest_service];
-        Ok(Self { gateway, store, trainer, mqtt, rest: rest_address, failed, parts })
+        let scheme = rest_config.tls.scheme();
+        Ok(Self { gateway, store, trainer, mqtt, rest: rest_address, scheme, failed, parts })
+    }
+
+    /// Address of the page, for a browser on this machine.
+    pub(crate) fn page_url(&self) -> String {
+        let mut address = self.rest;
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        format!("{}://{address}/", self.scheme)
     }
 
     /// Stops the services one after the other, each after it has finished its work. Returns the

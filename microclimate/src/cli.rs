@@ -41,7 +41,7 @@ Examples:
     Up(CommonArgs),
     /// Check what would keep it from running here, and say what to do
     Doctor(CommonArgs),
-    /// Copy the data folder, whole and verified, while nothing runs on it
+    /// Copy the data folder, whole and verified, while Microclimate runs on it or not
     Backup(BackupArgs),
     /// Put a backup in the place of an empty data folder
     Restore(BackupArgs),

@@ -11,24 +11,26 @@ use std::{
 use anyhow::{Context, Result, bail};
 use firmware_sim::{PublishCounts, Simulation, replay};
 use service::shutdown;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use toml::{Table, Value};
 use trainer::{
-    CompareRequest, ModelComparison, Prediction, backtest::ComparisonDepth, report,
-    tasks::NotApplicable,
+    CompareProgress, CompareRequest, ModelComparison, Prediction, TaskResult, TrainError,
+    backtest::ComparisonDepth,
 };
 
 use crate::{
     app::MicroclimateApp,
     cli::DemoArgs,
-    progress::{ProgressStage, format_thousands, set_progress},
+    first_screen,
+    progress::{ProgressStage, StatusLine, format_thousands, set_progress},
     settings::AppSettings,
     summary::{self, DemoFeatureCounts, DemoReadingCounts, DemoSummary},
 };
 
 /// File that marks a folder as written by a demo, which the next demo may replace.
 const DEMO_MARKER_FILE: &str = ".microclimate-demo";
-/// File with the addresses, for scripts, written once everything is served.
+/// File with the addresses, for scripts, written once all tasks are compared.
 const READY_FILE: &str = "ready.json";
 /// Allowed lateness, s. The devices of a replayed history are minutes apart, which does not make
 /// their readings late.
@@ -45,7 +47,6 @@ struct PlaybackResult {
 }
 
 pub(crate) async fn run_demo(demo: DemoArgs) -> Result<()> {
-    let total = Instant::now();
     let data_dir = demo.common.data_dir.clone();
     // The simulated bay is watered when its mean moisture is 24.5 %.
     let bay = Table::from_iter([("soil_moisture_critical".to_owned(), Value::from(24.0))]);
@@ -58,7 +59,7 @@ pub(crate) async fn run_demo(demo: DemoArgs) -> Result<()> {
         ("feature_store.engine.lateness_s", Value::from(LATENESS_S)),
         ("simulator.simulate.days", Value::from(f64::from(demo.days))),
     ];
-    let DemoArgs { common, .. } = &demo;
+    let common = &demo.common;
     let mut settings =
         AppSettings::load(&data_dir, &defaults, common.config.as_deref(), &common.set)?;
     if demo.replay.replay.is_none() && settings.feature_store.engine.place.is_empty() {
@@ -67,43 +68,22 @@ pub(crate) async fn run_demo(demo: DemoArgs) -> Result<()> {
     }
     prepare_data_dir(&data_dir)?;
     let stop_token = shutdown::cancel_on_signal()?;
-    let mut seconds = BTreeMap::new();
-
-    let start = Instant::now();
     let app = MicroclimateApp::start(&settings)?;
     settings.simulator.broker.host = app.mqtt.ip().to_string();
     settings.simulator.broker.port = app.mqtt.port();
-    seconds.insert("start", start.elapsed().as_secs_f64());
-    eprintln!("\n  Microclimate: one process, everything in {}\n", data_dir.display());
+    eprintln!("\n  Microclimate: one process, everything in {}", data_dir.display());
+    if !demo.once {
+        eprintln!("  The page is {} and fills from now on.", app.page_url());
+    }
+    eprintln!();
 
     let finished = tokio::select! {
-        finished = play_and_compare(&demo, &settings, &app, &mut seconds, &stop_token) => Some(finished),
-        () = stop_token.cancelled() => None,
-        () = app.failed.cancelled() => None,
+        finished = run_stages(&demo, &data_dir, &settings, &app, &stop_token) => finished,
+        () = stop_token.cancelled() => Ok(()),
+        // The error of the failed service is the cause.
+        () = app.failed.cancelled() => Ok(()),
     };
-    let Some(finished) = finished else { return app.stop().await };
-    let (played, comparison) = match finished {
-        Ok(finished) => finished,
-        Err(error) => {
-            // The error of a failed service is the cause of this one.
-            app.stop().await?;
-            return Err(error);
-        }
-    };
-    let predictions = predict_each_task(&app, &comparison).await?;
-    seconds.insert("total", total.elapsed().as_secs_f64());
-    if demo.json {
-        let summary = summarise_demo(&app, &played, &comparison, &predictions, seconds);
-        println!("{}", serde_json::to_string_pretty(&summary)?);
-    } else {
-        print_results(&app, &played, &comparison, &predictions, total.elapsed());
-    }
-    if !demo.once {
-        run_live(&data_dir, &app, played.simulation, &stop_token).await?;
-    } else if let Some(simulation) = played.simulation {
-        simulation.close().await;
-    }
-    app.stop().await
+    app.stop().await.and(finished)
 }
 
 /// Creates an empty folder. It replaces that of an earlier demo and refuses any other content.
@@ -124,13 +104,56 @@ fn prepare_data_dir(data_dir: &Path) -> Result<()> {
         .with_context(|| format!("{shown}: cannot write to this folder"))
 }
 
-async fn play_and_compare(
+/// Plays the data, compares models and shows results; then ends, or goes on live.
+async fn run_stages(
+    demo: &DemoArgs,
+    data_dir: &Path,
+    settings: &AppSettings,
+    app: &MicroclimateApp,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let total = Instant::now();
+    let mut seconds = BTreeMap::new();
+    let mut played = play_and_ingest(demo, settings, app, &mut seconds, shutdown).await?;
+    if !demo.once {
+        return compare_live(data_dir, app, played, shutdown).await;
+    }
+    let stage = ProgressStage::start_stage("comparing models");
+    let bar = stage.progress_bar();
+    let mut comparing = ComparisonTask::spawn(app);
+    while let Some(progress) = comparing.progress.recv().await {
+        set_progress(&bar, progress.completed_share(), describe_progress(&progress));
+    }
+    let comparison = comparing.wait_for_end().await?;
+    let models: usize = comparison.tasks.iter().map(|task| task.leaderboard.len()).sum();
+    let tasks = comparison.tasks.len();
+    seconds.insert("compare", stage.finish_stage(&format!("{models} models of {tasks} tasks")));
+    let predictions = predict_each_task(app, &comparison.tasks).await?;
+    seconds.insert("total", total.elapsed().as_secs_f64());
+    if let Some(simulation) = played.simulation.take() {
+        simulation.close().await;
+    }
+    if demo.json {
+        let summary = summarise_demo(app, &played, &comparison, &predictions, seconds);
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+        return Ok(());
+    }
+    print_readings(app, &played);
+    if let Some(first) = comparison.tasks.first() {
+        print!("{}", first_screen::first_result(first, &predictions));
+    }
+    print!("{}", first_screen::other_predictions(&comparison.tasks, &predictions));
+    println!("\nReport: {}", comparison.dir.join("report.html").display());
+    Ok(())
+}
+
+async fn play_and_ingest(
     demo: &DemoArgs,
     settings: &AppSettings,
     app: &MicroclimateApp,
     seconds: &mut BTreeMap<&'static str, f64>,
     shutdown: &CancellationToken,
-) -> Result<(PlaybackResult, ModelComparison)> {
+) -> Result<PlaybackResult> {
     let stage = ProgressStage::start_stage("publishing over MQTT");
     let played = play_data(demo, settings, &stage, shutdown).await?;
     let PublishCounts { readings_published, readings_acknowledged, messages_published, .. } =
@@ -149,27 +172,91 @@ async fn play_and_compare(
     let result =
         format!("{} rows of up to {} features", format_thousands(counts.rows), counts.columns);
     seconds.insert("features", stage.finish_stage(&result));
+    Ok(played)
+}
 
-    let stage = ProgressStage::start_stage("comparing models");
-    let bar = stage.progress_bar();
-    // Steps that take longer than the leaderboards are left to `trainer compare`.
-    let request = CompareRequest { depth: ComparisonDepth::Quick, ..CompareRequest::default() };
-    let comparison = app
-        .trainer
-        .compare_models(&request, move |progress| {
-            set_progress(
-                &bar,
-                progress.completed_share(),
-                format!("{}: {}", progress.task, progress.step),
-            );
-        })
-        .await?;
-    let models: usize = comparison.tasks.iter().map(|task| task.leaderboard.len()).sum();
-    seconds.insert(
-        "compare",
-        stage.finish_stage(&format!("{models} models of {} tasks", comparison.tasks.len())),
-    );
-    Ok((played, comparison))
+/// A comparison of models that runs beside everything else.
+struct ComparisonTask {
+    progress: mpsc::UnboundedReceiver<CompareProgress>,
+    running: JoinHandle<Result<ModelComparison, TrainError>>,
+}
+
+impl ComparisonTask {
+    fn spawn(app: &MicroclimateApp) -> Self {
+        // Steps that take longer than the leaderboards are left to `trainer compare`.
+        let request = CompareRequest { depth: ComparisonDepth::Quick, ..CompareRequest::default() };
+        let (sender, progress) = mpsc::unbounded_channel();
+        let trainer = app.trainer.clone();
+        let running = tokio::spawn(async move {
+            // Nobody listens any more once the demo ends.
+            let observe = move |progress| drop(sender.send(progress));
+            trainer.compare_models(&request, observe).await
+        });
+        Self { progress, running }
+    }
+
+    async fn wait_for_end(self) -> Result<ModelComparison> {
+        Ok(self.running.await.context("the comparison panicked")??)
+    }
+}
+
+fn describe_progress(progress: &CompareProgress) -> String {
+    format!("{}: {}", progress.task, progress.step)
+}
+
+/// Shows the first task's result as soon as it is there, goes on live, and compares the other
+/// tasks meanwhile.
+async fn compare_live(
+    data_dir: &Path,
+    app: &MicroclimateApp,
+    mut played: PlaybackResult,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let simulation = played.simulation.take();
+    let live = async {
+        match simulation {
+            Some(mut simulation) => {
+                simulation.publish_live(shutdown).await;
+                simulation.close().await;
+            }
+            None => shutdown.cancelled().await,
+        }
+        Ok(())
+    };
+    tokio::try_join!(live, show_live(data_dir, app, &played, shutdown)).map(|((), ())| ())
+}
+
+async fn show_live(
+    data_dir: &Path,
+    app: &MicroclimateApp,
+    played: &PlaybackResult,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let status = StatusLine::start_line();
+    let mut comparing = ComparisonTask::spawn(app);
+    let mut is_first = true;
+    while let Some(progress) = comparing.progress.recv().await {
+        let tasks = format!("{} of {} tasks compared", progress.tasks_done, progress.tasks);
+        status.show(&format!("{tasks}; {}", describe_progress(&progress)));
+        let Some(result) = progress.finished.as_deref().filter(|_| is_first) else { continue };
+        is_first = false;
+        let predictions = predict_each_task(app, std::slice::from_ref(result)).await?;
+        let shown = first_screen::first_result(result, &predictions)
+            + &first_screen::addresses(&app.page_url(), app.mqtt);
+        status.print_above(|| {
+            print_readings(app, played);
+            println!("{shown}");
+        });
+    }
+    let comparison = comparing.wait_for_end().await?;
+    let predictions = predict_each_task(app, &comparison.tasks).await?;
+    status.print_above(|| {
+        print!("{}", first_screen::other_predictions(&comparison.tasks, &predictions));
+        println!("\nReport: {}", comparison.dir.join("report.html").display());
+    });
+    write_ready_file(data_dir, app)?;
+    status.follow(app, shutdown).await;
+    Ok(())
 }
 
 async fn play_data(
@@ -224,13 +311,10 @@ async fn wait_until_ingested(app: &MicroclimateApp, stage: &ProgressStage) -> Re
 }
 
 /// Makes one prediction for each applicable task, for the first zone that has one.
-async fn predict_each_task(
-    app: &MicroclimateApp,
-    comparison: &ModelComparison,
-) -> Result<Vec<Prediction>> {
+async fn predict_each_task(app: &MicroclimateApp, tasks: &[TaskResult]) -> Result<Vec<Prediction>> {
     let zones = app.trainer.zones().await?;
     let mut predictions = Vec::new();
-    for task in comparison.tasks.iter().filter(|task| task.not_applicable.is_none()) {
+    for task in tasks.iter().filter(|task| task.not_applicable.is_none()) {
         for zone in &zones {
             match app.trainer.predict_zone(&task.task, zone).await {
                 Ok(prediction) => {
@@ -273,16 +357,11 @@ fn summarise_demo(
     }
 }
 
-fn print_results(
-    app: &MicroclimateApp,
-    played: &PlaybackResult,
-    comparison: &ModelComparison,
-    predictions: &[Prediction],
-    took: Duration,
-) {
+/// Prints what became of every reading.
+fn print_readings(app: &MicroclimateApp, played: &PlaybackResult) {
     let totals = app.gateway.ledger_snapshot().totals;
     println!(
-        "\nreadings: {} received = {} logged + {} dead-lettered + {} duplicates; {} unaccounted",
+        "Readings: {} received = {} logged + {} dead-lettered\n          + {} duplicates; {} unaccounted",
         format_thousands(totals.received),
         format_thousands(totals.logged),
         format_thousands(totals.dead_lettered),
@@ -292,69 +371,10 @@ fn print_results(
     if played.rejects > 0 {
         println!("{} rows of the recordings could not be read", format_thousands(played.rejects));
     }
-    if let Some(first) = comparison.tasks.first() {
-        println!("\n{}", report::terminal_report(first));
-        println!("(the champion was selected on earlier data than the errors are measured on)");
-    }
-    println!("\ncurrent predictions of the champions:");
-    for task in &comparison.tasks {
-        if let Some(NotApplicable { why, hint }) = &task.not_applicable {
-            println!("  {:17} not applicable: {why}", task.task);
-            hint.iter().for_each(|hint| println!("  {:17} hint: {hint}", ""));
-        } else if let Some(p) = predictions.iter().find(|p| p.task == task.task) {
-            let (zone, prediction) = (p.zone.to_string(), format_prediction(p));
-            println!("  {:17} {zone:14} {prediction}  {}", p.task, p.model);
-        } else {
-            println!("  {:17} no zone has fresh readings", task.task);
-        }
-    }
-    println!(
-        "\nreport: {} ({:.0} s in all)",
-        comparison.dir.join("report.html").display(),
-        took.as_secs_f64()
-    );
 }
 
-/// Shows a prediction, as in `15.42 °C [15.33 to 15.51, 90 %]` or `hold (97 %)`.
-fn format_prediction(p: &Prediction) -> String {
-    if let Some(class) = p.class {
-        let probability = p.probabilities.as_ref().and_then(|all| all.get(class));
-        let share = probability.map_or(String::new(), |share| format!(" ({:.0} %)", 100.0 * share));
-        return format!("{class}{share}");
-    }
-    // The interval of an anomaly score is the one that holds 90 % of normal minutes.
-    let usual = if p.task == "anomaly" { "usually " } else { "" };
-    let interval = p.interval.map_or(String::new(), |[low, high]| {
-        format!(" [{usual}{low:.2} to {high:.2}, {:.0} %]", 100.0 * p.interval_level)
-    });
-    format!("{:.2} {}{interval}", p.value, p.unit)
-}
-
-async fn run_live(
-    data_dir: &Path,
-    app: &MicroclimateApp,
-    simulation: Option<Simulation>,
-    shutdown: &CancellationToken,
-) -> Result<()> {
-    println!(
-        "\nlive until Ctrl-C:\n  page and REST  http://{}/\n  MQTT           {}",
-        app.rest, app.mqtt
-    );
+fn write_ready_file(data_dir: &Path, app: &MicroclimateApp) -> Result<()> {
     let ready = serde_json::json!({ "rest": format!("http://{}", app.rest), "mqtt": app.mqtt });
     let path = data_dir.join(READY_FILE);
-    fs::write(&path, ready.to_string()).with_context(|| path.display().to_string())?;
-    let live = async {
-        match simulation {
-            Some(mut simulation) => {
-                simulation.publish_live(shutdown).await;
-                simulation.close().await;
-            }
-            None => shutdown.cancelled().await,
-        }
-    };
-    tokio::select! {
-        () = live => {}
-        () = app.failed.cancelled() => {}
-    }
-    Ok(())
+    fs::write(&path, ready.to_string()).with_context(|| path.display().to_string())
 }

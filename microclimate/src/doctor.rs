@@ -196,7 +196,7 @@ fn data_folder(folder: &Path) -> DoctorFinding {
 
 fn disk(folder: &Path) -> DoctorFinding {
     const SUBJECT: &str = "disk";
-    let space = existing(folder).ok_or(None).and_then(|own| DiskSpace::at(own).map_err(Some));
+    let space = existing(folder).ok_or(None).and_then(|own| DiskSpace::at_path(own).map_err(Some));
     match space {
         Ok(DiskSpace { free_bytes, total_bytes }) => {
             let detail = format!(

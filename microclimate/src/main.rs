@@ -5,7 +5,7 @@
 //! - `settings`: one configuration for all services
 //! - `app`: all services, started, served together, stopped in order
 //! - `demo`: two weeks of data from message to prediction
-//! - `progress`, `summary`: output for people and for programs
+//! - `first_screen`, `progress`, `summary`: output for people and for programs
 //! - `overview`: the state of all zones at once, and as it changes
 //! - `page`: the files of the page; `compression`: of answers
 //! - `programs`: the services by their own names, completions and man pages
@@ -18,6 +18,7 @@ mod cli;
 mod compression;
 mod demo;
 mod doctor;
+mod first_screen;
 mod overview;
 mod page;
 mod programs;
@@ -25,7 +26,10 @@ mod progress;
 mod settings;
 mod summary;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::Parser;
@@ -33,7 +37,7 @@ use service::{log, shutdown};
 use tokio::signal::unix::{SignalKind, signal};
 
 use app::MicroclimateApp;
-use cli::{BackupArgs, CommonArgs, DemoArgs, MicroclimateArgs, MicroclimateCommand};
+use cli::{BackupArgs, CommonArgs, MicroclimateArgs, MicroclimateCommand};
 use settings::AppSettings;
 
 fn main() -> Result<ExitCode> {
@@ -47,11 +51,11 @@ fn main() -> Result<ExitCode> {
         MicroclimateCommand::Demo(demo) => {
             // Progress bars and results are enough; warnings are still logged.
             log::init_logging(log::LogFormat::default(), "warn");
-            run_demo(demo)?;
+            shutdown::run_to_end(demo::run_demo(demo))?;
         }
         MicroclimateCommand::Up(common) => {
             log::init_logging(log::LogFormat::default(), "info");
-            run_services(common)?;
+            shutdown::run_to_end(run_services(common))?;
         }
         MicroclimateCommand::Doctor(common) if doctor::run_checks(&common) => {}
         MicroclimateCommand::Doctor(_) => return Ok(ExitCode::FAILURE),
@@ -75,19 +79,22 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-#[tokio::main]
-async fn run_demo(demo: DemoArgs) -> Result<()> {
-    demo::run_demo(demo).await
-}
-
-#[tokio::main]
 async fn run_services(common: CommonArgs) -> Result<()> {
     let CommonArgs { data_dir, config, set } = common;
     let settings = AppSettings::load(&data_dir, &[], config.as_deref(), &set)?;
     let stop_token = shutdown::cancel_on_signal()?;
     let app = MicroclimateApp::start(&settings)?;
-    let url = format!("{}://{}/", settings.rest.tls.scheme(), app.rest);
+    let url = app.page_url();
     tracing::info!(mqtt = %app.mqtt, rest = %url, "up");
+    if io::stdout().is_terminal() {
+        println!("\n{}", first_screen::addresses(&url, app.mqtt));
+    }
+    let stop_backups = stop_token.child_token();
+    let backups = tokio::spawn(backup::serve_backups(
+        data_dir.clone(),
+        app.store.clone(),
+        stop_backups.clone(),
+    ));
     let mut hangups = signal(SignalKind::hangup())?;
     let gateway = app.gateway.clone();
     let reloading = async {
@@ -111,5 +118,7 @@ async fn run_services(common: CommonArgs) -> Result<()> {
         () = stop_token.cancelled() => {}
         () = app.failed.cancelled() => {}
     }
+    stop_backups.cancel();
+    let _ = backups.await;
     app.stop().await
 }

@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::MicroclimateApp;
 
 /// Stage of a demo, with a progress bar.
 pub(crate) struct ProgressStage {
@@ -35,6 +38,51 @@ impl ProgressStage {
         self.bar.finish_and_clear();
         eprintln!("  {:LABEL_WIDTH$} {result} ({seconds:.1} s)", self.what);
         seconds
+    }
+}
+
+/// One line that says what goes on while everything runs. Nothing is shown where stderr is no
+/// terminal.
+pub(crate) struct StatusLine {
+    bar: ProgressBar,
+}
+
+/// Seconds between two states of the line.
+const STATUS_EVERY_S: u64 = 2;
+
+impl StatusLine {
+    pub(crate) fn start_line() -> Self {
+        let bar = ProgressBar::new_spinner();
+        bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").expect("a template"));
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self { bar }
+    }
+
+    pub(crate) fn show(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+    }
+
+    /// Prints results that stay; the line moves below them.
+    pub(crate) fn print_above(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
+    /// Shows how many readings have come and how many rows there are, until the end.
+    pub(crate) async fn follow(self, app: &MicroclimateApp, shutdown: &CancellationToken) {
+        loop {
+            let (totals, counts) =
+                (app.gateway.ledger_snapshot().totals, app.store.committed_counts());
+            self.show(&format!(
+                "live: {} readings received, {} feature rows, {} zones",
+                format_thousands(totals.received),
+                format_thousands(counts.rows),
+                app.store.zone_summaries().len()
+            ));
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(STATUS_EVERY_S)) => {}
+                () = shutdown.cancelled() => return self.bar.finish_and_clear(),
+            }
+        }
     }
 }
 

@@ -63,8 +63,11 @@ const FAIL_IF_STATUS: u8 = 2;
 ///
 /// # Errors
 /// What the configuration, the feature store or the system says.
-#[tokio::main]
-pub async fn run_program(args: TrainerArgs) -> Result<ExitCode> {
+pub fn run_program(args: TrainerArgs) -> Result<ExitCode> {
+    shutdown::run_to_end(run_command(args))
+}
+
+async fn run_command(args: TrainerArgs) -> Result<ExitCode> {
     log::init_logging(log::LogFormat::default(), "info");
     let settings: TrainerSettings = config::load_config(&ConfigSources {
         defaults: settings::DEFAULTS,

@@ -43,7 +43,7 @@ use query::TaskQueries;
 pub use request::{CompareProgress, CompareRequest, RunDescription};
 
 /// Result of one task.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct TaskResult {
     /// Name of the task.
     pub task: String,
@@ -170,8 +170,10 @@ impl Trainer {
                 tasks: names.len(),
                 steps_done: 0,
                 steps: 0,
+                finished: None,
             };
             observe(progress.clone());
+            let begun = progress.clone();
             // One that is refused is no rival; the one in service is.
             if let Err(error) = self.load_champion(name) {
                 tracing::warn!(task = name, %error, "the champion is not compared with");
@@ -206,6 +208,12 @@ impl Trainer {
             let outcome = done.map_err(TrainError::Stopped)?;
             let mut result = self.record_result(name, outcome, &folder.run_id, request)?;
             result.took_s = start.elapsed().as_secs_f64();
+            observe(CompareProgress {
+                step: "finished".to_owned(),
+                tasks_done: tasks_done + 1,
+                finished: Some(Arc::new(result.clone())),
+                ..begun
+            });
             comparison.tasks.push(result);
         }
         comparison.run.took_s = began.elapsed().as_secs_f64();

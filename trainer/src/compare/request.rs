@@ -1,8 +1,9 @@
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 use telemetry::ZoneId;
 
+use super::TaskResult;
 use crate::{
     backtest::ComparisonDepth,
     error::TrainError,
@@ -55,6 +56,8 @@ pub struct CompareProgress {
     pub steps_done: usize,
     /// Number of all steps of the task; 0 before it is known.
     pub steps: usize,
+    /// Result of the task, once it is finished and its champion is served.
+    pub finished: Option<Arc<TaskResult>>,
 }
 
 impl CompareProgress {

@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 
 use super::sentences;
 use crate::{backtest::LeaderboardEntry, compare::TaskResult};
@@ -46,21 +46,37 @@ pub(super) fn leaderboard_cells(task: &TaskResult, entry: &LeaderboardEntry) -> 
     ]
 }
 
-/// Renders a task's leaderboard for the terminal.
+/// Columns of a terminal. Times, sizes and coverage are in the written report.
+const WIDTH: usize = 80;
+const TERMINAL_HEADINGS: [&str; 5] = ["model", "error", "skill (95 %)", "p", ""];
+
+/// Renders a task's leaderboard for a terminal of 80 columns.
 #[must_use]
 pub fn terminal_report(task: &TaskResult) -> String {
     if let Some(why) = &task.not_applicable {
-        return format!("{}: not applicable: {why}", task.task);
+        return wrap_lines(&format!("{}: not applicable: {why}", task.task));
     }
     let mut table = new_table();
-    table.set_header(HEADINGS);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH as u16);
+    table.set_header(TERMINAL_HEADINGS);
     for entry in &task.leaderboard {
-        table.add_row(leaderboard_cells(task, entry));
+        let [model, error, skill, p, ..] = leaderboard_cells(task, entry);
+        let is_champion = task.champion.as_deref() == Some(entry.model.as_str());
+        let note = match (is_champion, entry.is_baseline) {
+            (true, _) => "champion",
+            (false, true) => "baseline",
+            (false, false) => "",
+        };
+        table.add_row([model, error, skill, p, note.to_owned()]);
     }
-    align_right(&mut table, HEADINGS.len() - 1);
-    let mut text =
-        format!("{}: {} ({})\n{table}", task.task, task.title, sentences::describe_metric(task));
-    let _ = write!(text, "\n{}", sentences::task_verdict(task));
+    align_right(&mut table, TERMINAL_HEADINGS.len() - 1);
+    let heading = format!("{}: {} ({})", task.task, task.title, sentences::describe_metric(task));
+    format!("{}\n{table}\n{}", wrap_lines(&heading), wrap_lines(&terminal_sentences(task)))
+}
+
+/// What the leaderboard means, one statement a line.
+fn terminal_sentences(task: &TaskResult) -> String {
+    let mut text = sentences::task_verdict(task);
     for line in [sentences::describe_missing_intervals(task), sentences::describe_scores(task)]
         .into_iter()
         .flatten()
@@ -80,6 +96,11 @@ pub fn terminal_report(task: &TaskResult) -> String {
         let _ = write!(text, "\n{}", sentences::describe_decision(decision));
     }
     text
+}
+
+/// Breaks lines between words, so that none is wider than a terminal.
+fn wrap_lines(text: &str) -> String {
+    textwrap::fill(text, WIDTH)
 }
 
 /// Number of groups of inputs that are listed; the others matter less.

@@ -1,9 +1,11 @@
 //! `microclimate backup` and `restore`: a data folder, whole and verified.
 //!
-//! A backup is the folder's files and a manifest with the SHA-256 of each. It is made while
-//! nothing runs on the folder: the log's lock is held meanwhile, so that log, database and
-//! registry belong together. It appears under its name when everything is on the disk, or
-//! not at all; so does what is restored.
+//! A backup is the folder's files and a manifest with the SHA-256 of each. Where nothing runs on
+//! the folder, the log's lock is held meanwhile; where Microclimate runs, it puts a consistent
+//! copy beside its data (`running`), and goes on. A backup appears under its name when everything
+//! is on the disk, or not at all; so does what is restored.
+
+mod running;
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 const MANIFEST: &str = "microclimate-backup.json";
 /// What can be had again, or belongs to a process.
-const LEFT_OUT: [&str; 3] = ["lake-cache", "log/lock", "ready.json"];
+const LEFT_OUT: [&str; 4] = ["lake-cache", "log/lock", "ready.json", running::STAGING];
 /// Version of the layout; a newer one is refused.
 const FORMAT: u32 = 1;
 const BUFFER_BYTES: usize = 1 << 20;
@@ -56,18 +58,27 @@ impl fmt::Display for BackupSummary {
     }
 }
 
+pub(crate) use running::serve_backups;
+
 /// Copies a data folder to a folder that does not exist yet.
 ///
 /// # Errors
-/// Where Microclimate runs on the folder, the disk has no room, or the system says so.
+/// Where the disk has no room, another program uses the folder, or the system says so.
 pub(crate) fn back_up(data_dir: &Path, to: &Path) -> Result<BackupSummary> {
     ensure!(data_dir.is_dir(), "{}: no such data folder\nhint: --data-dir", data_dir.display());
     ensure!(!to.exists(), "{} exists\nhint: name a folder that does not", to.display());
-    let _lock = lock(data_dir)?;
-    let paths = files_below(data_dir)?;
+    let Some(_lock) = lock(data_dir)? else {
+        let staged = running::StagedCopy::request(data_dir)?;
+        return copy_to_backup(&staged.dir, to);
+    };
+    copy_to_backup(data_dir, to)
+}
+
+fn copy_to_backup(from: &Path, to: &Path) -> Result<BackupSummary> {
+    let paths = files_below(from)?;
     let part = part_of(to)?;
-    room_for(data_dir, &paths, &part)?;
-    let copied = copy_all(data_dir, &paths, &part).and_then(|files| {
+    room_for(from, &paths, &part)?;
+    let copied = copy_all(from, &paths, &part).and_then(|files| {
         let bytes = files.iter().map(|file| file.bytes).sum();
         let copied = BackupSummary { files: files.len(), bytes };
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -133,19 +144,20 @@ pub(crate) fn restore(from: &Path, data_dir: &Path) -> Result<BackupSummary> {
     finish(copied, &part, data_dir)
 }
 
-/// The log's lock, which a running Microclimate holds.
-fn lock(data_dir: &Path) -> Result<Option<File>> {
+/// Locks the log as a running Microclimate does; `None` where one has it.
+fn lock(data_dir: &Path) -> Result<Option<LogLock>> {
     let path = data_dir.join("log/lock");
-    let Ok(file) = File::open(&path) else { return Ok(None) };
+    // A folder without a log has none to lock.
+    let Ok(file) = File::open(&path) else { return Ok(Some(LogLock(None))) };
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => bail!(
-            "{} is in use: Microclimate is running on it\nhint: end it first (systemctl stop microclimate)",
-            data_dir.display()
-        ),
+        Ok(()) => Ok(Some(LogLock(Some(file)))),
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error).context(path.display().to_string()),
     }
 }
+
+/// Keeps Microclimate from starting on a folder.
+struct LogLock(#[expect(dead_code, reason = "the lock ends with the file")] Option<File>);
 
 /// Files below a folder, relative to it, in the order of their names.
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -189,7 +201,7 @@ fn room_for(from: &Path, paths: &[PathBuf], part: &Path) -> Result<()> {
     for path in paths {
         bytes += fs::metadata(from.join(path)).map_or(0, |found| found.len());
     }
-    let free_bytes = DiskSpace::at(part)?.free_bytes;
+    let free_bytes = DiskSpace::at_path(part)?.free_bytes;
     if free_bytes < bytes {
         fs::remove_dir_all(part)?;
         bail!(
@@ -296,12 +308,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_backed_up_while_it_runs() {
+    fn a_folder_that_something_else_uses_is_not_backed_up() {
         let root = tempfile::tempdir().unwrap();
         let (data, kept) = (data(root.path()), root.path().join("kept"));
         let running = File::open(data.join("log/lock")).unwrap();
         running.lock().unwrap();
-        assert!(error(back_up(&data, &kept)).contains("Microclimate is running"));
+        let refused = error(back_up(&data, &kept));
+        assert!(refused.contains("in use") && refused.contains("hint: "), "{refused}");
         assert!(!kept.exists());
     }
 
