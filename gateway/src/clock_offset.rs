@@ -12,11 +12,18 @@ pub(crate) struct DeviceClockOffset {
 
 /// Length of a span, milliseconds.
 const SPAN_MS: i64 = 300_000;
+/// Largest plausible offset of a clock, milliseconds: a wrong time zone is at most half a day. What
+/// is further back is a backlog or an unset clock, and what is further ahead an unset clock.
+const OFFSET_MS_MAX: u64 = 86_400_000;
 
 impl DeviceClockOffset {
-    /// Notes a live message, both times in UTC milliseconds.
+    /// Notes a live message, both times in UTC milliseconds. One whose times are more than a day
+    /// apart says nothing about the clock.
     pub(crate) fn add_sample(&mut self, received_ms: i64, stamped_ms: i64) {
         let offset_ms = received_ms.saturating_sub(stamped_ms);
+        if offset_ms.unsigned_abs() > OFFSET_MS_MAX {
+            return;
+        }
         self.now = match self.now {
             Some((since_ms, least)) if received_ms.saturating_sub(since_ms) < SPAN_MS => {
                 Some((since_ms, least.min(offset_ms)))
@@ -57,6 +64,8 @@ mod tests {
         // The previous span still counts, an earlier one does not.
         check(&[(0, -5), (SPAN_MS, SPAN_MS - 50)], Some(5));
         check(&[(0, -5), (SPAN_MS, SPAN_MS - 50), (2 * SPAN_MS, 2 * SPAN_MS - 70)], Some(50));
-        check(&[(i64::MIN, i64::MAX)], Some(i64::MIN));
+        // A buffered reading of last year, or a clock that was never set.
+        check(&[(i64::MIN, i64::MAX)], None);
+        check(&[(40_000_000_000, 1_000), (40_000_001_000, 40_000_000_990)], Some(10));
     }
 }

@@ -29,6 +29,8 @@ use models::registry::{DecisionAuthor, DecisionKind};
 const WHO: &str = "trainer watch";
 /// Duration of an hour, s.
 const HOUR: f64 = 3600.0;
+/// Distance of feature rows, ms.
+const MINUTE_MS: i64 = 60_000;
 
 /// Watches and publishes until `stop`, as far as the settings enable it.
 ///
@@ -135,13 +137,12 @@ impl Trainer {
         let needed = task.spec().truth_columns.iter().filter(|column| known.contains(**column));
         let columns = needed.map(|column| (*column).to_owned()).collect();
         let times = || due.iter().map(|noted| noted.at_ms);
-        let (Some(first_ms), Some(last_ms)) = (times().min(), times().max()) else {
-            return Ok(());
-        };
+        let Some(first_ms) = times().min() else { return Ok(()) };
         let query = FrameQuery {
             zones: Some(vec![zone.clone()]),
             from_ms: Some(first_ms - 60_000),
-            to_ms: Some(last_ms + task.spec().horizon_s * 1000 + 60_000),
+            // Open: the newest final row tells whether an actual value can still come.
+            to_ms: None,
             columns: Some(columns),
             ..FrameQuery::default()
         };
@@ -149,11 +150,15 @@ impl Trainer {
             &self.source().read_frame(&query, RevisionMode::AsCorrected).await?,
         )?;
         let comfort = self.settings().comfort_in(zone);
+        let Some(frame) = frames.first() else { return Ok(()) };
+        let final_ms = frame.at_ms.last().copied().unwrap_or(i64::MIN);
         for noted in due {
-            let actual = frames
-                .first()
-                .and_then(|frame| actual_value::find_actual(task, frame, noted.at_ms, &comfort));
-            self.scores().record_actual(noted, actual);
+            let actual = actual_value::find_actual(task, frame, noted.at_ms, &comfort);
+            // With a large `engine.lateness_s` rows become final long after they are due.
+            let may_still_come = final_ms < noted.at_ms + task.spec().horizon_s * 1000 + MINUTE_MS;
+            if actual.is_some() || !may_still_come {
+                self.scores().record_actual(noted, actual);
+            }
         }
         Ok(())
     }

@@ -8,7 +8,8 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
+    net::Shutdown,
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     time::Duration,
@@ -39,7 +40,7 @@ const COPY_MAX: Duration = Duration::from_secs(3600);
 pub(super) struct StagedCopy {
     /// Folder of the copy.
     pub(super) dir: PathBuf,
-    _connection: BufReader<UnixStream>,
+    connection: BufReader<UnixStream>,
 }
 
 impl StagedCopy {
@@ -61,10 +62,18 @@ impl StagedCopy {
         let mut answer = String::new();
         connection.read_line(&mut answer).context("the running Microclimate does not answer")?;
         match answer.trim_end() {
-            READY => Ok(Self { dir: data_dir.join(STAGING), _connection: connection }),
+            READY => Ok(Self { dir: data_dir.join(STAGING), connection }),
             "" => bail!("the running Microclimate ended before the copy was there"),
             error => bail!("the running Microclimate made no copy: {error}"),
         }
+    }
+}
+
+impl Drop for StagedCopy {
+    /// Waits until the running process has removed the copy.
+    fn drop(&mut self) {
+        let _ = self.connection.get_ref().shutdown(Shutdown::Write);
+        let _ = self.connection.read_to_end(&mut Vec::new());
     }
 }
 
@@ -101,6 +110,7 @@ pub(crate) async fn serve_backups(data_dir: PathBuf, store: FeatureStore, stop: 
                 let _ = connection.read(&mut [0; 1]).await;
             }
             remove_copy(&data_dir);
+            drop(connection);
         }
     };
     tokio::select! {

@@ -1,6 +1,6 @@
 //! Checks docker-compose.yml with the real programs.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
 use crate::support::{program_path, workspace_root};
 
@@ -14,9 +14,13 @@ fn read_compose_services() -> BTreeMap<String, (Vec<String>, Vec<String>)> {
         let line = line.trim();
         if indent == 2 && line.ends_with(':') {
             line.trim_end_matches(':').clone_into(&mut name);
+        } else if let Some(list) = line.strip_prefix("entrypoint: ") {
+            let program: Vec<PathBuf> = serde_json::from_str(list).unwrap();
+            let program = program[0].file_name().unwrap().to_str().unwrap().to_owned();
+            services.entry(name.clone()).or_default().0 = vec![program];
         } else if let Some(list) = line.strip_prefix("command: ") {
             let command: Vec<String> = serde_json::from_str(list).unwrap();
-            services.entry(name.clone()).or_default().0 = command;
+            services.entry(name.clone()).or_default().0.extend(command);
         } else if let Some((key, _)) = line.split_once(": ")
             && key.contains("__")
             && key.chars().all(|c| c.is_ascii_uppercase() || c == '_')

@@ -47,8 +47,16 @@ struct TestSite {
 
 impl TestSite {
     fn start(features: &str) -> Self {
+        Self::start_with(features, |_| {})
+    }
+
+    fn start_with(
+        features: &str,
+        change: impl FnOnce(&mut feature_store::FeatureStoreSettings),
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let mut settings = feature_store::FeatureStoreSettings::default();
+        change(&mut settings);
         settings.store.path = dir.path().join("microclimate.duckdb");
         settings.log = eventlog::EventLogConfig::for_embedded(&dir.path().join("log"));
         settings.commit.interval_ms = 20;
@@ -446,6 +454,28 @@ async fn a_prediction_has_the_status_of_the_row_that_it_used() {
         let prediction = trainer.predict_zone(TASK, &zone).await.unwrap();
         assert_eq!(prediction.features_at_ms, event_ms, "{prediction:?}");
         assert_eq!(prediction.status, RowStatus::Provisional, "{prediction:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn predictions_are_scored_however_late_rows_become_final() {
+    for lateness_s in [120, 900, 3600] {
+        let mut site =
+            TestSite::start_with(FEATURES, |settings| settings.engine.lateness_s = lateness_s);
+        site.send_minutes(0..60, temperature_at).await;
+        let trainer = site.open_trainer(|_| {});
+        let constant = FittedRegressor::Constant(ConstantModel { value: 0.0 });
+        promote_model(&trainer, TASK, "temperature_last", constant, TargetTransform::Change)
+            .unwrap();
+        for minute in 60..160 {
+            site.send_minutes(minute..minute + 1, temperature_at).await;
+            trainer.predict_and_score(None).await.unwrap();
+        }
+        let score = trainer.scores().task_score(TASK).unwrap();
+        // 100 predictions, whose horizon is ten minutes.
+        let expected = 100 - 10 - lateness_s as usize / 60 - 5;
+        assert!(score.scored >= expected, "{lateness_s} s: {score:?}");
+        assert_eq!(score.unknown, 0, "{lateness_s} s: {score:?}");
     }
 }
 

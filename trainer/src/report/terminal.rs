@@ -1,4 +1,4 @@
-use std::fmt::Write;
+use std::{fmt::Write, ops::Range};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 
@@ -48,7 +48,10 @@ pub(super) fn leaderboard_cells(task: &TaskResult, entry: &LeaderboardEntry) -> 
 
 /// Columns of a terminal. Times, sizes and coverage are in the written report.
 const WIDTH: usize = 80;
-const TERMINAL_HEADINGS: [&str; 5] = ["model", "error", "skill (95 %)", "p", ""];
+const TERMINAL_HEADINGS: [&str; 5] = ["", "model", "error", "skill (95 %)", "p"];
+const CHAMPION_MARK: &str = "▸";
+const BASELINE_MARK: &str = "○";
+const LEGEND: &str = "▸ champion   ○ baseline, which needs no training";
 
 /// Renders a task's leaderboard for a terminal of 80 columns.
 #[must_use]
@@ -62,16 +65,17 @@ pub fn terminal_report(task: &TaskResult) -> String {
     for entry in &task.leaderboard {
         let [model, error, skill, p, ..] = leaderboard_cells(task, entry);
         let is_champion = task.champion.as_deref() == Some(entry.model.as_str());
-        let note = match (is_champion, entry.is_baseline) {
-            (true, _) => "champion",
-            (false, true) => "baseline",
+        let mark = match (is_champion, entry.is_baseline) {
+            (true, _) => CHAMPION_MARK,
+            (false, true) => BASELINE_MARK,
             (false, false) => "",
         };
-        table.add_row([model, error, skill, p, note.to_owned()]);
+        table.add_row([mark.to_owned(), model, error, skill, p]);
     }
-    align_right(&mut table, TERMINAL_HEADINGS.len() - 1);
+    align_right(&mut table, 2..TERMINAL_HEADINGS.len());
     let heading = format!("{}: {} ({})", task.task, task.title, sentences::describe_metric(task));
-    format!("{}\n{table}\n{}", wrap_lines(&heading), wrap_lines(&terminal_sentences(task)))
+    let sentences = wrap_lines(&terminal_sentences(task));
+    format!("{}\n{table}\n{LEGEND}\n{sentences}", wrap_lines(&heading))
 }
 
 /// What the leaderboard means, one statement a line.
@@ -136,7 +140,7 @@ pub fn relevance_report(task: &TaskResult) -> String {
             sentences::format_p_value(ablation.test),
         ]);
     }
-    align_right(&mut windows, 6);
+    align_right(&mut windows, 1..6);
     format!(
         "{}: importance of the inputs of {} ({} test rows, shuffled)\n{groups}\nwindows, refitted without\n{windows}\n{}",
         task.task, found.model, found.rows, found.answer
@@ -149,9 +153,9 @@ fn new_table() -> Table {
     table
 }
 
-/// Aligns all columns but the first and the last to the right, as numbers.
-fn align_right(table: &mut Table, columns: usize) {
-    for column in 1..columns {
+/// Aligns columns of numbers to the right.
+fn align_right(table: &mut Table, columns: Range<usize>) {
+    for column in columns {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
