@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{Display, Write as _},
+    fs,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -10,11 +11,62 @@ use axum::{http::header, response::IntoResponse};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// Builds the response to Prometheus from one or several concatenated [`MetricsPage`]s.
+/// Builds the response to Prometheus from one or several concatenated [`MetricsPage`]s, and the
+/// metrics of this process.
 #[must_use]
 pub fn metrics_response(pages: String) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], pages)
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], pages + &process_page())
 }
+
+/// Metrics of this process under the names that Prometheus' client libraries give them, and its
+/// version. Figures that the system does not have (proc(5) of Linux) are left out.
+fn process_page() -> String {
+    let mut page = MetricsPage { prefix: "process", text: String::new() };
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The fields after the program's name, which may contain spaces: 14 and 15 are processor
+    // times in ticks, 22 is the start in ticks since boot.
+    let fields: Vec<u64> = stat
+        .rsplit_once(')')
+        .map_or("", |(_, fields)| fields)
+        .split_whitespace()
+        .map(|field| field.parse().unwrap_or_default())
+        .collect();
+    if let [Some(user), Some(system), Some(start)] =
+        [11, 12, 19].map(|number| fields.get(number).copied())
+    {
+        let seconds = |ticks: u64| ticks as f64 / TICKS_PER_SECOND;
+        page.add_metric(
+            ("cpu_seconds_total", "counter", "Processor time of all threads"),
+            seconds(user + system),
+        );
+        let booted_s = fs::read_to_string("/proc/stat").ok().and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("btime "))?;
+            line.trim().parse::<f64>().ok()
+        });
+        page.add_family(
+            ("start_time_seconds", "gauge", "Start, seconds since 1970"),
+            booted_s.map(|booted_s| (String::new(), booted_s + seconds(start))),
+        );
+    }
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
+    page.add_family(
+        ("resident_memory_bytes", "gauge", "Resident set"),
+        resident.map(|kib| (String::new(), kib * 1024)),
+    );
+    if let Ok(open) = fs::read_dir("/proc/self/fd") {
+        page.add_metric(("open_fds", "gauge", "Open files and sockets"), open.count());
+    }
+    let mut own = MetricsPage::new("microclimate");
+    let version = format_label("version", env!("CARGO_PKG_VERSION"));
+    own.add_family(("build_info", "gauge", "Version of the program"), [(version, 1)]);
+    page.into_text() + &own.into_text()
+}
+
+/// Unit of times in proc(5): Linux has 100 on every architecture (`getconf CLK_TCK`).
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Builder of a page of metrics.
 ///
@@ -154,6 +206,23 @@ pub fn format_labels<const N: usize>(all: [(&str, &dyn Display); N]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_says_what_it_uses() {
+        let page = process_page();
+        let value = |name: &str| -> f64 {
+            let line = page.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse().unwrap()
+        };
+        let megabytes = value("process_resident_memory_bytes ") / 1e6;
+        assert!((1.0..10_000.0).contains(&megabytes), "{page}");
+        let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let age_s = now_s.as_secs_f64() - value("process_start_time_seconds ");
+        assert!((-2.0..3600.0).contains(&age_s), "{age_s}");
+        assert!(value("process_open_fds ") >= 3.0 && value("process_cpu_seconds_total ") >= 0.0);
+        assert!(page.contains("microclimate_build_info{version=\""), "{page}");
+    }
 
     #[test]
     fn a_time_is_counted_in_the_first_bucket_that_holds_it() {

@@ -8,8 +8,13 @@ use service::{
     rest::{Problem, ProblemAnswer},
 };
 
+use telemetry::QualityFlag;
+
 use super::latest::now_ms;
 use crate::{CommitTotals, CommittedCounts, FeatureStore};
+
+/// Number of zones with series of their own, so that the page stays small whatever is sent.
+const ZONES_IN_METRICS_MAX: usize = 500;
 
 /// Whether the process is alive.
 #[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = String)))]
@@ -50,9 +55,11 @@ impl FeatureStore {
         let mut page = MetricsPage::new("microclimate_feature_store");
         let CommittedCounts { by_quality, rejects, rows, corrections, columns, .. } =
             self.committed_counts();
-        let qualities = by_quality.into_iter();
-        let labelled_counts =
-            qualities.map(|(quality, count)| (format_label("quality", quality), count));
+        // Each from the start, so that the first reading of a quality is an increase.
+        let labelled_counts = QualityFlag::ALL.iter().map(|quality| {
+            let count = by_quality.get(quality.as_str()).copied().unwrap_or_default();
+            (format_label("quality", quality.as_str()), count)
+        });
         page.add_family(
             ("readings_total", "counter", "Readings committed, by quality"),
             labelled_counts,
@@ -76,7 +83,8 @@ impl FeatureStore {
             about,
             outcomes.map(|(outcome, count)| (format_label("outcome", outcome), count)),
         );
-        let zones = self.zone_summaries();
+        let mut zones = self.zone_summaries();
+        zones.sort_unstable_by(|a, b| a.zone.cmp(&b.zone));
         page.add_metric(("zones", "gauge", "Zones in memory"), zones.len());
         let evicted = self.0.counters.evicted_zones.load(Ordering::Relaxed);
         let about = ("zones_evicted_total", "counter", "Zones evicted from memory");
@@ -86,6 +94,17 @@ impl FeatureStore {
         let newest = lag(zones.iter().filter_map(|zone| zone.latest_ms).max());
         let about = ("newest_age_seconds", "gauge", "Age of the newest event of any zone");
         page.add_family(about, newest.map(|age_s| (String::new(), age_s)));
+        let oldest = lag(zones.iter().filter_map(|zone| zone.latest_ms).min());
+        let about =
+            ("oldest_zone_age_seconds", "gauge", "Age of the most silent zone's newest event");
+        page.add_family(about, oldest.map(|age_s| (String::new(), age_s)));
+        let about =
+            ("zone_age_seconds", "gauge", "Age of a zone's newest event; the first zones by name");
+        let ages = zones
+            .iter()
+            .take(ZONES_IN_METRICS_MAX)
+            .filter_map(|zone| Some((format_label("zone", &zone.zone), lag(zone.latest_ms)?)));
+        page.add_family(about, ages);
         let behind = zones.iter().filter_map(|zone| Some(zone.latest_ms? - zone.final_ms?)).max();
         let about = (
             "final_lag_seconds_max",

@@ -37,7 +37,7 @@ use models::{
     ModelRegistry,
     registry::{ModelAliases, VersionRef},
 };
-use service::prometheus::MetricsPage;
+use service::prometheus::{MetricsPage, format_label};
 use telemetry::ZoneId;
 
 use crate::{
@@ -305,6 +305,11 @@ impl Trainer {
         let mut page = MetricsPage::new("microclimate_trainer");
         self.0.meter.write_metrics(&mut page);
         self.scores().write_metrics(&mut page);
+        self.0.newest.write_metrics(&mut page);
+        let champions = tasks::NAMES.iter().filter_map(|task| Some((*task, self.champion(task)?)));
+        let versions = champions.map(|(task, own)| (format_label("task", task), own.version));
+        let about = ("champion_version", "gauge", "Version that is served");
+        page.add_family(about, versions);
         page.into_text()
     }
 }

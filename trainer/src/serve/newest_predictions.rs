@@ -3,10 +3,14 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use service::prometheus::{MetricsPage, format_labels};
 use telemetry::ZoneId;
 
 use super::Prediction;
 use crate::anomaly;
+
+/// Number of zones with series of their own, so that the page stays small whatever is sent.
+const ZONES_IN_METRICS_MAX: usize = 100;
 
 /// The newest predictions of a zone, one a task.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +50,32 @@ impl NewestPredictions {
         own.anomaly_since_ms =
             alarm.map(|alarm| own.anomaly_since_ms.unwrap_or(alarm.features_at_ms));
         own.predictions = predictions.into();
+    }
+
+    /// Writes the newest predictions of the first zones by name, with their intervals.
+    pub(super) fn write_metrics(&self, page: &mut MetricsPage) {
+        let zones = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<&ZoneId> = zones.keys().collect();
+        names.sort_unstable();
+        names.truncate(ZONES_IN_METRICS_MAX);
+        let mut gauge = |name: &str, help: &str, of: &dyn Fn(&Prediction) -> Option<f64>| {
+            let samples = names.iter().flat_map(|zone| {
+                let predictions = zones[*zone].predictions.iter();
+                predictions.filter(|own| !own.is_stale).filter_map(|own| {
+                    Some((format_labels([("task", &own.task), ("zone", *zone)]), of(own)?))
+                })
+            });
+            page.add_family((name, "gauge", help), samples.collect::<Vec<_>>());
+        };
+        gauge(
+            "prediction",
+            "Newest prediction in the task's unit; of anomaly, the score as a multiple of the alarm",
+            &|own| Some(own.value),
+        );
+        let bound =
+            |number: usize| move |own: &Prediction| own.interval.map(|bounds| bounds[number]);
+        gauge("prediction_interval_low", "Lower bound of its interval", &bound(0));
+        gauge("prediction_interval_high", "Upper bound of its interval", &bound(1));
     }
 
     /// Forgets zones that no longer exist.
