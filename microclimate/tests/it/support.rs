@@ -62,6 +62,9 @@ impl Drop for ChildProcess {
     }
 }
 
+/// How often a broker is started, each time on another port.
+const BROKER_ATTEMPTS: usize = 3;
+
 /// Broker that a program in `scripts/` starts and stops.
 pub(crate) struct ScriptedBroker {
     script: PathBuf,
@@ -83,24 +86,27 @@ impl ScriptedBroker {
             println!("skipped: {name} needs `{missing}`, which is not installed");
             return None;
         }
-        let (script, port) = (workspace_root().join("scripts").join(name), free_port());
-        let broker = Self { script, port, dir: dir.join(name) };
-        // A file instead of a pipe: the broker would hold the pipe open.
-        let log = dir.join(format!("{name}.start.log"));
-        let to = std::fs::File::create(&log).unwrap();
-        let started = broker
-            .script_command("start")
-            .stdout(to.try_clone().unwrap())
-            .stderr(to)
-            .status()
-            .unwrap();
-        if !started.success() {
-            let log_text = std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(!required, "{name} is required here, and does not start: {log_text}");
-            println!("skipped: {name} does not start here: {log_text}");
-            return None;
+        // A port that is free now may be taken when the broker binds it.
+        let mut problem = String::new();
+        for attempt in 0..BROKER_ATTEMPTS {
+            let broker = Self {
+                script: workspace_root().join("scripts").join(name),
+                port: free_port(),
+                dir: dir.join(format!("{name}-{attempt}")),
+            };
+            // A file instead of a pipe: the broker would hold the pipe open.
+            let log = dir.join(format!("{name}.start.log"));
+            let to = std::fs::File::create(&log).unwrap();
+            let mut command = broker.script_command("start");
+            command.stdout(to.try_clone().unwrap()).stderr(to);
+            if command.status().unwrap().success() {
+                return Some(broker);
+            }
+            problem = std::fs::read_to_string(&log).unwrap_or_default();
         }
-        Some(broker)
+        assert!(!required, "{name} is required here, and does not start: {problem}");
+        println!("skipped: {name} does not start here: {problem}");
+        None
     }
 
     fn script_command(&self, verb: &str) -> Command {

@@ -173,7 +173,7 @@ mod tests {
             match expect {
                 None => assert_eq!(found, Ok(())),
                 Some(part) => {
-                    assert!(found.as_ref().is_err_and(|why| why.contains(part)), "{found:?}")
+                    assert!(found.as_ref().is_err_and(|why| why.contains(part)), "{found:?}");
                 }
             }
         };

@@ -124,8 +124,7 @@ impl BlockBootstrap {
         value: f64,
         draw: impl Fn(u64) -> f64 + Sync,
     ) -> Option<(f64, f64)> {
-        let draws: Vec<f64> =
-            (0..self.draws as u64).into_par_iter().map(|number| draw(number)).collect();
+        let draws: Vec<f64> = (0..self.draws as u64).into_par_iter().map(&draw).collect();
         let mut draws: Vec<f64> = draws.into_iter().filter(|value| value.is_finite()).collect();
         draws.sort_unstable_by(f64::total_cmp);
         let at = |share: f64| {
