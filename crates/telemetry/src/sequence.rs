@@ -32,6 +32,7 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 /// How far the remembered originals reach back from the newest message, ms. A copy is recognised
@@ -123,8 +124,9 @@ impl SequenceCheck {
     }
 }
 
-/// The newest numbers of one sender: a device's topic, or one metric of a device.
-#[derive(Clone, Debug, Default)]
+/// The newest numbers of one sender: a device's topic, or one metric of a device. Its serialized
+/// form is for snapshots of the program that wrote it, not a format for exchange.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SequenceHistory {
     /// New messages, oldest first.
     entries: VecDeque<SequenceEntry>,
@@ -139,7 +141,7 @@ pub struct SequenceHistory {
     arrival_ms: i64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct SequenceEntry {
     number: u64,
     content: u64,
@@ -149,7 +151,7 @@ struct SequenceEntry {
     copies: u16,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct NumberingRun {
     id: u32,
     boot: Option<SmolStr>,

@@ -1,3 +1,5 @@
+use serde::{Deserialize, Serialize};
+
 /// Time over which the lag of a device is observed, ms, and the smallest number of messages in
 /// it.
 const SPAN_MS: i64 = 600_000;
@@ -13,13 +15,13 @@ const OFFSET_MS_MIN: i64 = 60_000;
 /// its messages over ten minutes, if the lag is nearly constant. This is the clock filter of NTP
 /// (RFC 5905, section 10), which takes the sample of least delay. The lag of a buffer that is
 /// sent later shrinks, so a buffer has no offset.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct DeviceClock {
     span: Option<LagSpan>,
     offset_ms: Option<i64>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct LagSpan {
     since_ms: i64,
     messages: u32,

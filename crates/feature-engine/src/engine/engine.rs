@@ -241,6 +241,30 @@ impl FeatureEngine {
         names
     }
 
+    pub(super) fn zone_state(&self, zone: &ZoneId) -> Option<&ZoneState> {
+        self.numbers.get(zone).map(|number| &self.zones[*number])
+    }
+
+    pub(super) fn zone_state_mut(&mut self, zone: &ZoneId) -> Option<&mut ZoneState> {
+        self.numbers.get(zone).map(|number| &mut self.zones[*number])
+    }
+
+    pub(super) const fn rules(&self) -> &EngineRules {
+        &self.rules
+    }
+
+    pub(super) const fn rules_and_catalog(&mut self) -> (&EngineRules, &mut FeatureCatalog) {
+        (&self.rules, &mut self.catalog)
+    }
+
+    /// Adds a zone, or replaces the one of that name.
+    pub(super) fn replace_zone(&mut self, mut state: ZoneState) {
+        let number = self.find_or_add_zone(&state.id);
+        self.reports += 1;
+        state.last_report_number = self.reports;
+        self.zones[number] = state;
+    }
+
     fn find_or_add_zone(&mut self, id: &ZoneId) -> usize {
         if let Some(number) = self.numbers.get(id) {
             return *number;

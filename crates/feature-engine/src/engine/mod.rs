@@ -21,6 +21,7 @@
 //! - `sql_prefetch`: SQL expressions over readings and rows, evaluated in batches
 //! - `feature_row`: the features of a zone at a time, from its windows and from
 //! - `drying`: drying trends; `calendar_columns`: the calendar; `formula_joins`: formulas
+//! - `snapshot`: the state of a zone as bytes, and back; `snapshot_format`: its layout and errors
 //! - [`catalog`]: assignment of features to columns
 
 mod calendar_columns;
@@ -42,6 +43,8 @@ mod row_ranges;
 mod sequence;
 mod series;
 mod sliding_window;
+mod snapshot;
+mod snapshot_format;
 mod sorted_readings;
 mod sql_prefetch;
 mod time_blocks;
@@ -55,6 +58,8 @@ pub use feature_row::FeatureRow;
 pub use feed::ZoneFeed;
 pub use progress::ZoneProgress;
 pub use row_ranges::RowRanges;
+pub use snapshot::SnapshotChanges;
+pub use snapshot_format::{SNAPSHOT_VERSION, SnapshotError};
 
 /// The width of the finest tiles, milliseconds.
 pub const MINUTE_MS: i64 = 60_000;

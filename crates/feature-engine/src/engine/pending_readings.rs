@@ -1,5 +1,7 @@
 use std::collections::{HashSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::sorted_readings::PackedReading;
 
 /// Readings that arrived after the time of a row that is not final yet, so that this row as known
@@ -12,7 +14,7 @@ pub(super) struct PendingReadings {
 }
 
 /// A reading that waits until the rows have passed its arrival time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct PendingReading {
     /// Number of its metric within the zone.
     pub(super) slot: usize,

@@ -86,6 +86,7 @@ impl ZoneState {
 
     /// Inserts the pending readings whose arrival time the rows have passed.
     fn admit_arrived(&mut self, arrived: &[PendingReading], rules: &EngineRules) {
+        arrived.iter().for_each(|reading| self.note_changed_hour(reading.point.event_ms()));
         let batches = self.group_by_slot(arrived.iter(), rules);
         for (slot, batch) in self.slots.iter_mut().zip(&batches) {
             let Some(state) = slot.state.as_mut() else { continue };

@@ -1,5 +1,6 @@
 //! Copies of a reading, recognised by its device's sequence numbers: see [`telemetry::sequence`].
 
+use serde::{Deserialize, Serialize};
 use telemetry::{
     NumberedMessage, ReportSource, SensorReading, SensorReport, SequenceHistory, SmolStr,
 };
@@ -9,7 +10,7 @@ use telemetry::{
 const MESSAGES_MAX: usize = 1024;
 
 /// Sequence numbers of one metric of one device.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct SequenceFilter(Option<Box<SequenceHistory>>);
 
 impl SequenceFilter {

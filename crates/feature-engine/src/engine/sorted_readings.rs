@@ -1,7 +1,9 @@
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    MINUTE_MS,
+    HOUR_MS, MINUTE_MS,
     window_summary::{HoldDuration, WindowSummary},
 };
 
@@ -15,7 +17,7 @@ pub(super) struct SortedReadings {
 
 /// One reading, packed: the event time, ms, is above the low 16 bits; the low 16 bits are the
 /// device's number within the zone.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct PackedReading {
     key: i64,
     pub(super) value: f64,
@@ -29,6 +31,12 @@ const READINGS_PER_LINE: usize = 64 / size_of::<PackedReading>();
 /// Cache lines at the end of the readings that the newest rows use. With a reading every five
 /// seconds, they hold three minutes.
 const NEWEST_LINES: usize = 9;
+
+/// Number of the hour that contains an event time, ms: hour k is (k·3,600,000 ms,
+/// (k + 1)·3,600,000 ms].
+pub(super) const fn hour_of(event_ms: i64) -> i64 {
+    (event_ms - 1).div_euclid(HOUR_MS)
+}
 
 impl PackedReading {
     pub(super) const fn new(event_ms: i64, value: f64, device: u16) -> Self {
@@ -46,6 +54,11 @@ impl PackedReading {
     /// Returns the number of the minute that contains the reading.
     pub(super) const fn minute(self) -> i64 {
         (self.event_ms() - 1).div_euclid(MINUTE_MS)
+    }
+
+    /// Returns the number of the hour that contains the reading. Hours are forgotten as a whole.
+    pub(super) const fn hour(self) -> i64 {
+        hour_of(self.event_ms())
     }
 
     /// Returns whether this reading sorts before the other.
@@ -220,6 +233,21 @@ impl SortedReadings {
         for point in self.points.iter().rev().step_by(READINGS_PER_LINE).take(NEWEST_LINES) {
             std::hint::black_box(point.key);
         }
+    }
+
+    /// Returns the hour of the oldest reading.
+    pub(super) fn first_hour(&self) -> Option<i64> {
+        self.points.front().map(|point| point.hour())
+    }
+
+    /// Returns the hours that have readings, in order.
+    pub(super) fn hours(&self) -> impl Iterator<Item = i64> {
+        let mut next = self.first_hour();
+        std::iter::from_fn(move || {
+            let hour = next?;
+            next = self.next_event_ms((hour + 1) * HOUR_MS).map(hour_of);
+            Some(hour)
+        })
     }
 
     /// Removes readings up to `until_ms`.

@@ -1,7 +1,8 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use agronomy::sun::GeoLocation;
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 use telemetry::{
     MetricTable, QualityFlag, ReportSource, SensorReading, SensorReport, SmolStr, ZoneId,
 };
@@ -17,7 +18,7 @@ use super::{
     pending_readings::{PendingReading, PendingReadings},
     progress::{SetBackSigns, ZoneProgress, round_up_to_grid},
     sequence::is_stored_copy,
-    sorted_readings::{EVENT_MS_MAX, PackedReading, SortedReadings},
+    sorted_readings::{EVENT_MS_MAX, PackedReading, SortedReadings, hour_of},
     sql_prefetch::DerivedValues,
     window_summary::HoldDuration,
 };
@@ -41,9 +42,9 @@ pub(super) struct ZoneState {
     pub(super) soil: SoilTrends,
     pub(super) progress: ZoneProgress,
     pub(super) sun: DaylightCache,
-    forgotten_ms: i64,
+    pub(super) forgotten_ms: i64,
     /// Clock estimates by device number.
-    clocks: Vec<DeviceClock>,
+    pub(super) clocks: Vec<DeviceClock>,
     /// Whether a reading has arrived since the newest row was last taken.
     pub(super) is_changed: bool,
     pub(super) activity: ZoneActivity,
@@ -51,10 +52,15 @@ pub(super) struct ZoneState {
     pub(super) last_report_number: u64,
     /// Number of ingested readings.
     pub(super) reading_count: u64,
+    /// Checksums of the hours that the last incremental snapshot has as they are now. Empty while
+    /// nobody takes any.
+    pub(super) stored_hours: BTreeMap<i64, u32>,
+    /// Hours that the last incremental snapshot lists, changed since or not.
+    pub(super) listed_hours: BTreeSet<i64>,
 }
 
 /// Arrivals since time last advanced, from which the end of a burst is detected.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct ZoneActivity {
     pub(super) has_reading: bool,
     pub(super) has_late_reading: bool,
@@ -132,6 +138,8 @@ impl ZoneState {
             activity: ZoneActivity::default(),
             last_report_number: 0,
             reading_count: 0,
+            stored_hours: BTreeMap::new(),
+            listed_hours: BTreeSet::new(),
         }
     }
 
@@ -335,12 +343,20 @@ impl ZoneState {
                 return;
             }
         }
+        self.note_changed_hour(event_ms);
         let is_up = self.sun.is_up(event_ms, rules.place);
         let slot = &mut self.slots[slot];
         let state = slot.state.as_mut().expect("it was just made");
         state.insert(point, derived.as_deref(), is_up);
         if slot.feeds_soil {
             self.soil.invalidate_from(event_ms);
+        }
+    }
+
+    /// Notes that the hour of an event time differs from the last incremental snapshot.
+    pub(super) fn note_changed_hour(&mut self, event_ms: i64) {
+        if !self.stored_hours.is_empty() {
+            self.stored_hours.remove(&hour_of(event_ms));
         }
     }
 
@@ -368,13 +384,17 @@ impl ZoneState {
             let Some(state) = &mut slot.state else { continue };
             // At least a day: for the newest value and the first row after a silence.
             let least_ms = if feeds_soil { drying::SOIL_RETENTION_MS } else { DAY_MS };
-            let of =
-                |block: usize| until_ms - catalog.metric_columns(block).widest_ms().max(least_ms);
-            state.series.forget_before(of(state.block));
-            state
-                .derived
-                .iter_mut()
-                .for_each(|(_, block, series)| series.forget_before(of(*block)));
+            let own = std::iter::once((state.block, &mut state.series));
+            let derived = state.derived.iter_mut().map(|(_, block, series)| (*block, series));
+            for (block, series) in own.chain(derived) {
+                let widest_ms = catalog.metric_columns(block).widest_ms().max(least_ms);
+                let first_hour = series.readings().first_hour();
+                series.forget_before(until_ms - widest_ms);
+                if let Some(first_hour) = first_hour.filter(|_| !self.stored_hours.is_empty()) {
+                    let kept_hour = (until_ms - widest_ms).div_euclid(HOUR_MS);
+                    self.stored_hours.retain(|hour, _| !(first_hour..kept_hour).contains(hour));
+                }
+            }
         }
     }
 
