@@ -57,7 +57,7 @@ enum FeatureStoreCommand {
 /// Runs a command of the program until it has ended.
 ///
 /// # Errors
-/// What the configuration, the store or the system says.
+/// Fails if the configuration is invalid, or the store or the system refuses.
 pub fn run_program(args: FeatureStoreArgs) -> Result<ExitCode> {
     run_command(args).map(|()| ExitCode::SUCCESS)
 }

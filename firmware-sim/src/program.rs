@@ -78,7 +78,7 @@ fn speed(text: &str) -> Result<f64, String> {
 /// Runs a command of the program until it has ended.
 ///
 /// # Errors
-/// What the configuration, the broker, the recordings or the system says.
+/// Fails if the configuration or a recording is invalid, or the broker or the system refuses.
 pub fn run_program(args: SimulatorArgs) -> Result<ExitCode> {
     run_command(args).map(|()| ExitCode::SUCCESS)
 }

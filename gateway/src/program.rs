@@ -110,7 +110,7 @@ enum DeadLettersCommand {
 /// Runs a command of the program until it has ended.
 ///
 /// # Errors
-/// What the configuration, the running gateway or the system says.
+/// Fails if the configuration is invalid, or the running gateway or the system refuses.
 pub fn run_program(args: GatewayArgs) -> Result<ExitCode> {
     run_command(args).map(|()| ExitCode::SUCCESS)
 }

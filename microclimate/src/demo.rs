@@ -56,10 +56,9 @@ pub(crate) async fn run_demo(demo: DemoArgs) -> Result<()> {
     // A first look takes a minute, not ten; `trainer compare` has the rest.
     let rows = |count: i64| Value::from(count);
     let defaults = [
-        ("trainer.split.train_rows_max", rows(8000)),
-        ("trainer.split.selection_rows_max", rows(8000)),
-        ("trainer.split.validation_rows_max", rows(3000)),
-        ("trainer.split.test_rows_max", rows(4000)),
+        ("trainer.split.train_rows_max", rows(20_000)),
+        ("trainer.split.selection_rows_max", rows(20_000)),
+        ("trainer.split.test_rows_max", rows(20_000)),
         ("trainer.zones", Value::from(bays)),
         ("trainer.serving.stale_s", Value::from(stale_s)),
         ("feature_store.engine.lateness_s", Value::from(LATENESS_S)),

@@ -1,4 +1,4 @@
-//! What a person sees first: where the page is, how to send a reading, and predictions in words.
+//! The first screen: where the page is, how to send a reading, and predictions in words.
 
 use std::{fmt::Write as _, net::SocketAddr};
 

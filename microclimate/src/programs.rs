@@ -44,7 +44,7 @@ fn service_of(program: &Path) -> Option<ServiceProgram> {
 /// Runs a service with the arguments of this process.
 ///
 /// # Errors
-/// What the service says.
+/// Fails as the service does.
 pub(crate) fn run_service(service: ServiceProgram) -> Result<ExitCode> {
     match service {
         ServiceProgram::Gateway => gateway::program::run_program(GatewayArgs::parse()),

@@ -81,7 +81,7 @@ impl TryFrom<WrittenScaler> for FeatureScaler {
     }
 }
 
-/// What one column looks like.
+/// Statistics of one column.
 struct ColumnStatistics {
     median: f64,
     missing: f64,

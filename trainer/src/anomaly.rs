@@ -268,7 +268,7 @@ pub fn refit_on_all_minutes(
     Ok(ModelArtifact { card, golden, predictor: fitted.predictor })
 }
 
-/// What is known of a detector without the others.
+/// Builds the entry of one detector, without comparisons with others.
 fn leaderboard_entry(candidate: &DetectorCandidate) -> LeaderboardEntry {
     let last = candidate.last_fold();
     let mut scores = BTreeMap::new();

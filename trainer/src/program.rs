@@ -62,7 +62,7 @@ const FAIL_IF_STATUS: u8 = 2;
 /// Runs a command of the program until it has ended.
 ///
 /// # Errors
-/// What the configuration, the feature store or the system says.
+/// Fails if the configuration is invalid, or the feature store or the system refuses.
 pub fn run_program(args: TrainerArgs) -> Result<ExitCode> {
     shutdown::run_to_end(run_command(args))
 }

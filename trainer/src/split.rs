@@ -40,7 +40,7 @@ pub struct DataSplit {
     pub known: LabelledRows,
     /// The span of those, [from, to) in UTC ms.
     pub known_ms: (i64, i64),
-    /// Of the third.
+    /// Rows of the third span.
     pub test: LabelledRows,
     /// The three spans.
     pub spans: SplitSpans,

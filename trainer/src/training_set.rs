@@ -134,13 +134,13 @@ impl LabelledRows {
         self.pick_evenly(&picked, rows_max)
     }
 
-    /// How many rows lie in [`from_ms`, `to_ms`).
+    /// Number of rows in [`from_ms`, `to_ms`).
     #[must_use]
     pub fn row_count(&self, span: (i64, i64)) -> usize {
         self.row_range(span).len()
     }
 
-    /// These rows.
+    /// Selects rows by their numbers.
     #[must_use]
     pub fn select_rows(&self, rows: &[usize]) -> Self {
         self.pick_evenly(rows, usize::MAX)
@@ -207,13 +207,13 @@ impl LabelledRows {
         self.actual.iter().copied().collect()
     }
 
-    /// What models are trained to say.
+    /// Targets that models are trained on.
     #[must_use]
     pub fn training_targets(&self) -> &[f64] {
         &self.y
     }
 
-    /// Whether what came is only known to be at least this.
+    /// Flags of rows whose actual value is only a lower bound.
     #[must_use]
     pub fn censored_flags(&self) -> &[bool] {
         &self.censored

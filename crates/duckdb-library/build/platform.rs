@@ -11,7 +11,7 @@ pub(crate) struct Platform {
     pub(crate) file_name: &'static str,
     /// Size of the npm package.
     pub(crate) megabytes: u32,
-    /// Of the library itself, so that it matters not from where it came.
+    /// SHA-256 of the library itself, wherever it came from, as hexadecimal digits.
     sha256: &'static str,
 }
 

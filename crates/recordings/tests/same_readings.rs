@@ -181,7 +181,7 @@ proptest! {
     }
 }
 
-/// What one input refuses, every input refuses; what one accepts, every one accepts.
+/// Every input accepts and refuses the same readings.
 #[test]
 fn what_is_no_reading_is_none_in_every_door() {
     let dir = tempfile::TempDir::new().unwrap();

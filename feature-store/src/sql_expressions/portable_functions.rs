@@ -1,4 +1,4 @@
-//! What every build of DuckDB computes alike.
+//! Functions of SQL that every build of DuckDB computes alike.
 //!
 //! A prebuilt library has the extensions `icu`, `json` and `autocomplete` in it, a compiled
 //! one has not. Definitions must mean the same with both, so functions of these extensions do

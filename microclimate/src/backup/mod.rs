@@ -21,13 +21,13 @@ use service::disk::DiskSpace;
 use sha2::{Digest, Sha256};
 
 const MANIFEST: &str = "microclimate-backup.json";
-/// What can be had again, or belongs to a process.
+/// Files that are computed again, or belong to a process.
 const LEFT_OUT: [&str; 4] = ["lake-cache", "log/lock", "ready.json", running::STAGING];
 /// Version of the layout; a newer one is refused.
 const FORMAT: u32 = 1;
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// What a backup holds.
+/// List of the files of a backup.
 #[derive(Debug, Serialize, Deserialize)]
 struct BackupManifest {
     format: u32,
@@ -45,7 +45,7 @@ struct BackedUpFile {
     sha256: String,
 }
 
-/// What was copied.
+/// Number and size of the copied files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BackupSummary {
     pub(crate) files: usize,

@@ -156,7 +156,7 @@ impl BrowserPage {
         self.call("Page.navigate", &json!({"url": url}));
     }
 
-    /// What an expression comes to; promises are waited for.
+    /// Evaluates an expression, and waits for a promise.
     #[track_caller]
     pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
@@ -198,7 +198,7 @@ fn find_program() -> Option<PathBuf> {
     candidates.into_iter().find(|path| path.is_file())
 }
 
-/// What a page's console complains of: errors of scripts, and what the policy forbids.
+/// Returns what a page's console complains of: errors of scripts, and what the policy forbids.
 fn complaint(event: &Value) -> Option<String> {
     match event["method"].as_str()? {
         "Runtime.exceptionThrown" => Some(event["params"]["exceptionDetails"].to_string()),

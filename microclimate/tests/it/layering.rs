@@ -58,7 +58,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ),
 ];
 
-/// What only the tests and examples of a crate may use beside that.
+/// Crates that only the tests and examples of a crate may use beside those.
 const ALLOWED_IN_TESTS: [(&str, &[&str]); 4] = [
     ("agronomy", &["recordings"]),
     ("feature-engine", &["recordings"]),
@@ -85,7 +85,7 @@ const NEVER_BUILT_WITH: [(&str, &[&str]); 5] = [
     ("gateway", &["duckdb", "feature-store", "trainer"]),
 ];
 
-/// What the packages of this workspace declare.
+/// Dependencies that the packages of this workspace declare.
 struct DeclaredDependencies {
     /// By crate: what programs and libraries are built with.
     build: BTreeMap<String, BTreeSet<String>>,

@@ -26,8 +26,8 @@ pub struct ModelProvenance {
     pub crates: BTreeMap<String, String>,
     /// Settings of the training.
     pub settings: serde_json::Value,
-    /// What was evaluated, where the model was fitted again on all rows after that: the
-    /// metrics are of the fit before.
+    /// The evaluated fit, where the model was fitted again on all rows after that: the metrics
+    /// are of the fit before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated: Option<EvaluatedFit>,
     /// Confidence interval of each metric at the level 95 %, if it was computed.

@@ -1,4 +1,4 @@
-//! What an artifact must not do to the program that reads it: its form is checked before
+//! Protection from what an artifact could do to the program that reads it: its form is checked before
 //! a model is made of it, and the model is asked within limits before it is served.
 
 use std::{

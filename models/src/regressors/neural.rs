@@ -146,7 +146,7 @@ impl NetworkLayers {
         }
     }
 
-    /// Of the first and of the last hidden layer, which may be the same.
+    /// Returns the activations of the first and of the last hidden layer, which may be the same.
     fn hidden_activations(&self, x: ArrayView2<f64>) -> (Array2<f64>, Option<Array2<f64>>) {
         let hidden = (x.dot(&self.inner) + &self.bias).mapv_into(f64::tanh);
         let next = self

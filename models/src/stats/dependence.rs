@@ -9,7 +9,8 @@ const LENGTHS_MIN: usize = 4;
 /// minimise: Y. Sun, P. C. B. Phillips, S. Jin, Econometrica 76(1), 2008. The factor
 /// is the smallest one that keeps the test's size (see the tests).
 const TEST_FACTOR: f64 = 2.0;
-/// Of the autoregression that stands for the series; beyond it the length explodes.
+/// Largest coefficient of the autoregression that stands for the series; beyond it the length
+/// explodes.
 const COEFFICIENT_MAX: f64 = 0.99;
 
 /// Autocovariances of `values` up to `lags`.
@@ -165,7 +166,7 @@ mod tests {
     use rand_distr::{Distribution, StandardNormal};
     use rand_pcg::Pcg64;
 
-    /// What the losses of a model less those of another are made of.
+    /// Kind of noise in the difference of two models' losses.
     #[derive(Clone, Copy, Debug)]
     enum Noise {
         Independent,

@@ -58,7 +58,7 @@ pub(super) fn artifact(name: &str) -> ModelArtifact {
     }
 }
 
-/// What the gate says of a version that loses `share` of what its rival does.
+/// Verdict of the gate on a version that loses `share` of what its rival does.
 fn verdict(against: Option<u64>, share: f64) -> GateVerdict {
     let rival: Vec<f64> = (0..100).map(|i| 1.0 + 0.1 * f64::from(i % 7)).collect();
     let trial = ChampionTrial {

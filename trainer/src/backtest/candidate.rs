@@ -38,10 +38,10 @@ pub(super) struct FoldEvaluator<'a> {
     pub(super) actual: Array1<f64>,
 }
 
-/// What a model predicts of rows that it was not fitted on.
+/// Predictions of a model for rows that it was not fitted on.
 #[derive(Clone, Debug)]
 pub(super) struct OriginPredictions {
-    /// As the model says it.
+    /// Output of the model.
     pub(super) raw: Array1<f64>,
     /// In the task's unit.
     pub(super) levels: Array1<f64>,
@@ -51,15 +51,15 @@ pub(super) struct OriginPredictions {
 pub(super) struct FoldResult {
     /// Fitted model; kept for the last fold only.
     pub(super) predictor: Option<Predictor>,
-    /// Of the test set, as the model says it.
+    /// Output of the model on the test set.
     pub(super) raw: Array1<f64>,
-    /// In the task's unit, on the test set.
+    /// Predictions for the test set, in the task's unit.
     pub(super) predictions: Array1<f64>,
-    /// Of the test set, in the task's unit: rows × [`LEVELS`], where the model has them.
+    /// Quantiles on the test set, in the task's unit: rows × [`LEVELS`], where the model has them.
     pub(super) quantiles: Option<Array2<f64>>,
-    /// Of the test set: rows × classes, where the model has them.
+    /// Probabilities on the test set: rows × classes, where the model has them.
     pub(super) probabilities: Option<Array2<f64>>,
-    /// Of a baseline, on all rows before the test set: it is trained on none of them.
+    /// Losses of a baseline on all rows before the test set: it is trained on none of them.
     pub(super) known_losses: Vec<f64>,
     pub(super) fit_s: f64,
     pub(super) size_bytes: usize,
@@ -339,7 +339,7 @@ impl ModelCandidate {
         self.folds.last().expect("there is a fold")
     }
 
-    /// Of the last fold; a blend's is made of its members' only when it is kept.
+    /// Returns the predictor of the last fold; that of a blend is made only when it is kept.
     pub(super) fn last_predictor(&self) -> Option<&Predictor> {
         self.last_fold().predictor.as_ref()
     }
@@ -351,12 +351,12 @@ impl ModelCandidate {
         }
     }
 
-    /// What it said on the test parts of all folds, one after another.
+    /// Returns its predictions on the test sets of all folds, one after another.
     pub(super) fn predictions(&self) -> impl Iterator<Item = &f64> {
         self.folds.iter().flat_map(|own| own.predictions.iter())
     }
 
-    /// What it said at all origins, one after another.
+    /// Returns its predictions at all origins, one after another.
     pub(super) fn origin_levels(&self) -> impl Iterator<Item = &f64> {
         self.origins.iter().flat_map(|own| own.levels.iter())
     }

@@ -38,7 +38,7 @@ pub(super) struct CandidateComparison<'a> {
     at_ms: Vec<i64>,
     zone: Vec<ZoneId>,
     actual: Vec<f64>,
-    /// What levels would be without a change.
+    /// Levels without a change.
     unchanged: Vec<f64>,
     /// The losses of each candidate.
     losses: Vec<Vec<f64>>,

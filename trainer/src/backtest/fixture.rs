@@ -23,7 +23,7 @@ pub(crate) fn temperature_task() -> Box<dyn PredictionTask> {
     tasks::all_tasks().into_iter().find(|task| task.spec().name == "temperature-10m").unwrap()
 }
 
-/// Of few rows, so that tests are quick.
+/// Settings with few rows, so that tests are quick.
 pub(crate) fn small_settings() -> TrainerSettings {
     let mut settings = TrainerSettings::default();
     settings.split.train_rows_max = 1500;

@@ -38,9 +38,9 @@ pub struct IntervalWidths {
 pub(crate) struct CalibrationRow<'a> {
     pub(crate) zone: &'a ZoneId,
     pub(crate) at_ms: i64,
-    /// Of the prediction, from what it would be without a change.
+    /// Difference between the prediction and the level without a change.
     pub(crate) change: f64,
-    /// Absolute.
+    /// Absolute error.
     pub(crate) error: f64,
     /// Which of the consecutive parts it belongs to.
     pub(crate) part: usize,

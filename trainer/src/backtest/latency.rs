@@ -84,7 +84,7 @@ mod tests {
         assert_eq!((slow.p50_us, slow.p99_us), (3.0, 900.0));
     }
 
-    /// What the gate allows is 1,000 µs.
+    /// The gate allows 1,000 µs.
     #[test]
     fn a_quick_model_is_quick_while_four_threads_spin() {
         let stop = AtomicBool::new(false);

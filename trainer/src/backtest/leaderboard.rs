@@ -173,11 +173,11 @@ pub struct SelectedCandidate {
     pub losses: Vec<f64>,
     /// Its absolute errors there, in the task's unit.
     pub errors: Vec<f64>,
-    /// Of one prediction, 99th percentile, µs.
+    /// Latency of one prediction, 99th percentile, µs.
     pub latency_p99_us: f64,
-    /// Of the model, bytes.
+    /// Size of the model, bytes.
     pub size_bytes: usize,
-    /// Rows that it was fitted on.
+    /// Number of rows that it was fitted on.
     pub rows: usize,
 }
 

@@ -25,9 +25,9 @@ pub(super) struct SelectionRows {
     at_ms: Vec<i64>,
     /// In the task's unit.
     pub(super) actual: Vec<f64>,
-    /// What models are trained to say.
+    /// Targets that models are trained on.
     targets: Vec<f64>,
-    /// What a level would be without a change.
+    /// Level without a change.
     unchanged: Vec<f64>,
     /// The origin of each row.
     pub(super) origin: Vec<usize>,
@@ -64,7 +64,7 @@ impl SelectionRows {
         residuals
     }
 
-    /// What its intervals are calibrated on.
+    /// Returns the rows on which its intervals are calibrated.
     pub(super) fn calibration_rows(&self, own: &ModelCandidate) -> Vec<CalibrationRow<'_>> {
         let row = |(row, level): (usize, &f64)| CalibrationRow {
             zone: &self.zone[row],
@@ -166,7 +166,7 @@ fn blend(
     Ok(blended)
 }
 
-/// What came of the selection.
+/// Result of the selection.
 pub(super) struct Selection {
     /// Candidates in the order in which they are to be kept.
     pub(super) order: Vec<usize>,

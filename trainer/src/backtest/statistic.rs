@@ -111,8 +111,8 @@ impl FoldStatistic {
         has_weights.then(|| clock.weighted_interval(|weight| self.weighted_value(weight))).flatten()
     }
 
-    /// What each row adds, and whether the score is a root, where it is a mean or the
-    /// root of one in every fold.
+    /// Contribution of each row, and whether the score is a root; `None` unless the score is a
+    /// mean, or the root of one, in every fold.
     fn mean_rows(&self) -> Option<(Vec<f64>, bool)> {
         let mut all = Vec::new();
         let mut roots = 0;

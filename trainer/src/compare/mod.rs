@@ -426,7 +426,7 @@ impl TaskComparison<'_> {
     }
 }
 
-/// What came of a task that applies.
+/// Result of a task that applies.
 struct ComparedTask {
     backtest: Backtest,
     outcome: TrialOutcome,

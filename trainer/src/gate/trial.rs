@@ -199,7 +199,7 @@ impl<'a> RegressionTrials<'a> {
     }
 }
 
-/// What the gate made of the candidates of a comparison.
+/// Decision of the gate on the candidates of a comparison.
 #[derive(Clone, Debug)]
 pub struct GateChoice {
     /// The number of the candidate that is kept.

@@ -1,4 +1,4 @@
-//! What the program prints, for people and for pipes.
+//! Output of the program, for people and for pipes.
 
 use std::{
     fmt,

@@ -41,7 +41,7 @@ pub(super) const LONG_S: u64 = 86_400;
 /// Rows that models are fitted to without a window, at most.
 const ABLATION_ROWS_MAX: usize = 20_000;
 
-/// What to do without.
+/// Inputs to leave out.
 struct AblationVariant {
     without: String,
     from_s: u64,

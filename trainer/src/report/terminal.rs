@@ -78,7 +78,7 @@ pub fn terminal_report(task: &TaskResult) -> String {
     format!("{}\n{table}\n{LEGEND}\n{sentences}", wrap_lines(&heading))
 }
 
-/// What the leaderboard means, one statement a line.
+/// Explains the leaderboard, one statement per line.
 fn terminal_sentences(task: &TaskResult) -> String {
     let mut text = sentences::task_verdict(task);
     for line in [sentences::describe_missing_intervals(task), sentences::describe_scores(task)]
