@@ -116,8 +116,8 @@ impl FeatureEngine {
     /// - the definitions and settings themselves, as the snapshot has only their hashes.
     ///
     /// Not in it are results of SQL that were prefetched but not used, and which zone was used
-    /// last ([`FeatureEngine::evict_zones`]). It has about 5 to 12 bytes a reading and takes
-    /// linear time.
+    /// last ([`FeatureEngine::evict_zones`]). A recorded room with five sensors, a reading
+    /// every five seconds, has 6.3 bytes a reading. The time is linear in the readings.
     ///
     /// ```
     /// use microclimate_feature_engine::{EngineSettings, FeatureDefinitions, FeatureEngine, SqlExpressions};
