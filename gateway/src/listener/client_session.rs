@@ -553,7 +553,6 @@ impl Drop for ClientSession {
 }
 
 /// A message that is not answered yet.
-#[derive(Debug)]
 struct UnansweredGuard<'a> {
     session: &'a ClientSession,
     bytes: usize,
