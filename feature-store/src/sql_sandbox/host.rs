@@ -132,8 +132,11 @@ fn spawn_guest() -> Result<Child, StoreError> {
     let started = Command::new(&program)
         .arg(GUEST_ARGUMENT)
         .env_clear()
-        // A single memory arena, as each further one would take its share of the address space.
+        // A single memory arena, as each further one would take its share of the address space:
+        // in the C library, and in jemalloc, which prebuilt DuckDBs contain. The latter keeps freed
+        // address space and reserves more in growing steps unless it is told not to.
         .env("MALLOC_ARENA_MAX", "1")
+        .env("DUCKDB_JE_MALLOC_CONF", "retain:false,narenas:1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
