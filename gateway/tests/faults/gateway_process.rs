@@ -93,6 +93,9 @@ impl GatewayProcess {
                 let log = OpenOptions::new().create(true).append(true).open(&log_path)?;
                 let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
                 command.args(&args).stdout(log.try_clone()?).stderr(log);
+                // To print where a connection's task panicked, it would read its whole program
+                // into memory.
+                command.env_remove("RUST_BACKTRACE");
                 if let Some(place) = kill_at.take() {
                     command.env(KILL_AT, place);
                 }

@@ -199,6 +199,8 @@ async fn replay_retained(bench: &FaultBench) -> Result<()> {
         ledger.is_ok_and(|l| l.messages == DEVICES as u64 && l.totals.in_flight == 0)
     };
     other.wait_until("given the retained messages", has_all).await?;
+    // Until it has found Kafka, it acknowledges from its spool, whose folder is removed here.
+    other.wait_until("done with its spool", async || other.spooled_count().await == 0).await?;
     other.stop_gateway().await?;
     let site = scene.site.clone();
     scene.check_delivery(traffic, "").await?;
