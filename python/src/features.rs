@@ -17,7 +17,7 @@ use telemetry::{ReportSource, SensorReading, SensorReport, SmolStr};
 use crate::{
     config::EngineConfig,
     errors::InputError,
-    input::{FrameLayout, FrameReading, FrameReadings, ZoneReadings},
+    input::{FrameLayout, FrameReading, FrameReadings, ZoneInputReadings},
     order::IngestOrder,
     output::{BATCH_ROWS, RowTable, convert_rows, row_schema},
 };
@@ -48,7 +48,7 @@ pub(crate) fn read_frame(
 }
 
 /// Report that is refilled for each reading.
-pub(crate) fn empty_report(zone: &ZoneReadings) -> SensorReport {
+pub(crate) fn empty_report(zone: &ZoneInputReadings) -> SensorReport {
     let reading = SensorReading { metric: SmolStr::default(), event_ms: 0, value: 0.0 };
     SensorReport {
         zone: zone.zone.clone(),
@@ -172,7 +172,7 @@ pub(crate) fn compute_features(
 /// Ingests the readings of a zone and completes its rows.
 fn run_zone(
     frame: &FrameReadings,
-    zone: &ZoneReadings,
+    zone: &ZoneInputReadings,
     received_ms: i64,
     engine: &mut FeatureEngine,
     is_cancelled: &AtomicBool,

@@ -15,7 +15,7 @@ use crate::{config::EngineConfig, errors::InputError};
 /// Readings of a frame, by zone.
 #[derive(Debug, Default)]
 pub(crate) struct FrameReadings {
-    pub(crate) zones: Vec<ZoneReadings>,
+    pub(crate) zones: Vec<ZoneInputReadings>,
     zone_numbers: HashMap<ZoneId, usize>,
     /// Devices, metrics and runs by the numbers that readings have.
     pub(crate) devices: NameTable,
@@ -30,7 +30,7 @@ pub(crate) struct FrameReadings {
 
 /// Readings of one zone in the order of the frame.
 #[derive(Debug)]
-pub(crate) struct ZoneReadings {
+pub(crate) struct ZoneInputReadings {
     pub(crate) zone: ZoneId,
     pub(crate) readings: Vec<FrameReading>,
 }
@@ -95,12 +95,12 @@ pub(crate) struct FrameLayout {
     boot: Option<usize>,
     seq: Option<usize>,
     source: Option<usize>,
-    values: ValueColumns,
+    values: InputValueColumns,
 }
 
 /// A row of a long frame has one reading, a row of a wide frame one for each metric.
 #[derive(Debug)]
-enum ValueColumns {
+enum InputValueColumns {
     Long { metric: usize, value: usize },
     Wide(Vec<(SmolStr, usize)>),
 }
@@ -127,14 +127,15 @@ impl FrameLayout {
             ))
         };
         let zone = find(ZONE).ok_or_else(|| missing("`zone`"))?;
-        let event = find_time(&EVENT)?.ok_or_else(|| missing("`event` or `time` (timestamps), or `event_ms`"))?;
+        let event = find_time(&EVENT)?
+            .ok_or_else(|| missing("`event` or `time` (timestamps), or `event_ms`"))?;
         let arrival = find_time(&ARRIVAL)?;
         let [site, device, boot, seq, source] = [SITE, DEVICE, BOOT, SEQ, SOURCE].map(find);
         if boot.is_some() != seq.is_some() {
             return Err(InputError::new_err("`boot` and `seq` belong together; one is missing"));
         }
         let values = match (find(METRIC), find(VALUE)) {
-            (Some(metric), Some(value)) => ValueColumns::Long { metric, value },
+            (Some(metric), Some(value)) => InputValueColumns::Long { metric, value },
             (None, None) => {
                 let known = [Some(zone), Some(event), arrival, site, device, boot, seq, source];
                 let mut wide = Vec::new();
@@ -147,7 +148,7 @@ impl FrameLayout {
                 if wide.is_empty() {
                     return Err(missing("`metric` and `value`, nor one named as a metric"));
                 }
-                ValueColumns::Wide(wide)
+                InputValueColumns::Wide(wide)
             }
             (Some(_), None) => return Err(missing("`value` beside `metric`")),
             (None, Some(_)) => return Err(missing("`metric` beside `value`")),
@@ -173,21 +174,21 @@ impl FrameReadings {
         let devices = layout.device.map(text).transpose()?;
         let boots = layout.boot.map(text).transpose()?;
         let sources = layout.source.map(text).transpose()?;
-        let events = TimeColumn::new(column(layout.event), &name(layout.event))?;
+        let events = InputTimeColumn::new(column(layout.event), &name(layout.event))?;
         let arrivals =
-            layout.arrival.map(|at| TimeColumn::new(column(at), &name(at))).transpose()?;
+            layout.arrival.map(|at| InputTimeColumn::new(column(at), &name(at))).transpose()?;
         let seqs =
             layout.seq.map(|at| cast_to(column(at), &DataType::UInt64, &name(at))).transpose()?;
         let seqs = seqs.as_ref().map(|seqs| seqs.as_primitive::<UInt64Type>());
         let long = match &layout.values {
-            ValueColumns::Long { metric, .. } => Some(text(*metric)?),
-            ValueColumns::Wide(_) => None,
+            InputValueColumns::Long { metric, .. } => Some(text(*metric)?),
+            InputValueColumns::Wide(_) => None,
         };
         let value_columns: Vec<(Option<u32>, ArrayRef)> = match &layout.values {
-            ValueColumns::Long { value, .. } => {
+            InputValueColumns::Long { value, .. } => {
                 vec![(None, cast_to(column(*value), &DataType::Float64, &name(*value))?)]
             }
-            ValueColumns::Wide(wide) => wide
+            InputValueColumns::Wide(wide) => wide
                 .iter()
                 .map(|(metric, at)| {
                     let values = cast_to(column(*at), &DataType::Float64, metric)?;
@@ -281,7 +282,7 @@ impl FrameReadings {
             return Ok(*number);
         }
         self.zone_numbers.insert(id.clone(), self.zones.len());
-        self.zones.push(ZoneReadings { zone: id, readings: Vec::new() });
+        self.zones.push(ZoneInputReadings { zone: id, readings: Vec::new() });
         Ok(self.zones.len() - 1)
     }
 }
@@ -337,13 +338,13 @@ fn cast_to_text(column: &ArrayRef, name: &str) -> PyResult<StringArray> {
 
 /// Times as milliseconds.
 #[derive(Debug)]
-struct TimeColumn {
+struct InputTimeColumn {
     numbers: ArrayRef,
     multiply: i64,
     divide: i64,
 }
 
-impl TimeColumn {
+impl InputTimeColumn {
     /// Reads timestamps of any unit and time zone, or whole milliseconds. Timestamps without a
     /// time zone are UTC.
     fn new(column: &ArrayRef, name: &str) -> PyResult<Self> {

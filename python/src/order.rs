@@ -2,7 +2,7 @@ use pyo3::prelude::*;
 
 use crate::{
     errors::{InputError, OrderError},
-    input::{FrameReadings, ZoneReadings},
+    input::{FrameReadings, ZoneInputReadings},
 };
 
 /// Order in which the readings of a zone are ingested.
@@ -53,7 +53,7 @@ impl IngestOrder {
     }
 }
 
-fn check_order(zone: &ZoneReadings) -> PyResult<()> {
+fn check_order(zone: &ZoneInputReadings) -> PyResult<()> {
     for pair in zone.readings.windows(2) {
         if pair[1].arrival_ms < pair[0].arrival_ms {
             return Err(OrderError::new_err(format!(

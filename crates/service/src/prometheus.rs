@@ -21,7 +21,7 @@ pub fn metrics_response(pages: String) -> impl IntoResponse {
 /// Metrics of this process under the names that Prometheus' client libraries give them, and its
 /// version. Figures that the system does not have (proc(5) of Linux) are left out.
 fn process_page() -> String {
-    let mut page = MetricsPage { prefix: "process", text: String::new() };
+    let mut page = MetricsPage::new("process");
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The fields after the program's name, which may contain spaces: 14 and 15 are processor
     // times in ticks, 22 is the start in ticks since boot.

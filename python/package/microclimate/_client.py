@@ -53,7 +53,28 @@ class ClientError(Exception):
         return f"{where}: {self.message}{hint}"
 
 
-class Records(Sequence[dict[str, Any]]):
+class _Frame:
+    """An answer that pyarrow or polars reads, whichever is wanted."""
+
+    def to_arrow(self) -> pyarrow.Table:
+        raise NotImplementedError
+
+    def to_polars(self) -> polars.DataFrame:
+        raise NotImplementedError
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as ``pandas.DataFrame``; needs pyarrow."""
+        return self.to_arrow().to_pandas()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        try:
+            frame: Any = self.to_arrow()
+        except ImportError:
+            frame = self.to_polars()
+        return frame.__arrow_c_stream__(requested_schema)
+
+
+class Records(_Frame, Sequence[dict[str, Any]]):
     """Rows of an answer: a sequence of dictionaries that becomes a frame.
 
     Keys that end in ``_ms`` are UTC milliseconds. In frames they are timestamps, under the name
@@ -116,17 +137,6 @@ class Records(Sequence[dict[str, Any]]):
             else:
                 columns.append(polars.Series(name, values))
         return polars.DataFrame(columns)
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """The rows as ``pandas.DataFrame``; needs pyarrow."""
-        return self.to_arrow().to_pandas()
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        try:
-            frame: Any = self.to_arrow()
-        except ImportError:
-            frame = self.to_polars()
-        return frame.__arrow_c_stream__(requested_schema)
 
 
 def _time_name(name: str) -> str:
@@ -468,7 +478,7 @@ class Client:
             raise ClientError("unreachable", f"{url}: {reason}", hint, None) from error
 
 
-class ArrowTable:
+class ArrowTable(_Frame):
     """An answer in Arrow's stream format, read by pyarrow or polars, whichever is wanted."""
 
     def __init__(self, stream: bytes) -> None:
@@ -485,17 +495,6 @@ class ArrowTable:
         import polars
 
         return polars.read_ipc_stream(io.BytesIO(self._stream))
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """The answer as ``pandas.DataFrame``; needs pyarrow."""
-        return self.to_arrow().to_pandas()
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        try:
-            frame: Any = self.to_arrow()
-        except ImportError:
-            frame = self.to_polars()
-        return frame.__arrow_c_stream__(requested_schema)
 
     def __repr__(self) -> str:
         return f"<microclimate.ArrowTable: {len(self._stream):,} bytes>"
