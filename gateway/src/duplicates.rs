@@ -7,22 +7,26 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use telemetry::{SmolStr, ZoneId};
+use utoipa::ToSchema;
 
 /// Number of bytes of a payload that are shown.
 const SHOWN_BYTES: usize = 1024;
 
 /// A message that was acknowledged but not logged, because its original was logged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DuplicateMessage {
     /// Arrival time of this copy, UTC milliseconds.
     pub received_ms: i64,
     /// Arrival time of its original, UTC milliseconds; `None` if that was before this process.
     pub original_ms: Option<i64>,
     /// The device's zone.
+    #[schema(value_type = Option<Object>)]
     pub zone: Option<ZoneId>,
     /// The device.
+    #[schema(value_type = Option<String>)]
     pub device: Option<SmolStr>,
     /// The run of the device, if it names one.
+    #[schema(value_type = Option<String>)]
     pub boot: Option<SmolStr>,
     /// The device's sequence number of the message, if it has one.
     pub seq: Option<u64>,
@@ -31,6 +35,7 @@ pub struct DuplicateMessage {
     /// Number of its readings.
     pub readings: u64,
     /// The MQTT topic.
+    #[schema(value_type = String)]
     pub topic: SmolStr,
     /// The beginning of the payload. Invalid UTF-8 is replaced.
     pub payload: String,

@@ -65,4 +65,5 @@ mod tls;
 pub use downlink::Downlink;
 pub use error::GatewayError;
 pub use gateway::{Gateway, GatewaySockets, run};
+pub use rest::openapi;
 pub use settings::GatewaySettings;

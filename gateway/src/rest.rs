@@ -9,12 +9,16 @@ use axum::{
         rejection::{JsonRejection, QueryRejection},
     },
     response::IntoResponse,
-    routing::{get, post},
 };
 use eventlog::{SpoolStatus, TopicStorage};
 use serde::{Deserialize, Serialize};
-use service::{prometheus, rest::Problem};
+use service::{
+    prometheus,
+    rest::{Problem, ProblemDetails},
+};
 use telemetry::DeadLetterReason;
+use utoipa::{IntoParams, ToSchema, openapi::OpenApi};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     dead_letters::{DeadLetterSelection, DeadLetterSummary, ReinjectOutcome},
@@ -28,39 +32,68 @@ use crate::{
 /// Default number of dead letters in a response.
 const LIMIT_DEFAULT: usize = 100;
 
+/// Builds the routes of the gateway, to be merged with those of other services.
 pub(crate) fn ledger_routes(gateway: Gateway) -> Router {
-    Router::new()
-        .route("/ledger", get(get_ledger))
-        .route("/duplicates", get(list_duplicates))
-        .route("/dead-letters", get(list_dead_letters))
-        .route("/dead-letters/reinject", post(reinject_dead_letters))
-        .with_state(gateway.clone())
+    Router::from(ledger_paths().with_state(gateway.clone()))
         .merge(http_readings::readings_routes(gateway))
 }
 
 /// Builds the routes of a gateway that runs by itself.
 pub(crate) fn service_routes(gateway: Gateway) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics_text))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .with_state(gateway.clone())
+    let mut document = openapi();
+    document.merge(operation_paths().into_openapi());
+    Router::from(operation_paths().with_state(gateway.clone()))
         .merge(ledger_routes(gateway))
+        .merge(service::openapi::openapi_routes(service::openapi::complete_document(document)))
+}
+
+/// Describes the paths of the gateway, without those for supervisors, as OpenAPI 3.1.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    let mut document = ledger_paths().into_openapi();
+    document.merge(http_readings::openapi());
+    "Microclimate gateway".clone_into(&mut document.info.title);
+    document.info.description = Some(
+        "Readings by HTTP, and the account of every message that was received. Times are UTC."
+            .to_owned(),
+    );
+    document
+}
+
+fn ledger_paths() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::new()
+        .routes(routes!(get_ledger))
+        .routes(routes!(list_duplicates))
+        .routes(routes!(list_dead_letters))
+        .routes(routes!(reinject_dead_letters))
+}
+
+fn operation_paths() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::new()
+        .routes(routes!(metrics_text))
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
 }
 
 /// The response of `/ledger`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct LedgerPage {
     #[serde(flatten)]
+    #[schema(value_type = Object)]
     ledger: LedgerSnapshot,
     /// The disk usage of each topic of the embedded log.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, Object>)]
     topics: BTreeMap<String, TopicStorage>,
     /// The records of each topic's spool that Kafka does not have.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, Object>)]
     spools: BTreeMap<String, SpoolStatus>,
 }
 
+/// The ledger: what became of every message, in all and by device; disk usage and spools.
+#[utoipa::path(get, path = "/ledger", tag = "gateway",
+    responses((status = 200, body = LedgerPage)))]
 async fn get_ledger(State(gateway): State<Gateway>) -> Result<Json<LedgerPage>, Problem> {
     let log = &gateway.0.log;
     let topics = log.topic_storage().map_err(Problem::internal)?;
@@ -68,18 +101,24 @@ async fn get_ledger(State(gateway): State<Gateway>) -> Result<Json<LedgerPage>, 
 }
 
 /// The response of `/duplicates`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct DuplicatesPage {
     duplicates: Vec<DuplicateMessage>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct DuplicatesQuery {
+    /// Only copies from this device.
     device: Option<String>,
+    /// Largest number of copies, 100 without it.
     limit: Option<usize>,
 }
 
+/// The latest messages that were acknowledged but not logged, because their originals were.
+#[utoipa::path(get, path = "/duplicates", tag = "gateway", params(DuplicatesQuery),
+    responses((status = 200, body = DuplicatesPage), (status = 400, body = ProblemDetails)))]
 async fn list_duplicates(
     State(gateway): State<Gateway>,
     query: Result<Query<DuplicatesQuery>, QueryRejection>,
@@ -94,20 +133,28 @@ async fn list_duplicates(
 }
 
 /// The response of `/dead-letters`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct DeadLettersPage {
     dead_letters: Vec<DeadLetterSummary>,
     /// Dead letters since the start of the process, by reason.
+    #[schema(value_type = BTreeMap<String, u64>)]
     by_reason: BTreeMap<DeadLetterReason, u64>,
     /// Dead letters since the start of the process that repeated others and were not stored.
+    #[schema(value_type = BTreeMap<String, u64>)]
     repeated: BTreeMap<DeadLetterReason, u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct DeadLettersQuery {
+    /// Largest number of dead letters, 100 without it.
     limit: Option<usize>,
 }
 
+/// The latest messages that could not be decoded, and their number by reason.
+#[utoipa::path(get, path = "/dead-letters", tag = "gateway", params(DeadLettersQuery),
+    responses((status = 200, body = DeadLettersPage), (status = 400, body = ProblemDetails)))]
 async fn list_dead_letters(
     State(gateway): State<Gateway>,
     page: Result<Query<DeadLettersQuery>, QueryRejection>,
@@ -120,6 +167,11 @@ async fn list_dead_letters(
     Ok(Json(DeadLettersPage { dead_letters, by_reason, repeated }))
 }
 
+/// Decodes dead letters again, with the present configuration, and logs those that are readings
+/// now.
+#[utoipa::path(post, path = "/dead-letters/reinject", tag = "gateway",
+    request_body = DeadLetterSelection,
+    responses((status = 200, body = ReinjectOutcome), (status = 400, body = ProblemDetails)))]
 async fn reinject_dead_letters(
     State(gateway): State<Gateway>,
     selection: Result<Json<DeadLetterSelection>, JsonRejection>,
@@ -131,15 +183,18 @@ async fn reinject_dead_letters(
 }
 
 /// The response of `/healthz`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct HealthAnswer {
     /// `ok`, `degraded` (Kafka is away and the spool stores records) or `full` (nothing is
     /// acknowledged, because the spool is at its limit or the disk is full).
     status: &'static str,
+    #[schema(value_type = BTreeMap<String, Object>)]
     spools: BTreeMap<String, SpoolStatus>,
 }
 
 /// Reports that the process lives, whatever the state of its surroundings.
+#[utoipa::path(get, path = "/healthz", tag = "operation",
+    responses((status = 200, body = HealthAnswer)))]
 async fn healthz(State(gateway): State<Gateway>) -> Json<HealthAnswer> {
     let spools = gateway.0.log.spool_statuses();
     let is_disk_full = gateway.0.log.is_disk_full();
@@ -153,6 +208,9 @@ async fn healthz(State(gateway): State<Gateway>) -> Json<HealthAnswer> {
     Json(HealthAnswer { status, spools })
 }
 
+/// Reports whether messages are accepted.
+#[utoipa::path(get, path = "/readyz", tag = "operation",
+    responses((status = 200, body = String), (status = 503, body = ProblemDetails)))]
 async fn readyz(State(gateway): State<Gateway>) -> Result<&'static str, Problem> {
     gateway.check_ready().map(|()| "ready")
 }
@@ -184,6 +242,9 @@ impl Gateway {
     }
 }
 
+/// Counts, times and sizes for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operation",
+    responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics_text(State(gateway): State<Gateway>) -> impl IntoResponse {
     prometheus::metrics_response(render_metrics(&gateway))
 }

@@ -160,7 +160,10 @@ fn build_routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> R
     let mut document = feature_store::openapi();
     document.merge(trainer::rest::openapi());
     document.merge(overview::openapi());
+    document.merge(gateway::openapi());
+    document.merge(service::rest::session_openapi());
     "Microclimate".clone_into(&mut document.info.title);
+    document = service::openapi::complete_document(document);
     Router::new()
         .merge(page::page_routes())
         .merge(service::openapi::openapi_routes(document))

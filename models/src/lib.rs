@@ -9,6 +9,7 @@
 //! - [`regressors`]: the regressors
 //! - [`classify`]: the classifiers
 //! - [`detect`]: the anomaly detectors
+//! - [`forecast`]: the course of one series over the next hours
 //! - [`metrics`]: errors, precision, intervals
 //! - [`stats`]: statistical tests and intervals for comparisons
 //! - [`artifact`]: a model in a file, which is checked when it is loaded
@@ -19,6 +20,7 @@ pub mod classify;
 mod dataset;
 pub mod detect;
 mod estimator;
+pub mod forecast;
 mod gram;
 mod linalg;
 pub mod metrics;

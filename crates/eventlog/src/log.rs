@@ -34,7 +34,8 @@ struct SpooledKafka {
 }
 
 impl EventLog {
-    /// Opens the log. The embedded one locks its folder.
+    /// Opens the log. The embedded one locks its folder. While another user of the folder is
+    /// ending, this blocks for up to three seconds.
     ///
     /// # Errors
     /// [`LogError::InvalidSetting`], [`LogError::Locked`] if another process uses the folder,

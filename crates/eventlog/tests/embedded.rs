@@ -335,6 +335,22 @@ async fn a_file_that_is_gone_ends_the_writer() {
     assert!(matches!(*cause, LogError::Vanished { .. }), "{cause}");
 }
 
+#[test]
+fn a_folder_is_waited_for_while_its_user_ends_and_refused_while_it_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = small_segments(dir.path());
+    let first = EventLog::open(&settings).unwrap();
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(first);
+    });
+    let second = EventLog::open(&settings).unwrap();
+    ending.join().unwrap();
+    assert!(matches!(EventLog::open(&settings), Err(LogError::Locked { .. })));
+    drop(second);
+    EventLog::open(&settings).unwrap();
+}
+
 #[tokio::test]
 async fn names_and_folders_that_cannot_be_are_refused() {
     let dir = tempfile::tempdir().unwrap();

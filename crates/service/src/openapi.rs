@@ -3,9 +3,92 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use axum::{Json, Router, extract::State, response::Html, routing::get};
-use utoipa::openapi::{OpenApi, path::Operation};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        Components, Content, OpenApi, Ref, RefOr, Response,
+        path::{Operation, PathItem},
+        security::{
+            ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
+        },
+    },
+};
 
-/// Routes `GET /openapi.json`, and `GET /docs`, the same document as a page.
+use crate::rest::{OPEN_PATHS, PROBLEM_TYPE, ProblemDetails, SESSION_COOKIE};
+
+/// Name under which the body of errors is described.
+const PROBLEM_SCHEMA: &str = "ProblemDetails";
+/// Prefix of the Open Inference Protocol, whose errors have a form of their own.
+const INFERENCE_PREFIX: &str = "/v2";
+
+/// Completes the description of a service by what holds for all paths: how a client proves who it
+/// is, and that every error is [`ProblemDetails`].
+#[must_use]
+pub fn complete_document(mut document: OpenApi) -> OpenApi {
+    let components = document.components.get_or_insert_with(Components::new);
+    let mut schemas = Vec::new();
+    ProblemDetails::schemas(&mut schemas);
+    components.schemas.extend(schemas);
+    components.schemas.insert(PROBLEM_SCHEMA.to_owned(), ProblemDetails::schema());
+    let bearer = SecurityScheme::Http(
+        Http::builder()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The token of `rest.token`. None is needed where none is set."))
+            .build(),
+    );
+    let session = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
+        SESSION_COOKIE,
+        "The session of a page, from `POST /v1/session` with the token.",
+    )));
+    components.add_security_scheme("bearer", bearer);
+    components.add_security_scheme("session", session);
+    let none = <[String; 0]>::default;
+    document.security = Some(vec![
+        SecurityRequirement::default(),
+        SecurityRequirement::new("bearer", none()),
+        SecurityRequirement::new("session", none()),
+    ]);
+    for (path, item) in &mut document.paths.paths {
+        for operation in operations_mut(item) {
+            if OPEN_PATHS.contains(&path.as_str()) {
+                operation.security = Some(Vec::new());
+            }
+            if !path.starts_with(INFERENCE_PREFIX) {
+                describe_errors(operation);
+            }
+        }
+    }
+    document
+}
+
+fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    [get, put, post, delete, patch].into_iter().flatten()
+}
+
+/// Gives every error of an operation problem details as its body, and adds the errors that any
+/// path may answer.
+fn describe_errors(operation: &mut Operation) {
+    let problem = || Content::new(Some(Ref::from_schema_name(PROBLEM_SCHEMA)));
+    let responses = &mut operation.responses.responses;
+    for (status, response) in responses.iter_mut() {
+        if let RefOr::T(response) = response
+            && status.starts_with(['4', '5'])
+        {
+            // An answer of its own form has the members of problem details too.
+            let own = response.content.shift_remove("application/json");
+            response.content.insert(PROBLEM_TYPE.to_owned(), own.unwrap_or_else(problem));
+        }
+    }
+    responses.entry("default".to_owned()).or_insert_with(|| {
+        let mut any = Response::new("Any other error: problem details (RFC 9457).");
+        any.content.insert(PROBLEM_TYPE.to_owned(), problem());
+        RefOr::T(any)
+    });
+}
+
+/// Routes `GET /openapi.json`, and `GET /docs`, the same document as a page. The document should be
+/// [complete](complete_document).
 pub fn openapi_routes(document: OpenApi) -> Router {
     Router::new()
         .route("/openapi.json", get(serve_document))

@@ -4,12 +4,12 @@ use std::{
     convert::Infallible,
     fs,
     net::{SocketAddr, TcpListener},
-    path::Path,
     time::{Duration, Instant},
 };
 
 use axum::{
     Router,
+    extract::Path,
     response::sse::{Event, Sse},
     routing::get,
 };
@@ -51,6 +51,8 @@ fn start(options: ServeOptions) -> Running {
         .route("/", get(async || "hello"))
         .route("/healthz", get(async || "ok"))
         .route("/forever", get(forever))
+        .route("/panic", get(async || if true { panic!("a fault") } else { "no" }))
+        .route("/numbers/{number}", get(async |Path(number): Path<u32>| number.to_string()))
         .route("/events", get(events));
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(serve_routes(socket, routes, options, shutdown.clone()));
@@ -109,6 +111,44 @@ async fn only_names_of_this_machine_are_answered_on_loopback() {
     check("evil.example:80", "421").await;
     let answer = server.exchange(&request("/", "evil.example", "")).await;
     assert!(answer.contains("unknown_host") && answer.contains("rest.host_names"), "{answer}");
+    server.stop().await;
+}
+
+/// Returns the body of a response, after a check that it is problem details of this status.
+fn problem_of(answer: &str, status: u16) -> serde_json::Value {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    let head = head.to_ascii_lowercase();
+    assert!(head.contains("content-type: application/problem+json"), "{answer}");
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["status"], status, "{answer}");
+    let code = body["code"].as_str().unwrap();
+    assert_eq!(body["type"], format!("urn:microclimate:problem:{code}"));
+    assert!(!body["title"].as_str().unwrap().is_empty());
+    assert_eq!(body["detail"], body["error"]["message"]);
+    body
+}
+
+#[tokio::test]
+async fn every_error_is_problem_details_whoever_made_it() {
+    let server = start(options());
+    let check = async |request: &str, status, code: &str| {
+        let answer = server.exchange(request).await;
+        assert_eq!(problem_of(&answer, status)["code"], code, "{answer}");
+        answer
+    };
+    let post = |path: &str, length: usize| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    check(&request("/nowhere", "localhost", ""), 404, "not_found").await;
+    check(&request("/", "evil.example", ""), 421, "unknown_host").await;
+    let refused = check(&post("/", 0), 405, "method_not_allowed").await;
+    assert!(refused.to_ascii_lowercase().contains("\r\nallow: get,head\r\n"), "{refused}");
+    check(&post("/", 10 << 20), 413, "too_large").await;
+    check(&request("/numbers/x", "localhost", ""), 400, "bad_request").await;
+    check(&request("/panic", "localhost", ""), 500, "internal").await;
     server.stop().await;
 }
 
@@ -209,7 +249,7 @@ async fn the_end_ends_event_streams_at_once_and_everything_within_its_limit() {
 }
 
 /// Writes a self-signed certificate for localhost, and its key.
-fn certificate(dir: &Path) -> (TlsServerFiles, reqwest::Certificate) {
+fn certificate(dir: &std::path::Path) -> (TlsServerFiles, reqwest::Certificate) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let certificate = certificate.self_signed(&key).unwrap();

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use service::rest::{JsonBody, Problem, ProblemAnswer, QueryParams};
+use service::rest::{JsonBody, Problem, ProblemDetails, QueryParams};
 use telemetry::ZoneId;
 use utoipa::{IntoParams, ToSchema};
 
@@ -49,7 +49,7 @@ pub(super) struct DatasetParams {
 /// Columns are `site`, `zone`, `at_ms` (UTC), then features. Rows are sorted by zone and time.
 #[utoipa::path(get, path = "/v1/dataset.parquet", tag = "offline", params(DatasetParams),
     responses((status = 200, content_type = "application/vnd.apache.parquet"),
-        (status = 400, body = ProblemAnswer)))]
+        (status = 400, body = ProblemDetails)))]
 pub(super) async fn stored(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<DatasetParams>,
@@ -134,7 +134,7 @@ struct Grid {
             (DatasetRows = "application/json"), (String = "text/csv"),
             (Vec<u8> = "application/vnd.apache.arrow.stream"),
             (Vec<u8> = "application/vnd.apache.parquet"))),
-        (status = 400, body = ProblemAnswer), (status = 413, body = ProblemAnswer)))]
+        (status = 400, body = ProblemDetails), (status = 413, body = ProblemDetails)))]
 pub(super) async fn at_points(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<FormatParams>,

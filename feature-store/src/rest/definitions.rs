@@ -1,6 +1,6 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Problem, ProblemAnswer, QueryParams};
+use service::rest::{Problem, ProblemDetails, QueryParams};
 use telemetry::SmolStr;
 use utoipa::{IntoParams, ToSchema};
 
@@ -70,7 +70,7 @@ impl From<FeatureVersion> for VersionLine {
 
 /// Feature definitions with their hash, and the lineage of each feature.
 #[utoipa::path(get, path = "/v1/definitions", tag = "what there is", params(DefinitionsParams),
-    responses((status = 200, body = Definitions), (status = 400, body = ProblemAnswer)))]
+    responses((status = 200, body = Definitions), (status = 400, body = ProblemDetails)))]
 pub(super) async fn definitions(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<DefinitionsParams>,

@@ -7,7 +7,7 @@ use axum::{
 use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service::rest::{Problem, ProblemAnswer, QueryParams};
+use service::rest::{Problem, ProblemDetails, QueryParams};
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use utoipa::IntoParams;
 
@@ -34,7 +34,7 @@ pub(super) struct EventParams {
 /// slow reader has missed.
 #[utoipa::path(get, path = "/v1/events", tag = "online", params(EventParams),
     responses((status = 200, content_type = "text/event-stream"),
-        (status = 400, body = ProblemAnswer)))]
+        (status = 400, body = ProblemDetails)))]
 pub(super) async fn events(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<EventParams>,

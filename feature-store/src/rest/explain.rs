@@ -1,6 +1,6 @@
 use axum::{Json, extract::State};
 use serde::Deserialize;
-use service::rest::{Problem, ProblemAnswer, QueryParams};
+use service::rest::{Problem, ProblemDetails, QueryParams};
 use telemetry::ZoneId;
 use utoipa::IntoParams;
 
@@ -31,8 +31,8 @@ pub(super) struct ExplainParams {
 /// Explains one value: its window, tiles and readings, the stored revisions, and the value
 /// recomputed from the readings.
 #[utoipa::path(get, path = "/v1/features/explain", tag = "offline", params(ExplainParams),
-    responses((status = 200, body = Explanation), (status = 400, body = ProblemAnswer),
-        (status = 404, body = ProblemAnswer)))]
+    responses((status = 200, body = Explanation), (status = 400, body = ProblemDetails),
+        (status = 404, body = ProblemDetails)))]
 pub(super) async fn explain(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<ExplainParams>,

@@ -7,7 +7,7 @@ use axum::{Json, extract::State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service::rest::{JsonBody, Problem, ProblemAnswer};
+use service::rest::{JsonBody, Problem, ProblemDetails};
 use telemetry::{SmolStr, ZoneId};
 use utoipa::ToSchema;
 
@@ -72,7 +72,7 @@ enum FieldStatus {
 
 /// Features of zones at their newest event time, in Feast's format.
 #[utoipa::path(post, path = "/get-online-features", tag = "online", request_body = FeastRequest,
-    responses((status = 200, body = FeastAnswer), (status = 400, body = ProblemAnswer)))]
+    responses((status = 200, body = FeastAnswer), (status = 400, body = ProblemDetails)))]
 pub(super) async fn get_online_features(
     State(store): State<FeatureStore>,
     JsonBody(request): JsonBody<FeastRequest>,

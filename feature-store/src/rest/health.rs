@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use axum::{extract::State, response::IntoResponse};
 use service::{
     prometheus::{self, MetricsPage, format_label},
-    rest::{Problem, ProblemAnswer},
+    rest::{Problem, ProblemDetails},
 };
 
 use telemetry::QualityFlag;
@@ -24,7 +24,7 @@ pub(super) async fn healthz() -> &'static str {
 
 /// Whether readings are ingested.
 #[utoipa::path(get, path = "/readyz", tag = "operation",
-    responses((status = 200, body = String), (status = 503, body = ProblemAnswer)))]
+    responses((status = 200, body = String), (status = 503, body = ProblemDetails)))]
 pub(super) async fn readyz(State(store): State<FeatureStore>) -> Result<&'static str, Problem> {
     store.check_ready().map(|()| "ready")
 }

@@ -1,6 +1,6 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Problem, ProblemAnswer, QueryParams};
+use service::rest::{Problem, ProblemDetails, QueryParams};
 use telemetry::ZoneId;
 use utoipa::{IntoParams, ToSchema};
 
@@ -61,7 +61,7 @@ pub(super) struct History {
 
 /// Final rows of a zone: the newest ones of the span.
 #[utoipa::path(get, path = "/v1/features/history", tag = "offline", params(HistoryParams, EventSpan),
-    responses((status = 200, body = History), (status = 400, body = ProblemAnswer)))]
+    responses((status = 200, body = History), (status = 400, body = ProblemDetails)))]
 pub(super) async fn history(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<HistoryParams>,

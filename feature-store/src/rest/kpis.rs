@@ -1,6 +1,6 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Problem, ProblemAnswer, QueryParams};
+use service::rest::{Problem, ProblemDetails, QueryParams};
 use telemetry::ZoneId;
 use utoipa::{IntoParams, ToSchema};
 
@@ -45,7 +45,7 @@ pub(super) struct Kpis {
 
 /// KPIs of one zone by hour or day, newest first, with its metrics and scores.
 #[utoipa::path(get, path = "/v1/kpis", tag = "readings", params(KpiParams),
-    responses((status = 200, body = Kpis), (status = 400, body = ProblemAnswer)))]
+    responses((status = 200, body = Kpis), (status = 400, body = ProblemDetails)))]
 pub(super) async fn kpis(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<KpiParams>,

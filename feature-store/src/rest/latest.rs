@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use service::rest::{Problem, ProblemAnswer, QueryParams};
+use service::rest::{Problem, ProblemDetails, QueryParams};
 use telemetry::ZoneId;
 use utoipa::IntoParams;
 
@@ -50,8 +50,8 @@ pub(super) struct LatestParams {
 /// Without `zones`, zones that have no valid reading are left out. With `version`, an old
 /// version's newest stored final row is returned, from the file.
 #[utoipa::path(get, path = "/v1/features/latest", tag = "online", params(LatestParams),
-    responses((status = 200, body = LatestRows), (status = 400, body = ProblemAnswer),
-        (status = 404, body = ProblemAnswer)))]
+    responses((status = 200, body = LatestRows), (status = 400, body = ProblemDetails),
+        (status = 404, body = ProblemDetails)))]
 pub(super) async fn latest(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<LatestParams>,

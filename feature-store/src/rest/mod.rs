@@ -60,7 +60,7 @@ pub fn openapi() -> OpenApi {
          `Authorization: Bearer …`."
             .to_owned(),
     );
-    document
+    service::openapi::complete_document(document)
 }
 
 fn feature_paths() -> OpenApiRouter<FeatureStore> {

@@ -1,6 +1,6 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Problem, ProblemAnswer, QueryParams};
+use service::rest::{Problem, ProblemDetails, QueryParams};
 use telemetry::{QualityFlag, ZoneId};
 use utoipa::{IntoParams, ToSchema};
 
@@ -44,7 +44,7 @@ pub(super) struct Readings {
 
 /// Stored readings, including flagged ones, newest first.
 #[utoipa::path(get, path = "/v1/readings", tag = "readings", params(ReadingParams, EventSpan),
-    responses((status = 200, body = Readings), (status = 400, body = ProblemAnswer)))]
+    responses((status = 200, body = Readings), (status = 400, body = ProblemDetails)))]
 pub(super) async fn readings(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<ReadingParams>,
@@ -105,7 +105,7 @@ pub(super) struct Qualities {
 
 /// Numbers of readings by zone, metric and quality flag.
 #[utoipa::path(get, path = "/v1/quality", tag = "readings", params(QualityParams, EventSpan),
-    responses((status = 200, body = Qualities), (status = 400, body = ProblemAnswer)))]
+    responses((status = 200, body = Qualities), (status = 400, body = ProblemDetails)))]
 pub(super) async fn quality(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<QualityParams>,

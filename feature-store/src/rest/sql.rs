@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State, http::HeaderMap, response::Response};
 use serde::Deserialize;
-use service::rest::{JsonBody, Problem, ProblemAnswer, QueryParams};
+use service::rest::{JsonBody, Problem, ProblemDetails, QueryParams};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
@@ -66,8 +66,8 @@ pub(super) struct SqlRequest {
             (SqlRows = "application/json"), (String = "text/csv"),
             (Vec<u8> = "application/vnd.apache.arrow.stream"),
             (Vec<u8> = "application/vnd.apache.parquet"))),
-        (status = 400, body = ProblemAnswer), (status = 413, body = ProblemAnswer),
-        (status = 503, body = ProblemAnswer)))]
+        (status = 400, body = ProblemDetails), (status = 413, body = ProblemDetails),
+        (status = 503, body = ProblemDetails)))]
 pub(super) async fn sql(
     State(state): State<SqlEndpointState>,
     QueryParams(params): QueryParams<FormatParams>,

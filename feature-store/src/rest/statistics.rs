@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Problem, ProblemAnswer, QueryParams};
+use service::rest::{Problem, ProblemDetails, QueryParams};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -45,8 +45,8 @@ pub(super) struct Statistics {
 
 /// Count, missing values, mean, standard deviation and quantiles of features over a span.
 #[utoipa::path(get, path = "/v1/features/statistics", tag = "statistics", params(StatisticsParams, EventSpan),
-    responses((status = 200, body = Statistics), (status = 400, body = ProblemAnswer),
-        (status = 413, body = ProblemAnswer)))]
+    responses((status = 200, body = Statistics), (status = 400, body = ProblemDetails),
+        (status = 413, body = ProblemDetails)))]
 pub(super) async fn statistics(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<StatisticsParams>,
@@ -91,8 +91,8 @@ pub(super) struct HistogramParams {
 
 /// Histogram of one feature, in bins of equal width.
 #[utoipa::path(get, path = "/v1/features/histogram", tag = "statistics", params(HistogramParams, EventSpan),
-    responses((status = 200, body = FeatureHistogram), (status = 400, body = ProblemAnswer),
-        (status = 413, body = ProblemAnswer)))]
+    responses((status = 200, body = FeatureHistogram), (status = 400, body = ProblemDetails),
+        (status = 413, body = ProblemDetails)))]
 pub(super) async fn histogram(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<HistogramParams>,
@@ -154,8 +154,8 @@ const DRIFT_VERSION: u32 = 1;
 /// Population stability index, Kolmogorov–Smirnov and Wasserstein-1 distance of a span from a
 /// baseline.
 #[utoipa::path(get, path = "/v1/features/drift", tag = "statistics", params(DriftParams),
-    responses((status = 200, body = Drifts), (status = 400, body = ProblemAnswer),
-        (status = 413, body = ProblemAnswer)))]
+    responses((status = 200, body = Drifts), (status = 400, body = ProblemDetails),
+        (status = 413, body = ProblemDetails)))]
 pub(super) async fn drift(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<DriftParams>,

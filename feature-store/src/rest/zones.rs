@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Problem, ProblemAnswer, QueryParams};
+use service::rest::{Problem, ProblemDetails, QueryParams};
 use telemetry::{MetricTable, SmolStr, ZoneId};
 use utoipa::{IntoParams, ToSchema};
 
@@ -65,7 +65,7 @@ struct ZoneMetric {
 
 /// Zones, sorted by name.
 #[utoipa::path(get, path = "/v1/zones", tag = "what there is", params(PageParams),
-    responses((status = 200, body = Zones), (status = 400, body = ProblemAnswer)))]
+    responses((status = 200, body = Zones), (status = 400, body = ProblemDetails)))]
 pub(super) async fn zones(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<PageParams>,
@@ -131,7 +131,7 @@ pub(super) struct Features {
 
 /// Names of features, in the order of columns.
 #[utoipa::path(get, path = "/v1/features", tag = "what there is", params(PageParams),
-    responses((status = 200, body = Features), (status = 400, body = ProblemAnswer)))]
+    responses((status = 200, body = Features), (status = 400, body = ProblemDetails)))]
 pub(super) async fn features(
     State(store): State<FeatureStore>,
     QueryParams(params): QueryParams<PageParams>,

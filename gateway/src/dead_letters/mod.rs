@@ -17,6 +17,7 @@ use std::{
 use eventlog::{EventLog, LogError, PartitionOffsets, StoredRecord};
 use serde::{Deserialize, Serialize};
 use telemetry::{DeadLetter, DeadLetterReason, topic::DEAD_LETTERS};
+use utoipa::ToSchema;
 
 pub use reinjection::{DeadLetterSelection, ReinjectOutcome};
 use repeated_faults::{RepeatCounts, RepeatedFaults};
@@ -30,13 +31,14 @@ use crate::{
 const SHOWN_BYTES: usize = 1024;
 
 /// A dead letter as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeadLetterSummary {
     /// The identifier.
     pub id: String,
     /// Arrival time at the gateway, UTC milliseconds.
     pub received_ms: i64,
     /// The reason.
+    #[schema(value_type = String)]
     pub reason: DeadLetterReason,
     /// The details: what was found and what was expected.
     pub detail: String,

@@ -6,6 +6,7 @@ use std::{
 use eventlog::{EventLog, LogError};
 use serde::{Deserialize, Serialize};
 use telemetry::{DeadLetter, DeadLetterReason};
+use utoipa::ToSchema;
 
 use crate::{
     downlink::is_filter_match,
@@ -20,10 +21,11 @@ const LIMIT_DEFAULT: usize = 10_000;
 const FULL_WAIT: Duration = Duration::from_millis(20);
 
 /// A selection of dead letters. An absent condition selects all.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeadLetterSelection {
     /// The reason.
+    #[schema(value_type = Option<String>)]
     pub reason: Option<DeadLetterReason>,
     /// An MQTT filter that matches the topic.
     pub topic: Option<String>,
@@ -38,13 +40,14 @@ pub struct DeadLetterSelection {
 }
 
 /// The result of a reinjection.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReinjectOutcome {
     /// Number of selected dead letters that had not become readings before.
     pub selected: u64,
     /// Number of dead letters that are readings now; 0 in a dry run.
     pub reinjected: u64,
     /// Number of dead letters that still cannot be decoded, by their current reason.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub still_dead: BTreeMap<DeadLetterReason, u64>,
     /// The details of one of these, for a person.
     pub example: Option<String>,

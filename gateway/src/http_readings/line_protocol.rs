@@ -8,18 +8,22 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
+use utoipa::ToSchema;
 
 use super::{RefusedLine, ZoneDefaults, device_topic};
 
 /// The unit of timestamps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TimestampPrecision {
     /// Nanoseconds, InfluxDB's default.
     #[default]
     Ns,
+    /// Microseconds.
     Us,
+    /// Milliseconds.
     Ms,
+    /// Seconds.
     S,
 }
 

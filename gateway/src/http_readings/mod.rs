@@ -17,15 +17,16 @@ use axum::{
     extract::{DefaultBodyLimit, FromRequest, Query, Request, State, rejection::QueryRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
 };
 use serde::{Deserialize, Serialize};
-use service::rest::Problem;
+use service::rest::{PROBLEM_TYPE, Problem, ProblemDetails};
 use telemetry::{DeadLetterReason, DeviceAddress, ZoneId, topic::check_level};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
+use utoipa::{IntoParams, ToSchema, openapi::OpenApi};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     gateway::Gateway,
@@ -49,10 +50,16 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 pub(crate) fn readings_routes(gateway: Gateway) -> Router {
     let bodies = Arc::new(Semaphore::new(BODIES_AT_ONCE));
     let state = ReadingsEndpoint { gateway, bodies };
-    Router::new()
-        .route("/v1/readings", post(post_readings))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(state)
+    Router::from(paths().with_state(state)).layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+/// Describes the paths as OpenAPI 3.1.
+pub(crate) fn openapi() -> OpenApi {
+    paths().into_openapi()
+}
+
+fn paths() -> OpenApiRouter<ReadingsEndpoint> {
+    OpenApiRouter::new().routes(routes!(post_readings))
 }
 
 #[derive(Clone)]
@@ -61,19 +68,24 @@ struct ReadingsEndpoint {
     bodies: Arc<Semaphore>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum BodyFormat {
+    /// JSON lines.
     Json,
+    /// Influx line protocol.
     Influx,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 struct ReadingsQuery {
     /// Format of the body. By default a body that begins with `{` is JSON lines, and any other is
     /// line protocol.
     format: Option<BodyFormat>,
+    /// Precision of timestamps in line protocol.
+    #[param(value_type = Option<TimestampPrecision>)]
     precision: TimestampPrecision,
     /// Site for lines that name none.
     site: Option<String>,
@@ -135,11 +147,11 @@ impl fmt::Display for RefusedLine {
 }
 
 /// The response: the outcome of the lines.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 struct ReadingsAnswer {
     /// The error, if not every line was accepted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Problem>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    problem: Option<ProblemDetails>,
     /// Number of lines that were read, without blank ones and comments.
     lines: u64,
     readings: ReadingCounts,
@@ -152,7 +164,7 @@ struct ReadingsAnswer {
 }
 
 /// Number of durable readings, by outcome.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 struct ReadingCounts {
     logged: u64,
     dead_lettered: u64,
@@ -160,7 +172,7 @@ struct ReadingCounts {
 }
 
 /// The outcome of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum LineOutcome {
     /// It is not a message, and was not accepted.
@@ -173,12 +185,13 @@ enum LineOutcome {
     Unknown,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LineProblem {
     /// The line's number, from 1.
     line: usize,
     outcome: LineOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     reason: Option<DeadLetterReason>,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -188,6 +201,12 @@ struct LineProblem {
 /// A line on its way to the log.
 type SubmittedLine = (usize, oneshot::Receiver<IngestOutcome>);
 
+/// Takes readings as JSON lines or Influx line protocol. The answer comes when they are durable.
+#[utoipa::path(post, path = "/v1/readings", tag = "gateway", params(ReadingsQuery),
+    request_body(content = String, content_type = "text/plain",
+        description = "Lines of JSON as in MQTT with a `topic`, or of Influx line protocol."),
+    responses((status = 200, body = ReadingsAnswer), (status = 400, body = ReadingsAnswer),
+        (status = 413, body = ProblemDetails), (status = 503, body = ReadingsAnswer)))]
 async fn post_readings(
     State(door): State<ReadingsEndpoint>,
     query: Result<Query<ReadingsQuery>, QueryRejection>,
@@ -209,11 +228,11 @@ async fn post_readings(
     let body = read_body(request).await?;
     let answer = door.ingest_lines(&body, &query).await?;
     let status = match &answer {
-        ReadingsAnswer { error: None, .. } => StatusCode::OK,
+        ReadingsAnswer { problem: None, .. } => return Ok(Json(answer).into_response()),
         answer if answer.is_incomplete() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     };
-    Ok((status, Json(answer)).into_response())
+    Ok((status, [(header::CONTENT_TYPE, PROBLEM_TYPE)], Json(answer)).into_response())
 }
 
 async fn read_body(request: Request) -> Result<Bytes, Problem> {
@@ -274,7 +293,7 @@ impl ReadingsEndpoint {
         }
         answer.settle_all(submitted, deadline).await;
         answer.problems.sort_by_key(|problem| problem.line);
-        answer.error = answer.to_problem();
+        answer.problem = answer.to_problem().map(ProblemDetails::from);
         Ok(answer)
     }
 

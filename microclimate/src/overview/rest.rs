@@ -11,7 +11,7 @@ use axum::{
 };
 use futures_util::{Stream, StreamExt, stream};
 use serde::Deserialize;
-use service::rest::{Problem, ProblemAnswer, QueryParams};
+use service::rest::{Problem, ProblemDetails, QueryParams};
 use telemetry::ZoneId;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use utoipa::{IntoParams, openapi::OpenApi};
@@ -77,7 +77,7 @@ struct OverviewParams {
 
 /// The state of every zone: how urgent it is and why, its newest values, what comes next.
 #[utoipa::path(get, path = "/v1/overview", tag = "overview", params(OverviewParams),
-    responses((status = 200, body = Overview), (status = 400, body = ProblemAnswer)))]
+    responses((status = 200, body = Overview), (status = 400, body = ProblemDetails)))]
 async fn overview(
     State(handles): State<OverviewHandles>,
     headers: HeaderMap,
@@ -150,7 +150,7 @@ struct OverviewEventParams {
 /// and the newest reading of any zone.
 #[utoipa::path(get, path = "/v1/overview/events", tag = "overview", params(OverviewEventParams),
     responses((status = 200, content_type = "text/event-stream"),
-        (status = 400, body = ProblemAnswer)))]
+        (status = 400, body = ProblemDetails)))]
 async fn overview_events(
     State(handles): State<OverviewHandles>,
     QueryParams(params): QueryParams<OverviewEventParams>,

@@ -198,6 +198,18 @@ export const fetchPrediction = (task, zone, signal) =>
   get(`/v1/predict/${task}`, { zone, explain: 6 }, signal);
 
 /**
+ * The course of a metric over the next hours, or as it was forecast at an earlier time.
+ * @param {string} metric
+ * @param {string} zone
+ * @param {number | undefined} atMs
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{ issued_at_ms: number, issued_value: number, is_stale: boolean,
+ *   points: { at_ms: number, value: number, quantiles: number[] }[] }>}
+ */
+export const fetchForecast = (metric, zone, atMs, signal) =>
+  get(`/v1/forecast/${encodeURIComponent(metric)}`, { zone, at: atMs }, signal);
+
+/**
  * @param {string} zone
  * @param {string} feature
  * @param {number} atMs

@@ -31,6 +31,7 @@ import { named, t } from "./i18n.js";
  * @property {Flag[]} flags
  * @property {{ value: number, label: string }[]} limits
  * @property {ForecastPoint[]} forecast beginning at the newest measurement
+ * @property {ForecastPoint[]} earlier what was forecast a day ago of the time that is shown
  * @property {number | null} unusualSinceMs since when the sensor has behaved unusually
  * @property {number} fromMs
  * @property {number} toMs
@@ -208,6 +209,15 @@ function seriesOf(panel) {
       paths: line.isStepped ? uPlot.paths.stepped?.({ align: 1 }) : undefined,
     });
   }
+  if (panel.earlier.length) {
+    const values = Array(times.length).fill(null);
+    for (const point of panel.earlier) {
+      const index = nearestIndex(panel, point.at_ms);
+      if (index >= 0) values[index] = converted(point.value, unit);
+    }
+    data.push(values);
+    series.push({ label: t("chart.earlier"), stroke: color("--soft"), width: 1.25, dash: [2, 4], spanGaps: true, points: { show: false } });
+  }
   /** @type {{ series: [number, number], fill: string }[]} */
   const bands = [];
   if (forecast.length > 1) {
@@ -222,6 +232,17 @@ function seriesOf(panel) {
     bands.push({ series: [series.length - 2, series.length - 1], fill: faint(stroke) });
   }
   return { data, series, bands };
+}
+
+/**
+ * The index of the shown time that is nearest to another, below 0 where that is not shown.
+ * @param {Panel} panel
+ * @param {number} ms
+ */
+function nearestIndex({ times }, ms) {
+  const step = times.length > 1 ? times[1] - times[0] : 1;
+  const index = Math.round((ms - times[0]) / step);
+  return index < times.length ? index : -1;
 }
 
 /**
@@ -388,6 +409,10 @@ function showValues(u, panel, legend) {
       h("i", { class: "swatch", style: { background: `var(${line.color})` } }),
       panel.lines.length > 1 ? `${line.name} ` : "",
       h("b", null, value == null ? t("chart.gap") : quantity(value, panel.unit))));
+  }
+  const before = isAway || isForecast ? undefined : panel.earlier.find(({ at_ms }) => nearestIndex(panel, at_ms) === place);
+  if (before) {
+    parts.push(h("span", { class: "chart-value" }, `${t("chart.earlier")} `, h("b", null, quantity(before.value, panel.unit))));
   }
   if (isForecast) {
     const { value, low, high } = panel.forecast[place - panel.times.length];

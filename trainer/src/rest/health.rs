@@ -3,7 +3,7 @@
 use axum::{extract::State, response::IntoResponse};
 use service::{
     prometheus,
-    rest::{Problem, ProblemAnswer},
+    rest::{Problem, ProblemDetails},
 };
 
 use crate::{serve::Trainer, tasks::NAMES};
@@ -16,7 +16,7 @@ pub(super) async fn healthz() -> &'static str {
 
 /// Some task has a champion, and the feature store can be reached.
 #[utoipa::path(get, path = "/readyz", tag = "operation",
-    responses((status = 200, body = String), (status = 503, body = ProblemAnswer)))]
+    responses((status = 200, body = String), (status = 503, body = ProblemDetails)))]
 pub(super) async fn readyz(State(trainer): State<Trainer>) -> Result<&'static str, Problem> {
     if !NAMES.iter().any(|name| trainer.champion(name).is_some()) {
         let hint = "`trainer compare` trains and selects one";

@@ -3,10 +3,12 @@
 //! # Layout
 //! - this file: all paths, and their description
 //! - `predict`: `/v1/predict/{task}` for one zone or many
+//! - `forecast`: `/v1/forecast/{metric}`, the course of a metric
 //! - `models`: `/v1/tasks`, `/v1/models`, `/v1/scores`
 //! - [`inference`]: `/v2`, the Open Inference Protocol
 //! - `health`: for supervisors and Prometheus
 
+mod forecast;
 mod health;
 pub mod inference;
 mod models;
@@ -45,12 +47,13 @@ pub fn openapi() -> OpenApi {
          `Authorization: Bearer …`."
             .to_owned(),
     );
-    document
+    service::openapi::complete_document(document)
 }
 
 fn api_routes() -> OpenApiRouter<Trainer> {
     OpenApiRouter::new()
         .routes(routes!(predict::asked, predict::posted))
+        .routes(routes!(forecast::forecast))
         .routes(routes!(models::tasks))
         .routes(routes!(models::models))
         .routes(routes!(models::versions))

@@ -12,7 +12,7 @@ use models::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service::rest::{Problem, ProblemAnswer, QueryParams};
+use service::rest::{Problem, ProblemDetails, QueryParams};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
@@ -217,7 +217,7 @@ struct KeptVersion {
 /// All versions of a task.
 #[utoipa::path(get, path = "/v1/models/{task}", tag = "models",
     params(("task" = String, Path, example = "temperature-10m")),
-    responses((status = 200, body = Versions), (status = 404, body = ProblemAnswer)))]
+    responses((status = 200, body = Versions), (status = 404, body = ProblemDetails)))]
 pub(super) async fn versions(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,
@@ -266,8 +266,8 @@ pub(super) struct Decisions {
 /// The latest decisions about a task: when, who, what and why.
 #[utoipa::path(get, path = "/v1/models/{task}/log", tag = "models",
     params(("task" = String, Path, example = "temperature-10m"), DecisionLogQuery),
-    responses((status = 200, body = Decisions), (status = 400, body = ProblemAnswer),
-        (status = 404, body = ProblemAnswer)))]
+    responses((status = 200, body = Decisions), (status = 400, body = ProblemDetails),
+        (status = 404, body = ProblemDetails)))]
 pub(super) async fn log(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,

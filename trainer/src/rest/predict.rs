@@ -5,7 +5,7 @@ use axum::{
     extract::{Path, State},
 };
 use serde::{Deserialize, Serialize};
-use service::rest::{JsonBody, Problem, ProblemAnswer, QueryParams};
+use service::rest::{JsonBody, Problem, ProblemDetails, QueryParams};
 use telemetry::ZoneId;
 use utoipa::{IntoParams, ToSchema};
 
@@ -64,9 +64,9 @@ pub(super) struct PredictFailure {
 /// the baseline's if the champion's inputs cannot be trusted.
 #[utoipa::path(get, path = "/v1/predict/{task}", tag = "predictions",
     params(("task" = String, Path, description = "As `/v1/tasks` lists them", example = "temperature-10m"), PredictQuery),
-    responses((status = 200, body = PredictAnswer), (status = 400, body = ProblemAnswer),
-        (status = 404, body = ProblemAnswer), (status = 409, body = ProblemAnswer),
-        (status = 503, body = ProblemAnswer)))]
+    responses((status = 200, body = PredictAnswer), (status = 400, body = ProblemDetails),
+        (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails),
+        (status = 503, body = ProblemDetails)))]
 pub(super) async fn asked(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,
@@ -83,9 +83,9 @@ pub(super) async fn asked(
 /// Predictions of a task for zones in a body.
 #[utoipa::path(post, path = "/v1/predict/{task}", tag = "predictions",
     params(("task" = String, Path, example = "temperature-10m")), request_body = PredictRequest,
-    responses((status = 200, body = PredictAnswer), (status = 400, body = ProblemAnswer),
-        (status = 404, body = ProblemAnswer), (status = 409, body = ProblemAnswer),
-        (status = 503, body = ProblemAnswer)))]
+    responses((status = 200, body = PredictAnswer), (status = 400, body = ProblemDetails),
+        (status = 404, body = ProblemDetails), (status = 409, body = ProblemDetails),
+        (status = 503, body = ProblemDetails)))]
 pub(super) async fn posted(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,

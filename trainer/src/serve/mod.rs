@@ -8,6 +8,7 @@
 //! - `regression`, `anomaly_detection`: from a zone's latest row to a prediction
 //! - [`irrigation`]: duration of irrigation
 //! - `explain`: explanation of a prediction by its inputs
+//! - [`path_forecast`]: the course of a metric over the next hours
 //! - `newest_predictions`: the latest prediction of each task in each zone
 //! - `meter`: number and duration of predictions
 
@@ -20,6 +21,8 @@ pub mod irrigation;
 mod lags;
 mod meter;
 mod newest_predictions;
+/// The course of a metric over the next hours.
+pub mod path_forecast;
 /// Predictions, and reasons why there is none.
 pub mod prediction;
 mod prediction_cache;
@@ -53,6 +56,7 @@ pub use irrigation::Irrigation;
 use lags::LagValues;
 use meter::PredictionMeter;
 pub use newest_predictions::{NewestPredictions, ZonePredictions};
+pub use path_forecast::{ForecastError, PathForecast};
 pub use prediction::{Contribution, Drift, PredictError, Prediction};
 use prediction_cache::PredictionCache;
 

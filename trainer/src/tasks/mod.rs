@@ -79,6 +79,8 @@ pub struct TaskSpec {
     /// Classes whose indices are predicted, if the task is a choice between classes. With two
     /// classes a prediction is the probability of the second, with more the mean class index.
     pub classes: &'static [&'static str],
+    /// Metric whose own value at T + horizon is predicted, if it is that.
+    pub forecast_metric: Option<&'static str>,
     /// Whether the task distinguishes day and night, and so needs the site's location.
     pub is_by_sun: bool,
 }
@@ -100,6 +102,7 @@ impl TaskSpec {
         transform: TargetTransform::Change,
         bounds: (f64::NEG_INFINITY, f64::INFINITY),
         classes: &[],
+        forecast_metric: None,
         is_by_sun: false,
     };
 

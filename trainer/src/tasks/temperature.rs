@@ -24,6 +24,7 @@ const TEMPERATURE_SPEC: TaskSpec = TaskSpec {
     horizon_s: HORIZON_S,
     metrics: &["temperature"],
     required_metric: Some(PresentMetric::Temperature),
+    forecast_metric: Some("temperature"),
     truth_columns: &PresentMetric::Temperature.source_columns(),
     reference: Some("temperature_now"),
     ..TaskSpec::ANY

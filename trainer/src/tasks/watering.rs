@@ -220,7 +220,14 @@ impl SoilMoistureTask {
     const fn hours_ahead(hours: i64, name: &'static str, title: &'static str) -> Self {
         let reference = Some("soil_moisture_now");
         Self {
-            spec: TaskSpec { name, title, horizon_s: hours * 3600, reference, ..MOISTURE },
+            spec: TaskSpec {
+                name,
+                title,
+                horizon_s: hours * 3600,
+                reference,
+                forecast_metric: Some("soil_moisture"),
+                ..MOISTURE
+            },
             hours,
         }
     }

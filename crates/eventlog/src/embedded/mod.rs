@@ -26,6 +26,8 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 #[cfg(fuzzing)]
@@ -35,6 +37,11 @@ pub(crate) use tail::TailReader;
 pub(crate) use topic::EmbeddedTopic;
 
 use crate::{EventLogConfig, FaultInjector, LogError};
+
+/// How long the folder's lock is waited for. An earlier user that is just ending, such as the
+/// process that a supervisor replaces, still holds it until its last thread has ended.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(3);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// The locked folder, and the topics opened in it.
 #[derive(Debug)]
@@ -51,7 +58,7 @@ impl EmbeddedLog {
         fs::create_dir_all(dir).map_err(|e| io_error(dir, "create the folder", e))?;
         let path = dir.join("lock");
         let file = File::create(&path).map_err(|e| io_error(&path, "create", e))?;
-        match file.try_lock() {
+        match lock_within(&file, LOCK_WAIT_MAX) {
             Ok(()) => Ok(Self {
                 settings: settings.clone(),
                 lock: Arc::new(file),
@@ -81,6 +88,19 @@ impl EmbeddedLog {
     pub(crate) fn opened_topics(&self) -> Vec<Arc<EmbeddedTopic>> {
         let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         topics.values().cloned().collect()
+    }
+}
+
+/// Locks `file`. While another user has it locked, tries again for up to `wait_max`.
+fn lock_within(file: &File, wait_max: Duration) -> Result<(), TryLockError> {
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if began.elapsed() < wait_max => {
+                thread::sleep(LOCK_RETRY);
+            }
+            result => return result,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use axum::{
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
-    middleware::{Next, from_fn_with_state},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt;
@@ -22,6 +22,7 @@ use tower_http::{
 
 use super::{
     BODY_BYTES_MAX, PeerAddress, Problem, ServeOptions,
+    problem::describe_library_errors,
     session::{self, SessionCookies},
 };
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
 /// Longest time until the head of a response.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Paths that need no token, so that supervisors can query them.
-const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+pub(crate) const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 /// Number of different wrong tokens of one address before it has to wait.
 const GUESSES_FREE: u32 = 10;
 /// Number of addresses whose guesses are counted.
@@ -70,6 +71,7 @@ pub fn with_middleware(
         .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_TIME_MAX))
         .layer(CatchPanicLayer::new())
+        .layer(from_fn(describe_library_errors))
 }
 
 /// Ends event streams at shutdown, since they have no end of their own.

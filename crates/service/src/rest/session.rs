@@ -15,13 +15,14 @@ use axum::{
 };
 use ring::hmac;
 use serde::Serialize;
+use utoipa::{ToSchema, openapi::OpenApi};
 
 use super::Problem;
 use crate::Secret;
 
 /// Where sessions begin and end. Beginning one needs the token, as every other path does.
 pub(super) const PATH: &str = "/v1/session";
-const COOKIE: &str = "microclimate_session";
+pub(crate) const COOKIE: &str = "microclimate_session";
 /// A session holds this long.
 const SESSION_TIME: Duration = Duration::from_secs(30 * 86_400);
 /// Told apart from whatever else may once be signed with the token.
@@ -37,7 +38,7 @@ pub(super) struct SessionCookies {
 }
 
 /// The answer of `/v1/session`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct SessionState {
     /// Whether a token or a session is needed.
     is_required: bool,
@@ -118,18 +119,32 @@ pub(super) fn is_from_own_page(request: &HeaderMap) -> bool {
     text(header::HOST).is_some_and(|host| host.eq_ignore_ascii_case(authority))
 }
 
+/// Describes the paths of sessions as OpenAPI 3.1.
+#[must_use]
+pub fn session_openapi() -> OpenApi {
+    #[derive(utoipa::OpenApi)]
+    #[openapi(paths(session_state, begin_session, end_session))]
+    struct SessionPaths;
+    <SessionPaths as utoipa::OpenApi>::openapi()
+}
+
 /// `POST` begins a session, `GET` says whether there is one, `DELETE` ends it.
 pub(super) fn session_routes(sessions: SessionCookies) -> Router {
     let methods = get(session_state).post(begin_session).delete(end_session);
     Router::new().route(PATH, methods).with_state(sessions)
 }
 
+/// Reports whether a token or a session is needed, and whether the request has a session.
+#[utoipa::path(get, path = "/v1/session", tag = "session", security(()),
+    responses((status = 200, body = SessionState)))]
 async fn session_state(State(sessions): State<SessionCookies>, request: HeaderMap) -> Response {
     let is_signed_in = sessions.is_signed_in(&request);
     no_store(Json(SessionState { is_required: sessions.key.is_some(), is_signed_in }))
 }
 
-/// Comes here only with the token.
+/// Begins a session: sets its cookie. Needs the token.
+#[utoipa::path(post, path = "/v1/session", tag = "session", security(("bearer" = [])),
+    responses((status = 200, body = SessionState)))]
 async fn begin_session(State(sessions): State<SessionCookies>) -> Result<Response, Problem> {
     let is_required = sessions.key.is_some();
     let mut response = no_store(Json(SessionState { is_required, is_signed_in: is_required }));
@@ -139,6 +154,9 @@ async fn begin_session(State(sessions): State<SessionCookies>) -> Result<Respons
     Ok(response)
 }
 
+/// Ends the session: removes its cookie.
+#[utoipa::path(delete, path = "/v1/session", tag = "session", security(()),
+    responses((status = 200, body = SessionState)))]
 async fn end_session(State(sessions): State<SessionCookies>) -> Response {
     let is_required = sessions.key.is_some();
     let mut response = no_store(Json(SessionState { is_required, is_signed_in: false }));

@@ -50,6 +50,7 @@ export const german = {
   "zone.old_prediction": "aus alten Daten", "zone.behind": "Woher die Werte kommen",
   "zone.behind_more": "Die einzelnen Messwerte hinter jedem Wert, auch die aussortierten mit ihrem Grund.",
   "range.6h": "6 Stunden", "range.24h": "24 Stunden", "range.3d": "3 Tage", "range.7d": "7 Tage", "range.30d": "30 Tage",
+  "chart.earlier": "Vorhersage von gestern",
   "chart.forecast": "Vorhersage", "chart.gap": "kein Wert", "chart.no_values": "keine Werte in dieser Zeit",
   "chart.summary": "{name}: {low} bis {high}, zuletzt {last}",
   "chart.critical": "kritisch", "chart.heat_below": "darunter heizen", "chart.cool_above": "darüber kühlen", "chart.co2_high": "lüften",

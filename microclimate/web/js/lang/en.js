@@ -54,6 +54,7 @@ export const english = {
   "zone.old_prediction": "of old data", "zone.behind": "Where values come from",
   "zone.behind_more": "The single readings behind each value, with those that were set aside and why.",
   "range.6h": "6 hours", "range.24h": "24 hours", "range.3d": "3 days", "range.7d": "7 days", "range.30d": "30 days",
+  "chart.earlier": "forecast a day ago",
   "chart.forecast": "Forecast", "chart.gap": "no value", "chart.no_values": "no values in this time",
   "chart.summary": "{name}: {low} to {high}, last {last}",
   "chart.critical": "critical", "chart.heat_below": "heat below", "chart.cool_above": "cool above", "chart.co2_high": "ventilate",

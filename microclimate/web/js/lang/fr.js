@@ -50,6 +50,7 @@ export const french = {
   "zone.old_prediction": "d’anciennes données", "zone.behind": "D’où viennent les valeurs",
   "zone.behind_more": "Les mesures derrière chaque valeur, y compris celles écartées et pourquoi.",
   "range.6h": "6 heures", "range.24h": "24 heures", "range.3d": "3 jours", "range.7d": "7 jours", "range.30d": "30 jours",
+  "chart.earlier": "prévision de la veille",
   "chart.forecast": "Prévision", "chart.gap": "pas de valeur", "chart.no_values": "aucune valeur sur cette période",
   "chart.summary": "{name} : {low} à {high}, dernière {last}",
   "chart.critical": "critique", "chart.heat_below": "chauffer en dessous", "chart.cool_above": "refroidir au-dessus", "chart.co2_high": "aérer",

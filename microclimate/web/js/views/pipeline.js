@@ -83,7 +83,7 @@ export async function show(root, { signal }) {
     if (samples.length < 3 || rates.matches(":hover")) return;
     const points = samples.slice(1).map((own, i) => ({ ms: own.ms, received: perSecond(samples[i], own, "received"), stored: perSecond(samples[i], own, "stored") }));
     void group.show([{
-      title: t("pipeline.rates"), unit: "", times: points.map(({ ms }) => ms), flags: [], limits: [], forecast: [], unusualSinceMs: null,
+      title: t("pipeline.rates"), unit: "", times: points.map(({ ms }) => ms), flags: [], limits: [], forecast: [], earlier: [], unusualSinceMs: null,
       fromMs: points[0].ms, toMs: points[points.length - 1].ms,
       lines: [
         { name: t("pipeline.received"), color: "--chart-1", values: points.map(({ received }) => received) },

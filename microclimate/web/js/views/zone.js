@@ -1,6 +1,6 @@
 // One zone: what is wrong and what to do, measurements over time with what is predicted, and why.
 
-import { fetchKpis, fetchLatest, fetchOverview, fetchPrediction, fetchTasks } from "../api.js";
+import { fetchForecast, fetchKpis, fetchLatest, fetchOverview, fetchPrediction, fetchTasks } from "../api.js";
 import { ChartGroup, titleUnit } from "../chart.js";
 import { fill, h, setText } from "../dom.js";
 import { dateTime, duration, quantity, setSiteZone } from "../format.js";
@@ -15,6 +15,7 @@ import { showReadings } from "./zone_readings.js";
  * @typedef {import("../api.js").ZoneState} ZoneState
  * @typedef {import("../api.js").Prediction} Prediction
  * @typedef {import("../chart.js").Panel} Panel
+ * @typedef {import("../chart.js").ForecastPoint} ForecastPoint
  */
 
 const HOUR = 3_600_000;
@@ -26,6 +27,8 @@ const FORECASTS = /** @type {Record<string, [string, number][]>} */ ({
   temperature: [["temperature-10m", 600_000]],
   soil_moisture: [["watering-6h", 6 * HOUR], ["watering-24h", 24 * HOUR]],
 });
+/** What is on or off has no course to forecast. */
+const SWITCHES = new Set(["irrigation", "heater", "motion"]);
 /** How much of the time to come is shown beside a range. */
 const AHEAD_SHARE = 0.5;
 const REFRESH_MS = 60_000;
@@ -45,6 +48,11 @@ export async function show(root, { signal, name: zone, query }) {
   let features = {};
   /** @type {Map<string, Prediction>} */
   let predictions = new Map();
+  /**
+   * The course that is forecast of each shown metric, and the one that was forecast a day ago.
+   * @type {Map<string, { ahead: ForecastPoint[], earlier: ForecastPoint[] }>}
+   */
+  let courses = new Map();
 
   try {
     const [overview, latest] = await Promise.all([fetchOverview({ zones: zone }, signal), fetchLatest(zone, signal)]);
@@ -240,13 +248,41 @@ export async function show(root, { signal, name: zone, query }) {
     const shown = metrics.filter((metric) => chosen.has(metric));
     const [from, to] = span();
     try {
-      const series = await loadSeries(zone, shown, new Set(Object.keys(features)), from, Math.min(to, live.nowMs()), own);
+      const [series, found] = await Promise.all([
+        loadSeries(zone, shown, new Set(Object.keys(features)), from, Math.min(to, live.nowMs()), own),
+        loadCourses(shown, from, to, own),
+      ]);
       if (own.aborted) return;
+      courses = found;
       await group.show(panelsOf(shown, series, from, to));
       fill(values, valuesTable(shown, series));
     } catch (error) {
       if (!own.aborted) fill(charts, errorPanel(error, () => void loadCharts()));
     }
+  }
+
+  /**
+   * Where the span ends now: what is forecast, and yesterday's forecast of the hours since.
+   * @param {string[]} shown
+   * @param {number} from
+   * @param {number} to
+   * @param {AbortSignal} own
+   */
+  async function loadCourses(shown, from, to, own) {
+    /** @type {typeof courses} */
+    const found = new Map();
+    const now = live.nowMs();
+    if (now - to > 5 * 60_000 || state?.state === "stale") return found;
+    const metrics = shown.filter((metric) => !SWITCHES.has(metric));
+    await Promise.all(metrics.map(async (metric) => {
+      const [ahead, earlier] = await Promise.allSettled([
+        fetchForecast(metric, zone, undefined, own),
+        to - from >= 24 * HOUR ? fetchForecast(metric, zone, Math.round(now - 24 * HOUR), own) : Promise.reject(),
+      ]);
+      // A metric with little history has no forecast; its measurements are shown without one.
+      found.set(metric, { ahead: courseOf(ahead), earlier: courseOf(earlier).filter(({ at_ms }) => at_ms >= from) });
+    }));
+    return found;
   }
 
   /**
@@ -278,7 +314,7 @@ export async function show(root, { signal, name: zone, query }) {
           values: series.values.get(metric) ?? [], isStepped: unit === "0/1",
         })),
         flags: own.flatMap((metric) => series.flags.get(metric) ?? []),
-        limits: limitsOf(own), forecast: own.length === 1 ? forecasts.get(own[0]) ?? [] : forecasts.get("temperature") ?? [],
+        limits: limitsOf(own), earlier: courses.get(own[0])?.earlier ?? [], forecast: own.length === 1 ? forecasts.get(own[0]) ?? [] : forecasts.get("temperature") ?? [],
         unusualSinceMs: state?.reasons.find(({ kind, metric }) => kind === "anomaly" && own.includes(metric ?? ""))?.since_ms ?? null,
         fromMs: from, toMs: until,
       };
@@ -298,6 +334,9 @@ export async function show(root, { signal, name: zone, query }) {
       if (!own || own.is_stale) return [];
       return [{ at_ms: own.features_at_ms + afterMs, value: own.value, low: own.interval?.[0] ?? null, high: own.interval?.[1] ?? null }];
     });
+    // A champion is of few times; the course follows where its predictions end.
+    const lastMs = points[points.length - 1]?.at_ms ?? now;
+    points.push(...(courses.get(metric)?.ahead ?? []).filter(({ at_ms }) => at_ms > lastMs));
     const value = state?.metrics[metric]?.[0];
     if (!points.length || value == null) return [];
     return [{ at_ms: now, value, low: value, high: value }, ...points];
@@ -387,6 +426,16 @@ export async function show(root, { signal, name: zone, query }) {
       // The link's state says that there is no connection; what is shown stays.
     }
   }
+}
+
+/**
+ * @param {PromiseSettledResult<Awaited<ReturnType<typeof fetchForecast>>>} answer
+ * @returns {ForecastPoint[]}
+ */
+function courseOf(answer) {
+  if (answer.status !== "fulfilled" || answer.value.is_stale) return [];
+  return answer.value.points.map(({ at_ms, value, quantiles }) =>
+    ({ at_ms, value, low: quantiles[0], high: quantiles[quantiles.length - 1] }));
 }
 
 /** @param {string} metric */
