@@ -20,7 +20,7 @@ pub struct DuplicateMessage {
     /// Arrival time of its original, UTC milliseconds; `None` if that was before this process.
     pub original_ms: Option<i64>,
     /// The device's zone.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<String>)]
     pub zone: Option<ZoneId>,
     /// The device.
     #[schema(value_type = Option<String>)]

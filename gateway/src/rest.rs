@@ -4,17 +4,14 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use axum::{
     Json, Router,
-    extract::{
-        Query, State,
-        rejection::{JsonRejection, QueryRejection},
-    },
+    extract::{Query, State, rejection::QueryRejection},
     response::IntoResponse,
 };
 use eventlog::{SpoolStatus, TopicStorage};
 use serde::{Deserialize, Serialize};
 use service::{
     prometheus,
-    rest::{Problem, ProblemDetails},
+    rest::{JsonBody, Problem, ProblemDetails},
 };
 use telemetry::DeadLetterReason;
 use utoipa::{IntoParams, ToSchema, openapi::OpenApi};
@@ -31,6 +28,8 @@ use crate::{
 
 /// Default number of dead letters in a response.
 const LIMIT_DEFAULT: usize = 100;
+/// Largest number of dead letters or duplicates in a response.
+const LIMIT_MAX: usize = 100_000;
 
 /// Builds the routes of the gateway, to be merged with those of other services.
 pub(crate) fn ledger_routes(gateway: Gateway) -> Router {
@@ -73,6 +72,17 @@ fn operation_paths() -> OpenApiRouter<Gateway> {
         .routes(routes!(metrics_text))
         .routes(routes!(healthz))
         .routes(routes!(readyz))
+}
+
+/// Checks the requested number of items.
+fn resolve_limit(requested: Option<usize>) -> Result<usize, Problem> {
+    match requested {
+        None => Ok(LIMIT_DEFAULT),
+        Some(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
+        Some(limit) => {
+            Err(Problem::bad_request(format!("limit = {limit} is not 1 to {LIMIT_MAX}")))
+        }
+    }
 }
 
 /// The response of `/ledger`.
@@ -126,7 +136,7 @@ async fn list_duplicates(
     let Query(query) = query.map_err(|e| {
         Problem::bad_request(e.body_text()).with_hint("as in ?device=probe&limit=20")
     })?;
-    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
+    let limit = resolve_limit(query.limit)?;
     Ok(Json(DuplicatesPage {
         duplicates: gateway.latest_duplicates(query.device.as_deref(), limit),
     }))
@@ -161,7 +171,7 @@ async fn list_dead_letters(
 ) -> Result<Json<DeadLettersPage>, Problem> {
     let Query(page) =
         page.map_err(|e| Problem::bad_request(e.body_text()).with_hint("as in ?limit=20"))?;
-    let dead_letters = gateway.latest_dead_letters(page.limit.unwrap_or(LIMIT_DEFAULT));
+    let dead_letters = gateway.latest_dead_letters(resolve_limit(page.limit)?);
     let letters = &gateway.0.dead_letters;
     let (by_reason, repeated) = (letters.counts_by_reason(), letters.repeat_counts());
     Ok(Json(DeadLettersPage { dead_letters, by_reason, repeated }))
@@ -174,11 +184,10 @@ async fn list_dead_letters(
     responses((status = 200, body = ReinjectOutcome), (status = 400, body = ProblemDetails)))]
 async fn reinject_dead_letters(
     State(gateway): State<Gateway>,
-    selection: Result<Json<DeadLetterSelection>, JsonRejection>,
+    selection: Result<JsonBody<DeadLetterSelection>, Problem>,
 ) -> Result<Json<ReinjectOutcome>, Problem> {
-    let Json(selection) = selection.map_err(|e| {
-        Problem::bad_request(e.body_text()).with_hint(r#"as in {"reason": "unknown_metric"}"#)
-    })?;
+    let JsonBody(selection) =
+        selection.map_err(|problem| problem.with_hint(r#"as in {"reason": "unknown_metric"}"#))?;
     gateway.reinject_dead_letters(&selection).await.map(Json).map_err(Problem::internal)
 }
 

@@ -7,7 +7,8 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         Components, Content, OpenApi, Ref, RefOr, Response,
-        path::{Operation, PathItem},
+        path::{Operation, Parameter, ParameterIn, PathItem},
+        schema::{KnownFormat, Object, Schema, SchemaFormat},
         security::{
             ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
         },
@@ -22,7 +23,7 @@ const PROBLEM_SCHEMA: &str = "ProblemDetails";
 const INFERENCE_PREFIX: &str = "/v2";
 
 /// Completes the description of a service by what holds for all paths: how a client proves who it
-/// is, and that every error is [`ProblemDetails`].
+/// is, what parameters of a name mean everywhere, and that every error is [`ProblemDetails`].
 #[must_use]
 pub fn complete_document(mut document: OpenApi) -> OpenApi {
     let components = document.components.get_or_insert_with(Components::new);
@@ -53,6 +54,7 @@ pub fn complete_document(mut document: OpenApi) -> OpenApi {
             if OPEN_PATHS.contains(&path.as_str()) {
                 operation.security = Some(Vec::new());
             }
+            operation.parameters.iter_mut().flatten().for_each(limit_parameter);
             if !path.starts_with(INFERENCE_PREFIX) {
                 describe_errors(operation);
             }
@@ -64,6 +66,45 @@ pub fn complete_document(mut document: OpenApi) -> OpenApi {
 fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let PathItem { get, put, post, delete, patch, .. } = item;
     [get, put, post, delete, patch].into_iter().flatten()
+}
+
+/// Largest `limit` of any path, and the largest `step_s`.
+const LIMIT_MAX: i64 = 100_000;
+const STEP_S_MAX: i64 = 31 * 86_400;
+/// A zone as in `farm/bay-1`; several are separated by commas.
+const ZONE_PATTERN: &str = "^[A-Za-z0-9_-]{1,64}/[A-Za-z0-9_-]{1,64}$";
+const ZONES_PATTERN: &str =
+    "^([A-Za-z0-9_-]{1,64}/[A-Za-z0-9_-]{1,64}(,[A-Za-z0-9_-]{1,64}/[A-Za-z0-9_-]{1,64}){0,99})?$";
+const DURATION_PATTERN: &str = "^([1-9]|1[0-9]|2[0-4])h$";
+
+/// States the range or form of a parameter that has one and the same meaning in every path. Times
+/// and zones may be written in more ways than the description states.
+fn limit_parameter(parameter: &mut Parameter) {
+    if parameter.parameter_in != ParameterIn::Query {
+        return;
+    }
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
+    let Object { minimum, maximum, pattern, format, .. } = schema;
+    let mut set_range = |low: i64, high: i64| {
+        minimum.get_or_insert(low.into());
+        maximum.get_or_insert(high.into());
+    };
+    match parameter.name.as_str() {
+        "limit" => set_range(1, LIMIT_MAX),
+        "step_s" => set_range(1, STEP_S_MAX),
+        "before" => set_range(0, 4_102_444_800_000),
+        "page" => set_range(0, 1_000_000),
+        "version" => set_range(1, i64::from(i32::MAX)),
+        "explain" => set_range(0, 50),
+        "zone" => *pattern = Some(ZONE_PATTERN.to_owned()),
+        "zones" => *pattern = Some(ZONES_PATTERN.to_owned()),
+        "horizon" => *pattern = Some(DURATION_PATTERN.to_owned()),
+        "from" | "to" | "at" | "baseline_from" | "baseline_to" => {
+            *format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
+        }
+        "date" => *format = Some(SchemaFormat::KnownFormat(KnownFormat::Date)),
+        _ => {}
+    }
 }
 
 /// Gives every error of an operation problem details as its body, and adds the errors that any

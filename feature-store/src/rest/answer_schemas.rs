@@ -63,5 +63,6 @@ pub(super) struct SqlRows {
     /// Whether the query has more rows than the limit.
     truncated: bool,
     /// One object for each row.
-    rows: Vec<BTreeMap<String, String>>,
+    #[schema(value_type = Vec<Object>)]
+    rows: Vec<serde_json::Value>,
 }

@@ -93,6 +93,7 @@ pub(super) struct DatasetRequest {
     /// Features; every feature without it.
     names: Option<Vec<String>>,
     /// Largest age of a row at its point, seconds; default: 3600.
+    #[schema(minimum = 0, maximum = 2_678_400)]
     age_s_max: Option<i64>,
     /// Version of the definitions; default: the active one. `/v1/definitions` lists the stored
     /// versions.

@@ -67,7 +67,7 @@ pub(super) async fn history(
     QueryParams(params): QueryParams<HistoryParams>,
 ) -> Result<Json<History>, Problem> {
     let (from_ms, to_ms) = params.span.bounds_ms(&store.time_zone())?;
-    let before = params.before.map(|before| before.saturating_sub(1));
+    let before = request_params::check_before(params.before)?.map(|before| before - 1);
     let limit = request_params::resolve_limit(params.limit, 1000, store.rows_max())?;
     let query = HistoryQuery {
         zone: params.zone.clone(),

@@ -18,7 +18,7 @@ pub(super) struct KpiParams {
     zone: ZoneId,
     /// `hour` or `day`.
     #[serde(default)]
-    #[param(value_type = String)]
+    #[param(value_type = Option<String>, pattern = "^(hour|day)$")]
     period: PeriodLength,
     /// Earliest start of an hour or day, included: a date, a time (UTC without an offset) or a
     /// number since 1970.

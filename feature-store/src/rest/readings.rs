@@ -23,6 +23,7 @@ pub(super) struct ReadingParams {
     metric: Option<String>,
     /// Quality flag: `ok`, `out_of_range`, `stuck`, `spike`, `late`, `future`, `duplicate` or
     /// `not_a_number`.
+    #[param(pattern = "^(ok|out_of_range|stuck|spike|late|future|duplicate|not_a_number)$")]
     quality: Option<String>,
     #[serde(flatten)]
     #[param(ignore)]

@@ -6,6 +6,8 @@ use service::rest::Problem;
 use telemetry::{ParsedTime, TimeParser, TimeUsage, ZoneId, time::parse_bound_ms};
 use utoipa::IntoParams;
 
+/// End of 2099, the last time that a timestamp may state, UTC ms.
+const LAST_MS: i64 = 4_102_444_800_000;
 /// Largest number of names or zones in one request.
 const LIST_MAX: usize = 2000;
 
@@ -108,6 +110,17 @@ pub(super) fn check_step(step_s: Option<i64>) -> Result<Option<i64>, Problem> {
             Err(Problem::bad_request(format!("step_s = {step_s} is not 1 to 2678400")))
         }
         step_s => Ok(step_s),
+    }
+}
+
+/// Checks the end of a page, which is the time of a row.
+pub(super) fn check_before(before_ms: Option<i64>) -> Result<Option<i64>, Problem> {
+    match before_ms {
+        Some(ms) if !(0..=LAST_MS).contains(&ms) => {
+            Err(Problem::bad_request(format!("before = {ms} is not 0 to {LAST_MS}"))
+                .with_hint("give the `next` of the answer"))
+        }
+        before_ms => Ok(before_ms),
     }
 }
 

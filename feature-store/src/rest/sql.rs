@@ -52,6 +52,7 @@ pub(super) struct SqlRequest {
     #[schema(example = "SELECT zone, count(*) AS n FROM silver.readings GROUP BY zone")]
     sql: String,
     /// Largest number of rows; default: 1000.
+    #[schema(minimum = 1, maximum = 100_000)]
     limit: Option<usize>,
 }
 

@@ -75,6 +75,7 @@ pub(super) struct HistogramParams {
     /// Name of the feature.
     name: String,
     /// Number of bins; default: 20.
+    #[param(minimum = 1, maximum = 1000)]
     bins: Option<usize>,
     /// Zones, separated by commas; default: all zones.
     zones: Option<String>,

@@ -25,7 +25,7 @@ const FULL_WAIT: Duration = Duration::from_millis(20);
 #[serde(default, deny_unknown_fields)]
 pub struct DeadLetterSelection {
     /// The reason.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^(bad_topic|oversized|empty|malformed|not_a_reading|bad_time|unknown_metric|unknown_unit|refused)$")]
     pub reason: Option<DeadLetterReason>,
     /// An MQTT filter that matches the topic.
     pub topic: Option<String>,

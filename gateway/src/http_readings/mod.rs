@@ -151,6 +151,7 @@ impl fmt::Display for RefusedLine {
 struct ReadingsAnswer {
     /// The error, if not every line was accepted.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     problem: Option<ProblemDetails>,
     /// Number of lines that were read, without blank ones and comments.
     lines: u64,
@@ -203,7 +204,7 @@ type SubmittedLine = (usize, oneshot::Receiver<IngestOutcome>);
 
 /// Takes readings as JSON lines or Influx line protocol. The answer comes when they are durable.
 #[utoipa::path(post, path = "/v1/readings", tag = "gateway", params(ReadingsQuery),
-    request_body(content = String, content_type = "text/plain",
+    request_body(content = Option<String>, content_type = "text/plain",
         description = "Lines of JSON as in MQTT with a `topic`, or of Influx line protocol."),
     responses((status = 200, body = ReadingsAnswer), (status = 400, body = ReadingsAnswer),
         (status = 413, body = ProblemDetails), (status = 503, body = ReadingsAnswer)))]

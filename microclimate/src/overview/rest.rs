@@ -72,6 +72,7 @@ struct OverviewParams {
     #[serde(default)]
     page: usize,
     /// Zones of a page, 500 without it, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 

@@ -251,6 +251,7 @@ pub(super) async fn versions(
 #[into_params(parameter_in = Query)]
 pub(super) struct DecisionLogQuery {
     /// Largest number of decisions, at most 1000; 50 if omitted.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 

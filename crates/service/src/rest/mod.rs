@@ -15,8 +15,9 @@ mod session;
 
 use axum::{
     Json,
+    body::Bytes,
     extract::{FromRequest, FromRequestParts, Query, Request},
-    http::{StatusCode, request::Parts},
+    http::{StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 
@@ -56,14 +57,29 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match Json::from_request(request, state).await {
+        let bad_body = |what: String| Problem::bad_request(what).with_code("bad_body");
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let is_json = kind.is_some_and(|kind| {
+            let essence = kind.split(';').next().unwrap_or_default().trim();
+            essence == "application/json" || essence.ends_with("+json")
+        });
+        if !is_json {
+            let what = "Expected request with `Content-Type: application/json`";
+            return Err(bad_body(what.to_owned()));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                return Problem::too_large(format!("the body is above {BODY_BYTES_MAX} bytes"));
+            }
+            bad_body(rejection.body_text())
+        })?;
+        // A struct would be read from an array too, by position.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(bad_body("the body is an array, expected an object".to_owned()));
+        }
+        match Json::from_bytes(&bytes) {
             Ok(Json(body)) => Ok(Self(body)),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(Problem::too_large(format!("the body is above {BODY_BYTES_MAX} bytes")))
-            }
-            Err(rejection) => {
-                Err(Problem::bad_request(rejection.body_text()).with_code("bad_body"))
-            }
+            Err(rejection) => Err(bad_body(rejection.body_text())),
         }
     }
 }

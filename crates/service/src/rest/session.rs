@@ -143,7 +143,7 @@ async fn session_state(State(sessions): State<SessionCookies>, request: HeaderMa
 }
 
 /// Begins a session: sets its cookie. Needs the token.
-#[utoipa::path(post, path = "/v1/session", tag = "session", security(("bearer" = [])),
+#[utoipa::path(post, path = "/v1/session", tag = "session",
     responses((status = 200, body = SessionState)))]
 async fn begin_session(State(sessions): State<SessionCookies>) -> Result<Response, Problem> {
     let is_required = sessions.key.is_some();
