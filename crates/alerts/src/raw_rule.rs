@@ -34,9 +34,9 @@ pub(crate) enum RawLimit {
 /// has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawAlertRule {
+pub(crate) struct RawAlertRule {
     /// Name of the rule.
-    pub name: String,
+    pub(crate) name: String,
     pub(crate) enabled: Option<bool>,
     pub(crate) summary: Option<String>,
     pub(crate) severity: Option<AlertSeverity>,

@@ -1,5 +1,7 @@
 //! Checked rules.
 
+use std::fmt::{self, Write as _};
+
 use serde::{Deserialize, Serialize};
 use telemetry::{SmolStr, ZoneId};
 use utoipa::ToSchema;
@@ -179,6 +181,67 @@ impl AlertCondition {
             | Self::Battery { threshold } => threshold.side,
             Self::SoilForecast { .. } | Self::Disk { .. } => LimitSide::Below,
             _ => LimitSide::Above,
+        }
+    }
+}
+
+impl fmt::Display for LimitSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.base {
+            LimitBase::Fixed(number) => write!(f, "{number}"),
+            LimitBase::Named(name) => f.write_str(name.as_str()),
+        }
+    }
+}
+
+impl Threshold {
+    /// Describes it, as in `above cool_above + 2 (hysteresis 0.5)`.
+    fn describe(&self) -> String {
+        let (word, sign) = match self.side {
+            LimitSide::Above => ("above", '+'),
+            LimitSide::Below => ("below", '-'),
+        };
+        let mut text = format!("{word} {}", self.limit);
+        if self.limit.margin > 0.0 {
+            let _ = write!(text, " {sign} {}", self.limit.margin);
+        }
+        if self.hysteresis > 0.0 {
+            let _ = write!(text, " (hysteresis {})", self.hysteresis);
+        }
+        text
+    }
+}
+
+impl AlertCondition {
+    /// Describes the condition in words, as in `temperature mean_10m below 2 (hysteresis 1)`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Threshold { metric, statistic, threshold } => {
+                format!("{metric} {statistic} {}", threshold.describe())
+            }
+            Self::SilentSensor { after_s, metrics } if metrics.is_empty() => {
+                format!("a sensor without readings for {after_s} s")
+            }
+            Self::SilentSensor { after_s, metrics } => {
+                format!("{} without readings for {after_s} s", metrics.join(", "))
+            }
+            Self::SilentZone { after_s } => format!("a zone without readings for {after_s} s"),
+            Self::SoilForecast { limit, within_h, .. } => {
+                format!("soil_moisture reaches {limit} within {within_h} h")
+            }
+            Self::TaskForecast { task, threshold } => {
+                format!("prediction {task} {}", threshold.describe())
+            }
+            Self::Anomaly { faults } if faults.is_empty() => "any fault of a sensor".to_owned(),
+            Self::Anomaly { faults } => format!("faults of a sensor: {}", faults.join(", ")),
+            Self::Battery { threshold } => format!("battery {} V", threshold.describe()),
+            Self::ClockOffset { above_s } => format!("a clock that is off by {above_s} s"),
+            Self::PipelineLag { above_records } => {
+                format!("{above_records} records wait to be stored")
+            }
+            Self::Spool { above_pct } => format!("the spool is {above_pct} % full"),
+            Self::Disk { below_mb, .. } => format!("less than {below_mb} MB are free"),
         }
     }
 }
