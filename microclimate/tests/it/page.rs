@@ -133,6 +133,35 @@ async fn from_no_reading_to_a_zone_with_its_course() {
 }
 
 #[tokio::test]
+async fn an_alert_is_shown_acknowledged_and_found_again_among_past_ones() {
+    let rules = r#"alerts.rules=[{name="frost",for_s=0}]"#;
+    let site = Site::start(&[rules]).await;
+    let Some(mut page) = open(&site.url, 1200) else { return };
+    page.wait_until("document.querySelector('.empty')");
+    site.send(reading("farm/bay-1", "temperature", 1.0, now_ms())).await;
+    // The badge tells of it on every page, without a reload.
+    page.wait_until("document.querySelector('nav .badge:not([hidden])')");
+    page.wait_until("document.querySelector('.zone.alarm .zone-alerts')");
+    assert!(page.text().contains("Close to freezing"), "{}", page.text());
+    page.evaluate("document.querySelector('nav a[href=\"#/alerts\"]').click()");
+    page.wait_until("document.querySelector('.alert.alarm')");
+    assert!(page.text().contains("farm/bay-1: Temperature at 1"), "{}", page.text());
+    page.wait_until("document.querySelectorAll('main table tbody tr').length >= 10");
+    assert_eq!(accessibility_findings(&mut page), [""; 0]);
+    page.evaluate("document.querySelector('.alert button').click()");
+    page.wait_until("document.querySelector('.alert .tag')");
+    page.wait_until("document.querySelector('nav .badge').hidden");
+    assert!(page.text().contains("Acknowledged"), "{}", page.text());
+    for _ in 0..20 {
+        site.send(reading("farm/bay-1", "temperature", 25.0, now_ms())).await;
+    }
+    page.wait_until("!document.querySelector('.alert')");
+    page.wait_until("document.querySelector('main table tbody tr').innerText.includes('Close to freezing')");
+    assert_eq!(accessibility_findings(&mut page), [""; 0]);
+    assert_eq!(page.complaints, [""; 0]);
+}
+
+#[tokio::test]
 async fn every_view_on_a_desk_and_a_phone_in_three_languages() {
     let site = Site::start(&[]).await;
     site.send(two_hours("farm/bay-1", now_ms()) + &reading("house/hall", "co2", 1900.0, now_ms()))
@@ -153,6 +182,7 @@ async fn every_view_on_a_desk_and_a_phone_in_three_languages() {
         for view in [
             "",
             "zone/farm/bay-1",
+            "alerts",
             "sensors",
             "models",
             "models/temperature-10m",
