@@ -104,8 +104,7 @@ impl MicroclimateApp {
             })
         };
         let rest_service = {
-            let states =
-                ZoneStates::new(settings, store.clone(), trainer.clone(), alerts.clone());
+            let states = ZoneStates::new(settings, store.clone(), trainer.clone(), alerts.clone());
             let events = StateEvents::new(states.clone());
             let routes = build_routes(&gateway, &store, &trainer, &alerts)
                 .merge(overview::overview_routes(states, events.clone()));

@@ -98,8 +98,8 @@ impl AlertOutcome {
     }
 }
 
-/// What makes two observations those of one alert: the rule, the zone, and what of the zone it is
-/// about. There is at most one active alert of a key.
+/// Key that makes two observations those of one alert: the rule, the zone, and the part of the zone
+/// that it is about. There is at most one active alert of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AlertKey {
     /// Name of the rule.

@@ -15,7 +15,7 @@ use crate::{
 /// are forgotten, which is safe: callers pass the rows of a zone in the order of time.
 const QUIET_KEYS_MAX: usize = 200_000;
 
-/// What happened to an alert, as people and programs are told of it.
+/// Event of an alert, as people and programs are told of it.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
@@ -57,7 +57,7 @@ pub struct AlertChange {
     pub is_active: bool,
     /// The alert for the history, if it fired and has ended.
     pub past: Option<PastAlert>,
-    /// What people are told; `None` if it concerns nobody.
+    /// Event that people are told; `None` if it concerns nobody.
     pub event: Option<AlertEvent>,
 }
 
@@ -191,13 +191,18 @@ impl AlertBook {
         at_ms: i64,
         outcome: impl Fn(&ActiveAlert) -> Option<AlertOutcome>,
     ) -> Vec<AlertChange> {
-        let ending = self.active.values().filter_map(|alert| Some((alert.key.clone(), outcome(alert)?)));
+        let ending =
+            self.active.values().filter_map(|alert| Some((alert.key.clone(), outcome(alert)?)));
         let ending: Vec<(AlertKey, AlertOutcome)> = ending.collect();
         let mut changes = Vec::new();
         for (key, outcome) in ending {
             let Some(alert) = self.active.remove(&key) else { continue };
             let resolved_ms = at_ms.max(alert.observed_ms);
-            let past = alert.fired_ms.is_some().then(|| PastAlert { alert: alert.clone(), resolved_ms, outcome });
+            let past = alert.fired_ms.is_some().then(|| PastAlert {
+                alert: alert.clone(),
+                resolved_ms,
+                outcome,
+            });
             let event = alert.is_firing_live().then_some(AlertEvent::Resolved);
             changes.push(AlertChange { alert, is_active: false, past, event });
         }
@@ -234,7 +239,14 @@ mod tests {
     }
 
     fn observation(event_ms: i64, level: ConditionLevel) -> AlertObservation {
-        AlertObservation { event_ms, is_live: true, level, value: None, limit: None, detail: SmolStr::default() }
+        AlertObservation {
+            event_ms,
+            is_live: true,
+            level,
+            value: None,
+            limit: None,
+            detail: SmolStr::default(),
+        }
     }
 
     #[test]
@@ -246,7 +258,8 @@ mod tests {
         assert_eq!((book.active_alerts().count(), book.refused_count()), (2, 1));
         book.observe(&rule, &key("farm/a"), &observation(2000, ConditionLevel::Clear));
         // The next observation finds the room.
-        let change = book.observe(&rule, &key("farm/c"), &observation(2000, ConditionLevel::Exceeded));
+        let change =
+            book.observe(&rule, &key("farm/c"), &observation(2000, ConditionLevel::Exceeded));
         assert_eq!(change.unwrap().event, Some(AlertEvent::Fired));
         assert_eq!(book.refused_count(), 0);
     }
@@ -255,13 +268,17 @@ mod tests {
     fn acknowledgement() {
         let (rule, mut book) = (rule(60.0), AlertBook::new(10, []));
         let by = || AcknowledgedBy { at_ms: 5, by: "Ada".into(), note: String::new() };
-        let pending = book.observe(&rule, &key("farm/a"), &observation(1000, ConditionLevel::Exceeded));
+        let pending =
+            book.observe(&rule, &key("farm/a"), &observation(1000, ConditionLevel::Exceeded));
         let id = pending.unwrap().alert.id;
         assert_eq!(book.acknowledge(&id, by()), Err(AcknowledgeError::Pending));
         book.observe(&rule, &key("farm/a"), &observation(61_000, ConditionLevel::Exceeded));
         assert_eq!(book.unacknowledge(&id), Err(AcknowledgeError::NotAcknowledged));
         let change = book.acknowledge(&id, by()).unwrap();
-        assert_eq!((change.alert.state(), change.event), (AlertState::Acknowledged, Some(AlertEvent::Acknowledged)));
+        assert_eq!(
+            (change.alert.state(), change.event),
+            (AlertState::Acknowledged, Some(AlertEvent::Acknowledged))
+        );
         assert_eq!(book.acknowledge(&id, by()).unwrap().event, None, "told once");
         assert_eq!(book.unacknowledge(&id).unwrap().alert.state(), AlertState::Firing);
         assert_eq!(book.acknowledge(&"0".into(), by()), Err(AcknowledgeError::NotActive));
@@ -281,7 +298,8 @@ mod tests {
     fn oracle_state(course: &[(i64, ConditionLevel)], for_ms: i64) -> Option<AlertState> {
         let n = course.len();
         let is_exceeded = |i: usize| course[i].1 == ConditionLevel::Exceeded;
-        let has_run = |i: usize, j: usize| (i..=j).all(is_exceeded) && course[j].0 - course[i].0 >= for_ms;
+        let has_run =
+            |i: usize, j: usize| (i..=j).all(is_exceeded) && course[j].0 - course[i].0 >= for_ms;
         let stays = |j: usize| (j + 1..n).all(|k| course[k].1 != ConditionLevel::Clear);
         let fires = (0..n).any(|j| stays(j) && (0..=j).any(|i| has_run(i, j)));
         if fires {

@@ -47,7 +47,7 @@ pub(crate) struct LifecycleStep {
     pub(crate) alert: Option<ActiveAlert>,
     /// The alert, if it fired and has ended.
     pub(crate) past: Option<PastAlert>,
-    /// What people are told.
+    /// Event that people are told.
     pub(crate) event: Option<AlertEvent>,
     /// Whether more than the newest value has changed.
     pub(crate) has_moved: bool,

@@ -48,7 +48,10 @@ impl RawMuteSchedule {
         }
         let (from_minute, to_minute) = (parse_minute(&self.from)?, parse_minute(&self.to)?);
         if from_minute == to_minute {
-            return Err(format!("{} to {} is no time at all; for a whole day write 00:00 to 24:00", self.from, self.to));
+            return Err(format!(
+                "{} to {} is no time at all; for a whole day write 00:00 to 24:00",
+                self.from, self.to
+            ));
         }
         let time_zone = match self.time_zone.as_str() {
             "" | "UTC" => TimeZone::UTC,
@@ -108,9 +111,15 @@ fn day_number(day: Weekday) -> usize {
 mod tests {
     use super::*;
 
-    fn schedule(days: &[&str], from: &str, to: &str, time_zone: &str) -> Result<MuteSchedule, String> {
+    fn schedule(
+        days: &[&str],
+        from: &str,
+        to: &str,
+        time_zone: &str,
+    ) -> Result<MuteSchedule, String> {
         let days = days.iter().map(|day| (*day).to_owned()).collect();
-        RawMuteSchedule { days, from: from.into(), to: to.into(), time_zone: time_zone.into() }.check()
+        RawMuteSchedule { days, from: from.into(), to: to.into(), time_zone: time_zone.into() }
+            .check()
     }
 
     #[track_caller]

@@ -6,9 +6,7 @@ use telemetry::SmolStr;
 use crate::{
     alert::AlertSeverity,
     mute::RawMuteSchedule,
-    rule::{
-        AlertCondition, AlertRule, LimitBase, LimitSide, LimitSource, NamedLimit, Threshold,
-    },
+    rule::{AlertCondition, AlertRule, LimitBase, LimitSide, LimitSource, NamedLimit, Threshold},
 };
 
 /// Built-in rules, with every key that a rule may have explained.
@@ -83,7 +81,8 @@ struct RuleMistakes<'a> {
 
 impl RuleMistakes<'_> {
     fn push(&mut self, key: &str, what: impl Into<String>) {
-        let place = if key.is_empty() { self.place.clone() } else { format!("{}.{key}", self.place) };
+        let place =
+            if key.is_empty() { self.place.clone() } else { format!("{}.{key}", self.place) };
         self.found.push((place, what.into()));
     }
 
@@ -117,9 +116,30 @@ impl RawAlertRule {
             self.above = None;
         }
         take!(
-            enabled, summary, severity, kind, zones, for_s, metric, metrics, statistic, task, above,
-            below, margin, hysteresis, within_h, hysteresis_h, after_s, faults, above_s,
-            above_records, above_pct, below_mb, hysteresis_mb, mute
+            enabled,
+            summary,
+            severity,
+            kind,
+            zones,
+            for_s,
+            metric,
+            metrics,
+            statistic,
+            task,
+            above,
+            below,
+            margin,
+            hysteresis,
+            within_h,
+            hysteresis_h,
+            after_s,
+            faults,
+            above_s,
+            above_records,
+            above_pct,
+            below_mb,
+            hysteresis_mb,
+            mute
         );
     }
 
@@ -143,7 +163,10 @@ impl RawAlertRule {
                 !site.is_empty() && !zone.is_empty() && !zone.contains('/')
             });
             if !has_both {
-                mistakes.push("zones", format!("`{zone}` is no zone, expected `site/zone` or `site/*`"));
+                mistakes.push(
+                    "zones",
+                    format!("`{zone}` is no zone, expected `site/zone` or `site/*`"),
+                );
             }
         }
         let for_s = match self.for_s {
@@ -182,7 +205,11 @@ impl RawAlertRule {
                     return None;
                 };
                 let statistic = self.statistic.clone().unwrap_or_else(|| "last".into());
-                AlertCondition::Threshold { metric, statistic, threshold: self.check_threshold(mistakes)? }
+                AlertCondition::Threshold {
+                    metric,
+                    statistic,
+                    threshold: self.check_threshold(mistakes)?,
+                }
             }
             "silent_sensor" => AlertCondition::SilentSensor {
                 after_s: mistakes.number("after_s", self.after_s, 60.0, DURATION_S_MAX),
@@ -222,7 +249,10 @@ impl RawAlertRule {
                 let faults = self.faults.clone().unwrap_or_default();
                 for fault in faults.iter().filter(|fault| !FAULTS.contains(&fault.as_str())) {
                     let known = FAULTS.join(", ");
-                    mistakes.push("faults", format!("there is no fault `{fault}`, expected some of {known}"));
+                    mistakes.push(
+                        "faults",
+                        format!("there is no fault `{fault}`, expected some of {known}"),
+                    );
                 }
                 AlertCondition::Anomaly { faults }
             }
@@ -275,7 +305,9 @@ impl RawAlertRule {
                     Some(limit) => LimitBase::Named(limit),
                     None => {
                         let known = NamedLimit::ALL.map(NamedLimit::as_str).join(", ");
-                        let what = format!("there is no limit `{name}`, expected a number or one of {known}");
+                        let what = format!(
+                            "there is no limit `{name}`, expected a number or one of {known}"
+                        );
                         mistakes.push(key, what);
                         return None;
                     }
@@ -294,7 +326,9 @@ impl RawAlertRule {
             "threshold" => &["metric", "statistic", "above", "below", "margin", "hysteresis"],
             "silent_sensor" => &["after_s", "metrics"],
             "silent_zone" => &["after_s"],
-            "forecast" if self.task.is_some() => &["task", "above", "below", "margin", "hysteresis"],
+            "forecast" if self.task.is_some() => {
+                &["task", "above", "below", "margin", "hysteresis"]
+            }
             "forecast" => &["metric", "below", "above", "margin", "within_h", "hysteresis_h"],
             "anomaly" => &["faults"],
             "battery" => &["above", "below", "margin", "hysteresis"],
@@ -323,14 +357,21 @@ impl RawAlertRule {
             ("below_mb", self.below_mb.is_some()),
             ("hysteresis_mb", self.hysteresis_mb.is_some()),
         ];
-        for (key, _) in given.into_iter().filter(|(key, is_given)| *is_given && !used.contains(key)) {
-            mistakes.push(key, format!("means nothing to a rule of kind `{kind}`, which has {}", used.join(", ")));
+        for (key, _) in given.into_iter().filter(|(key, is_given)| *is_given && !used.contains(key))
+        {
+            mistakes.push(
+                key,
+                format!("means nothing to a rule of kind `{kind}`, which has {}", used.join(", ")),
+            );
         }
     }
 }
 
 /// Overlays the built-in rules with the user's, and checks all. Mistakes are (place, what).
-pub(crate) fn check_rules(own: &[RawAlertRule], found: &mut Vec<(String, String)>) -> Vec<AlertRule> {
+pub(crate) fn check_rules(
+    own: &[RawAlertRule],
+    found: &mut Vec<(String, String)>,
+) -> Vec<AlertRule> {
     let mut raw = built_in_rules();
     let built_in = raw.len();
     let mut names: Vec<&str> = Vec::new();
@@ -357,7 +398,8 @@ mod tests {
         let file: RawRuleFile = toml::from_str(text).map_err(|error| error.to_string())?;
         let mut found = Vec::new();
         let rules = check_rules(&file.rules, &mut found);
-        let lines: Vec<String> = found.into_iter().map(|(place, what)| format!("{place}: {what}")).collect();
+        let lines: Vec<String> =
+            found.into_iter().map(|(place, what)| format!("{place}: {what}")).collect();
         if lines.is_empty() { Ok(rules) } else { Err(lines.join("\n")) }
     }
 
@@ -368,7 +410,10 @@ mod tests {
     #[test]
     fn the_built_in_rules_are_valid_and_explained() {
         let rules = check("rules = []").unwrap();
-        assert!(rules.len() >= 10 && rules.iter().all(|rule| rule.is_built_in && !rule.summary.is_empty()));
+        assert!(
+            rules.len() >= 10
+                && rules.iter().all(|rule| rule.is_built_in && !rule.summary.is_empty())
+        );
         let kinds: std::collections::BTreeSet<&str> =
             rules.iter().map(|rule| rule.condition.kind()).collect();
         assert_eq!(kinds.len(), 10, "each kind has a built-in rule: {kinds:?}");
@@ -398,17 +443,30 @@ mod tests {
         };
         refuse(
             "[[rules]]\nname = \"a\"\nmetric = \"co2\"\n[[rules]]\nname = \"B\"\nkind = \"disk\"\nbelow_mb = 0\n",
-            &["alerts.rules.a: expected one of `above`", "alerts.rules.B.name", "below_mb: 0 is not"],
+            &[
+                "alerts.rules.a: expected one of `above`",
+                "alerts.rules.B.name",
+                "below_mb: 0 is not",
+            ],
         );
-        refuse("[[rules]]\nname = \"a\"\nmetric = \"co2\"\nabove = \"co2\"", &["there is no limit `co2`"]);
+        refuse(
+            "[[rules]]\nname = \"a\"\nmetric = \"co2\"\nabove = \"co2\"",
+            &["there is no limit `co2`"],
+        );
         refuse("[[rules]]\nname = \"a\"\nkind = \"spook\"", &["there is no kind `spook`"]);
         refuse("[[rules]]\nname = \"a\"\nmetirc = \"co2\"", &["metirc"]);
         refuse(
             "[[rules]]\nname = \"a\"\nmetric = \"co2\"\nabove = 1\nwithin_h = 3",
             &["within_h: means nothing to a rule of kind `threshold`"],
         );
-        refuse("[[rules]]\nname = \"a\"\nkind = \"anomaly\"\nfaults = [\"stick\"]", &["there is no fault `stick`"]);
-        refuse("[[rules]]\nname = \"frost\"\n[[rules]]\nname = \"frost\"", &["two rules of this name"]);
+        refuse(
+            "[[rules]]\nname = \"a\"\nkind = \"anomaly\"\nfaults = [\"stick\"]",
+            &["there is no fault `stick`"],
+        );
+        refuse(
+            "[[rules]]\nname = \"frost\"\n[[rules]]\nname = \"frost\"",
+            &["two rules of this name"],
+        );
         refuse("[[rules]]\nname = \"frost\"\nzones = [\"farm\"]", &["`farm` is no zone"]);
     }
 
@@ -417,7 +475,9 @@ mod tests {
         let mut own = rule("rules = []", "frost");
         let bay = "farm/bay-1".parse().unwrap();
         assert!(own.applies_to(&bay));
-        for (zone, expect) in [("farm/*", true), ("farm/bay-1", true), ("farm/bay-2", false), ("home/*", false)] {
+        for (zone, expect) in
+            [("farm/*", true), ("farm/bay-1", true), ("farm/bay-2", false), ("home/*", false)]
+        {
             own.zones = vec![zone.into()];
             assert_eq!(own.applies_to(&bay), expect, "{zone}");
         }

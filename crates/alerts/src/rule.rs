@@ -49,7 +49,7 @@ pub struct LimitSource {
     pub margin: f64,
 }
 
-/// What a limit is taken from.
+/// Source of a limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LimitBase {
     /// A number, in the metric's unit.
@@ -251,7 +251,7 @@ impl AlertCondition {
 pub struct AlertRule {
     /// Name, unique among rules: small letters, digits and `_`.
     pub name: SmolStr,
-    /// What it means and what to do, in a sentence.
+    /// Its meaning and advice, in a sentence.
     pub summary: String,
     /// Urgency of its alerts.
     pub severity: AlertSeverity,

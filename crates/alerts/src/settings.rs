@@ -147,7 +147,7 @@ pub struct AlertmanagerSettings {
 /// Configuration of alerts as it is used.
 #[derive(Clone, Debug)]
 pub struct CheckedAlerts {
-    /// What was written, for the parts that need no more.
+    /// The settings as they were written, for the parts that need no more.
     pub raw: AlertSettings,
     /// All rules, built-in ones first, with those that are turned off.
     pub rules: Vec<AlertRule>,
@@ -165,7 +165,10 @@ impl AlertSettings {
         let mut raw_rules = Vec::new();
         for (i, value) in self.rules.iter().take(RULES_MAX).enumerate() {
             let name = value.get("name").and_then(Value::as_str);
-            let place = name.map_or_else(|| format!("alerts.rules[{i}]"), |name| format!("alerts.rules.{name}"));
+            let place = name.map_or_else(
+                || format!("alerts.rules[{i}]"),
+                |name| format!("alerts.rules.{name}"),
+            );
             match serde_path_to_error::deserialize::<_, RawAlertRule>(value.clone()) {
                 Ok(rule) => raw_rules.push(rule),
                 Err(error) => {
@@ -229,7 +232,8 @@ impl AlertSettings {
             }
         }
         let is_http = |url: &str| {
-            reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            reqwest::Url::parse(url)
+                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
         };
         if self.webhook.url.expose_secret().is_some_and(|url| !is_http(url)) {
             refuse("webhook.url", "is no http or https URL".to_owned());
@@ -241,7 +245,9 @@ impl AlertSettings {
         if host.is_empty() {
             return;
         }
-        for (key, address) in std::iter::once(("email.from", from)).chain(to.iter().map(|to| ("email.to", to))) {
+        for (key, address) in
+            std::iter::once(("email.from", from)).chain(to.iter().map(|to| ("email.to", to)))
+        {
             if address.parse::<lettre::message::Mailbox>().is_err() {
                 refuse(key, format!("`{address}` is no address, as in `Farm <farm@example.org>`"));
             }

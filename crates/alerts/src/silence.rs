@@ -49,7 +49,7 @@ impl ListeningClock {
     }
 }
 
-/// What is known of a zone's silence.
+/// Facts about a zone's silence.
 #[derive(Clone, Copy, Debug)]
 pub struct ZoneSilence<'a> {
     /// The zone.
@@ -103,7 +103,12 @@ mod tests {
 
     const MINUTE_MS: i64 = 60_000;
 
-    fn level(silence_min: i64, listening_min: i64, was_live: bool, interval_s: Option<f64>) -> Option<ConditionLevel> {
+    fn level(
+        silence_min: i64,
+        listening_min: i64,
+        was_live: bool,
+        interval_s: Option<f64>,
+    ) -> Option<ConditionLevel> {
         let rules = AlertSettings::default().check().unwrap().rules;
         let now_ms = 1_764_504_000_000;
         let mut listening = ListeningClock::default();

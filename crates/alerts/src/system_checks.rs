@@ -97,9 +97,11 @@ impl SystemSnapshot {
         }
         let is_known = self.listening_ms >= OFFSETS_KNOWN_MS;
         let gone = active.iter().filter(|key| key.rule == rule.name && !listed.contains(key));
-        found.extend(gone.filter(|_| is_known).map(|key| {
-            (rule, key.clone(), self.observation(ConditionLevel::Clear, 0.0, above_s))
-        }));
+        found.extend(
+            gone.filter(|_| is_known).map(|key| {
+                (rule, key.clone(), self.observation(ConditionLevel::Clear, 0.0, above_s))
+            }),
+        );
     }
 
     fn compare_above(&self, value: f64, limit: f64) -> AlertObservation {
@@ -147,7 +149,8 @@ mod tests {
             ..SystemSnapshot::default()
         };
         let levels = |own: &SystemSnapshot| {
-            ["pipeline_behind", "spool_filling", "disk_filling"].map(|rule| level(own, &[], rule).unwrap())
+            ["pipeline_behind", "spool_filling", "disk_filling"]
+                .map(|rule| level(own, &[], rule).unwrap())
         };
         assert_eq!(levels(&snapshot(10_000, 60.0, 900.0)), [Exceeded; 3]);
         assert_eq!(levels(&snapshot(9_000, 45.0, 1200.0)), [Between; 3]);

@@ -70,10 +70,7 @@ pub struct ZoneSnapshot<'a> {
 
 /// Usual distance of a metric's readings, s: by the coverage of a day. `None` for a new metric,
 /// without a full day of readings.
-pub fn reporting_interval_s(
-    feature: &dyn Fn(&str) -> Option<f64>,
-    metric: &str,
-) -> Option<f64> {
+pub fn reporting_interval_s(feature: &dyn Fn(&str) -> Option<f64>, metric: &str) -> Option<f64> {
     let day = feature(&format!("{metric}_coverage_24h")).filter(|share| *share > 0.0)?;
     let week = feature(&format!("{metric}_coverage_7d"))?;
     // Of a metric that began within the day the week holds no more readings than the day.
@@ -259,10 +256,7 @@ impl ZoneSnapshot<'_> {
             (level, Some(hours).filter(|hours| hours.is_finite()))
         };
         let value = hours;
-        Some(AlertObservation {
-            value,
-            ..self.observation(self.at_ms, level, 0.0, within_h)
-        })
+        Some(AlertObservation { value, ..self.observation(self.at_ms, level, 0.0, within_h) })
     }
 
     fn check_prediction(&self, task: &str, threshold: &Threshold) -> Option<AlertObservation> {
@@ -277,7 +271,8 @@ impl ZoneSnapshot<'_> {
         // What is sent only when it changes has no coverage, and is not missed.
         self.feature_value(&format!("{metric}_coverage_7d")).filter(|share| *share > 0.0)?;
         let interval_s = known_interval_s(self.feature, metric);
-        let rhythm_s = interval_s.map(|interval_s| (MISSED_READINGS * interval_s).min(SILENCE_S_MAX));
+        let rhythm_s =
+            interval_s.map(|interval_s| (MISSED_READINGS * interval_s).min(SILENCE_S_MAX));
         let limit_s = after_s.max(rhythm_s.unwrap_or_default());
         let heard_s = (self.at_ms - self.continuous_since_ms) as f64 / 1000.0;
         let level = if age_s < limit_s {
@@ -310,9 +305,8 @@ pub fn check_anomaly<'r>(
         } else {
             ConditionLevel::Clear
         };
-        let detail = fault.map_or(SmolStr::default(), |fault| {
-            format!("{} {}", finding.metric, fault).into()
-        });
+        let detail = fault
+            .map_or(SmolStr::default(), |fault| format!("{} {}", finding.metric, fault).into());
         let observation = AlertObservation {
             event_ms: finding.event_ms,
             is_live,
@@ -350,11 +344,15 @@ mod tests {
     const NOW_MS: i64 = 1_764_504_000_000;
 
     /// Levels by rule and subject, with values.
-    fn check(features: &[(&str, f64)], continuous_min: i64) -> Vec<(String, ConditionLevel, Option<f64>)> {
+    fn check(
+        features: &[(&str, f64)],
+        continuous_min: i64,
+    ) -> Vec<(String, ConditionLevel, Option<f64>)> {
         let rules = AlertSettings::default().check().unwrap().rules;
         let zone = "farm/bay-1".parse().unwrap();
         let metrics = ["temperature", "soil_moisture", "battery"].map(SmolStr::from);
-        let feature = |name: &str| features.iter().find(|(own, _)| *own == name).map(|(_, value)| *value);
+        let feature =
+            |name: &str| features.iter().find(|(own, _)| *own == name).map(|(_, value)| *value);
         let limit = |name: NamedLimit| (name == NamedLimit::SoilMoistureCritical).then_some(24.0);
         let snapshot = ZoneSnapshot {
             zone: &zone,
@@ -370,26 +368,43 @@ mod tests {
         let mut found: Vec<_> = snapshot
             .check_rules(&rules)
             .into_iter()
-            .map(|(rule, key, own)| (format!("{} {}", rule.name, key.subject), own.level, own.value))
+            .map(|(rule, key, own)| {
+                (format!("{} {}", rule.name, key.subject), own.level, own.value)
+            })
             .collect();
         found.sort_by(|a, b| a.0.cmp(&b.0));
         found
     }
 
     fn level(features: &[(&str, f64)], continuous_min: i64, rule: &str) -> Option<ConditionLevel> {
-        check(features, continuous_min).into_iter().find(|(name, ..)| name == rule).map(|(_, level, _)| level)
+        check(features, continuous_min)
+            .into_iter()
+            .find(|(name, ..)| name == rule)
+            .map(|(_, level, _)| level)
     }
 
     #[test]
     fn a_threshold_has_a_limit_and_a_way_back() {
         use ConditionLevel::{Between, Clear, Exceeded};
-        let frost = |value| level(&[("temperature_mean_10m", value), ("temperature_age_s", 5.0)], 0, "frost temperature");
+        let frost = |value| {
+            level(
+                &[("temperature_mean_10m", value), ("temperature_age_s", 5.0)],
+                0,
+                "frost temperature",
+            )
+        };
         assert_eq!(frost(1.9), Some(Exceeded));
         assert_eq!(frost(2.0), Some(Exceeded));
         assert_eq!(frost(2.5), Some(Between));
         assert_eq!(frost(3.0), Some(Clear));
         // Without the mean, the newest value counts while it is fresh.
-        let last = |age_s| level(&[("temperature_last", 1.0), ("temperature_age_s", age_s)], 0, "frost temperature");
+        let last = |age_s| {
+            level(
+                &[("temperature_last", 1.0), ("temperature_age_s", age_s)],
+                0,
+                "frost temperature",
+            )
+        };
         assert_eq!((last(60.0), last(30_000.0)), (Some(Exceeded), None));
         assert_eq!(check(&[], 0), []);
     }
@@ -406,7 +421,8 @@ mod tests {
                 ("drying_hours_to_critical", 0.0),
             ];
             let found = check(&features, 0);
-            let own = found.iter().find(|(name, ..)| name == "soil_critical_soon soil_moisture").cloned();
+            let own =
+                found.iter().find(|(name, ..)| name == "soil_critical_soon soil_moisture").cloned();
             own.map(|(_, level, hours)| (level, hours))
         };
         assert_eq!(soon(26.0, 0.5), Some((Exceeded, Some(4.0))));
@@ -420,16 +436,28 @@ mod tests {
     fn a_silent_sensor_among_others() {
         use ConditionLevel::{Clear, Exceeded};
         let silent = |age_s, day, week, continuous_min| {
-            let features = [("temperature_age_s", age_s), ("temperature_coverage_24h", day), ("temperature_coverage_7d", week)];
+            let features = [
+                ("temperature_age_s", age_s),
+                ("temperature_coverage_24h", day),
+                ("temperature_coverage_7d", week),
+            ];
             level(&features, continuous_min, "sensor_silent temperature")
         };
         assert_eq!(silent(3500.0, 90.0, 90.0, 600), Some(Clear));
         assert_eq!(silent(3700.0, 90.0, 90.0, 600), Some(Exceeded));
-        assert_eq!(silent(3700.0, 90.0, 90.0, 30), None, "the whole zone was not heard for a while");
+        assert_eq!(
+            silent(3700.0, 90.0, 90.0, 30),
+            None,
+            "the whole zone was not heard for a while"
+        );
         assert_eq!(silent(3700.0, 3.3, 3.3, 600), Some(Clear), "it reports every half hour");
         assert_eq!(silent(5600.0, 3.3, 3.3, 600), Some(Exceeded));
         assert_eq!(silent(3700.0, 1.0, 1.0 / 7.0, 600), None, "it is new");
-        assert_eq!(silent(3700.0, 5.0, 5.0 / 7.0, 600), Some(Exceeded), "new, and its rhythm is known");
+        assert_eq!(
+            silent(3700.0, 5.0, 5.0 / 7.0, 600),
+            Some(Exceeded),
+            "new, and its rhythm is known"
+        );
         assert_eq!(silent(3700.0, 0.0, 0.0, 600), None, "it is sent when it changes");
         assert_eq!(silent(700_000.0, 90.0, 90.0, 60_000), None, "it was removed");
     }
@@ -445,7 +473,10 @@ mod tests {
             let own = found.into_iter().find(|(own, ..)| own.name == rule).unwrap().2;
             (own.level, own.detail.to_string())
         };
-        assert_eq!(check(1.2, "stuck", "sensor_fault"), (ConditionLevel::Exceeded, "co2 stuck".into()));
+        assert_eq!(
+            check(1.2, "stuck", "sensor_fault"),
+            (ConditionLevel::Exceeded, "co2 stuck".into())
+        );
         assert_eq!(check(1.2, "stuck", "sensor_spikes").0, ConditionLevel::Between);
         assert_eq!(check(0.8, "", "sensor_fault").0, ConditionLevel::Between);
         assert_eq!(check(0.5, "", "sensor_fault").0, ConditionLevel::Clear);

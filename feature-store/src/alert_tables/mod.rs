@@ -315,7 +315,8 @@ mod tests {
         assert!(stored.active.contains(&first) && stored.active.contains(&second));
         assert_eq!((stored.cursors, stored.outbox), (vec![cursor], vec![message]));
 
-        let past = PastAlert { alert: first.clone(), resolved_ms: 9, outcome: AlertOutcome::Cleared };
+        let past =
+            PastAlert { alert: first.clone(), resolved_ms: 9, outcome: AlertOutcome::Cleared };
         let end = AlertBatch {
             ended: vec![first.id.clone()],
             past: vec![past.clone()],

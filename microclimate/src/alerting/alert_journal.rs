@@ -27,7 +27,8 @@ impl ZoneTrack {
     /// Moves on to a row, and returns since when rows have followed each other. A gap above
     /// `gap_ms_max` begins again, and so does the first row that this process sees.
     pub(super) fn follow_row(&mut self, at_ms: i64, gap_ms_max: i64) -> i64 {
-        let is_gap = self.cursor.evaluated_ms.is_none_or(|before_ms| at_ms - before_ms > gap_ms_max);
+        let is_gap =
+            self.cursor.evaluated_ms.is_none_or(|before_ms| at_ms - before_ms > gap_ms_max);
         if is_gap {
             self.continuous_since_ms = None;
         }

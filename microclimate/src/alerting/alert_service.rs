@@ -79,7 +79,7 @@ pub(super) struct AlertServiceState {
     expects_readings: AtomicBool,
 }
 
-/// What a round has to look at.
+/// Zones and jobs of a round.
 struct RoundScope {
     /// Zones with new rows.
     changed: HashSet<ZoneId>,
@@ -179,7 +179,9 @@ impl AlertService {
             };
             let change = changed.map_err(|error| match error {
                 alerts::book::AcknowledgeError::NotActive => Problem::not_found(error.to_string())
-                    .with_hint("GET /v1/alerts lists the active alerts, /v1/alerts/history past ones"),
+                    .with_hint(
+                        "GET /v1/alerts lists the active alerts, /v1/alerts/history past ones",
+                    ),
                 error => Problem::conflict(error.to_string()),
             })?;
             let view = own.view_active(&change.alert, now_ms());
@@ -578,10 +580,7 @@ impl AlertServiceState {
 }
 
 /// Interval of a zone's most frequent metric, s; `None` while none is known.
-fn zone_interval_s(
-    metrics: &[SmolStr],
-    feature: &dyn Fn(&str) -> Option<f64>,
-) -> Option<f64> {
+fn zone_interval_s(metrics: &[SmolStr], feature: &dyn Fn(&str) -> Option<f64>) -> Option<f64> {
     let intervals = metrics.iter().filter_map(|metric| known_interval_s(feature, metric));
     intervals.reduce(f64::min)
 }

@@ -1,8 +1,6 @@
 use std::collections::HashSet;
 
-use alerts::{
-    zone_checks::{AnomalyFinding, check_anomaly, needed_features},
-};
+use alerts::zone_checks::{AnomalyFinding, check_anomaly, needed_features};
 use feature_store::{FrameQuery, RevisionMode, StoreError, ZoneSummary};
 use trainer::{anomaly, feature_frame::ZoneFrame};
 
@@ -94,8 +92,9 @@ impl AlertServiceState {
         // The detector compares with the hours before.
         let span = (from_ms - anomaly::HISTORY_S * 1000, final_ms);
         let frame = self.read_zone_frame(summary, span, columns)?;
-        let scores =
-            frame.map(|frame| self.sources.trainer.score_past_anomalies(&frame)).unwrap_or_default();
+        let scores = frame
+            .map(|frame| self.sources.trainer.score_past_anomalies(&frame))
+            .unwrap_or_default();
         let mut newest_ms = final_ms;
         for own in scores.into_iter().filter(|own| own.at_ms >= from_ms) {
             newest_ms = newest_ms.max(own.at_ms);

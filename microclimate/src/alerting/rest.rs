@@ -157,7 +157,8 @@ async fn list_past_alerts(
     QueryParams(params): QueryParams<PastAlertParams>,
 ) -> Result<Response, Problem> {
     let limit = check_limit(params.limit)?;
-    let time = |text: Option<&str>| text.map(parse_bound_ms).transpose().map_err(Problem::bad_request);
+    let time =
+        |text: Option<&str>| text.map(parse_bound_ms).transpose().map_err(Problem::bad_request);
     let query = AlertHistoryQuery {
         site: params.site,
         zone: parse_zone(params.zone.as_deref())?,
@@ -241,7 +242,11 @@ async fn list_rules(
     let answer = RuleList {
         rules: checked.rules.iter().map(describe).collect(),
         mute: checked.mute.iter().map(MuteSchedule::describe).collect(),
-        receivers: receivers.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect(),
+        receivers: receivers
+            .into_iter()
+            .filter(|(_, is_on)| *is_on)
+            .map(|(name, _)| name)
+            .collect(),
     };
     json_response(&headers, &answer).map_err(Problem::internal)
 }
@@ -271,10 +276,13 @@ async fn acknowledge_alert(
     headers: HeaderMap,
     JsonBody(request): JsonBody<AcknowledgeRequest>,
 ) -> Result<Response, Problem> {
-    let lengths = [("by", &request.by, NAME_LETTERS_MAX), ("note", &request.note, NOTE_LETTERS_MAX)];
+    let lengths =
+        [("by", &request.by, NAME_LETTERS_MAX), ("note", &request.note, NOTE_LETTERS_MAX)];
     for (key, text, letters_max) in lengths {
         if text.chars().count() > letters_max {
-            return Err(Problem::bad_request(format!("{key} has more than {letters_max} characters")));
+            return Err(Problem::bad_request(format!(
+                "{key} has more than {letters_max} characters"
+            )));
         }
     }
     let AcknowledgeRequest { by, note } = request;

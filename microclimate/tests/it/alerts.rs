@@ -18,7 +18,9 @@ use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::support::{ChildProcess, free_port, get_json, program_path, wait_for_json, wait_until_ready};
+use crate::support::{
+    ChildProcess, free_port, get_json, program_path, wait_for_json, wait_until_ready,
+};
 
 const SECRET: &str = "webhook-secret";
 /// Rules that fire at once.
@@ -75,7 +77,10 @@ impl AlertSite {
     }
 
     /// A client of the program's own listener, and the messages of its subscriptions.
-    async fn connect(&self, filters: &[&str]) -> (AsyncClient, mpsc::UnboundedReceiver<(String, Value, bool)>) {
+    async fn connect(
+        &self,
+        filters: &[&str],
+    ) -> (AsyncClient, mpsc::UnboundedReceiver<(String, Value, bool)>) {
         let id = format!("test-{}", free_port());
         let options = MqttOptions::new(id, ("127.0.0.1", self.mqtt_port));
         let (client, mut events) = AsyncClient::builder(options).capacity(64).try_build().unwrap();
@@ -149,12 +154,19 @@ impl WebhookReceiver {
     /// Events of all accepted messages.
     fn events(&self) -> Vec<String> {
         let taken = self.0.lock().unwrap().clone();
-        let accepted = taken.iter().enumerate().filter(|(i, (id, _))| {
-            taken[..*i].iter().any(|(known, _)| known == id)
-        });
+        let accepted = taken
+            .iter()
+            .enumerate()
+            .filter(|(i, (id, _))| taken[..*i].iter().any(|(known, _)| known == id));
         let events = accepted.flat_map(|(_, (_, message))| {
             let events = message["events"].as_array().unwrap().clone();
-            events.into_iter().map(|own| format!("{} {}", own["alert"]["rule"].as_str().unwrap(), own["event"].as_str().unwrap()))
+            events.into_iter().map(|own| {
+                format!(
+                    "{} {}",
+                    own["alert"]["rule"].as_str().unwrap(),
+                    own["event"].as_str().unwrap()
+                )
+            })
         });
         events.collect()
     }
@@ -202,18 +214,24 @@ async fn from_an_mqtt_message_to_everybody_and_over_a_restart() {
     assert_eq!(alert["message"], "temperature is 1 °C, below 2 °C");
     let id = alert["id"].as_str().unwrap().to_owned();
     let topic = "microclimate/alerts/farm/bay-1/frost/temperature";
-    wait_for_message(&mut messages, |own, payload| own == topic && payload["state"] == "firing").await;
+    wait_for_message(&mut messages, |own, payload| own == topic && payload["state"] == "firing")
+        .await;
     let (_client, mut later) = site.connect(&["microclimate/alerts/#", "homeassistant/#"]).await;
     let (_, payload, is_retained) = wait_for_message(&mut later, |own, _| own == topic).await;
     assert!(is_retained && payload["id"] == id.as_str(), "{payload}");
     let problem = "microclimate/alerts/farm/bay-1/problem";
-    wait_for_message(&mut messages, |own, payload| own == problem && payload["state"] == "ON").await;
+    wait_for_message(&mut messages, |own, payload| own == problem && payload["state"] == "ON")
+        .await;
     let (_client, mut discovered) = site.connect(&["homeassistant/binary_sensor/#"]).await;
     let is_bay = |own: &str, _: &Value| own.contains("farm_bay-1");
     let (_, config, _) = wait_for_message(&mut discovered, is_bay).await;
-    assert_eq!((&config["device_class"], &config["state_topic"]), (&json!("problem"), &json!(problem)));
+    assert_eq!(
+        (&config["device_class"], &config["state_topic"]),
+        (&json!("problem"), &json!(problem))
+    );
     receiver.wait_for_events(&["frost fired"]).await;
-    let metrics = reqwest::get(format!("{}/metrics", site.url)).await.unwrap().text().await.unwrap();
+    let metrics =
+        reqwest::get(format!("{}/metrics", site.url)).await.unwrap().text().await.unwrap();
     let series = "microclimate_alerts_active{alertname=\"frost\",alertstate=\"firing\",severity=\"critical\",zone=\"farm/bay-1\"";
     assert!(metrics.contains(series), "{metrics}");
     let overview = get_json(&format!("{}/v1/overview", site.url)).await.unwrap();
@@ -240,7 +258,10 @@ async fn from_an_mqtt_message_to_everybody_and_over_a_restart() {
     assert_eq!(answer["alerts"][0]["acknowledged"]["by"], "Ada");
     // It is still cold: that is no news.
     let (client, mut messages) = site.connect(&["microclimate/alerts/#"]).await;
-    wait_for_message(&mut messages, |own, payload| own == topic && payload["state"] == "acknowledged").await;
+    wait_for_message(&mut messages, |own, payload| {
+        own == topic && payload["state"] == "acknowledged"
+    })
+    .await;
     site.publish(&client, "temperature", 0.5).await;
     wait_for_json(&site.alerts_url(), "the newer value", |answer| {
         answer["alerts"][0]["value"].as_f64() < Some(1.0)
@@ -290,7 +311,8 @@ async fn readings_of_the_past_are_found_and_notify_nobody() {
     let past = &answer["alerts"][0];
     assert_eq!((&past["rule"], &past["zone"]), (&json!("frost"), &json!("farm/backlog")));
     assert_eq!(past["outcome"], "recorded");
-    let lasted_min = (past["resolved_ms"].as_i64().unwrap() - past["started_ms"].as_i64().unwrap()) / minute_ms;
+    let lasted_min =
+        (past["resolved_ms"].as_i64().unwrap() - past["started_ms"].as_i64().unwrap()) / minute_ms;
     assert!((50..75).contains(&lasted_min), "{past}");
 
     site.process.terminate();

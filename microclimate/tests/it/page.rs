@@ -156,7 +156,9 @@ async fn an_alert_is_shown_acknowledged_and_found_again_among_past_ones() {
         site.send(reading("farm/bay-1", "temperature", 25.0, now_ms())).await;
     }
     page.wait_until("!document.querySelector('.alert')");
-    page.wait_until("document.querySelector('main table tbody tr').innerText.includes('Close to freezing')");
+    page.wait_until(
+        "document.querySelector('main table tbody tr').innerText.includes('Close to freezing')",
+    );
     assert_eq!(accessibility_findings(&mut page), [""; 0]);
     assert_eq!(page.complaints, [""; 0]);
 }

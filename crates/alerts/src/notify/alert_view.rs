@@ -32,9 +32,9 @@ pub struct AlertView {
     /// Metric, device or topic; empty for the whole zone.
     #[schema(value_type = String, example = "soil_moisture")]
     pub subject: SmolStr,
-    /// What the rule means and what to do.
+    /// Meaning of the rule, and advice.
     pub summary: String,
-    /// What was found, in a sentence.
+    /// The finding, in a sentence.
     #[schema(example = "soil moisture is 23.1 %, limit 24 %")]
     pub message: String,
     /// Event time since which the condition has held, UTC ms.
@@ -149,10 +149,15 @@ fn find_unit(rule: &AlertRule, unit_of: &dyn Fn(&str) -> Option<SmolStr>) -> Smo
 /// Describes what was found, as in `soil moisture is 23.1 %, limit 24 %`.
 fn describe_finding(alert: &ActiveAlert, rule: Option<&AlertRule>, unit: &str) -> String {
     let subject = alert.key.subject.replace('_', " ");
-    let number = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |value| {
-        let rounded = (value * 10.0).round() / 10.0;
-        if unit.is_empty() { rounded.to_string() } else { format!("{rounded} {unit}") }
-    });
+    let number = |value: Option<f64>| {
+        value.map_or_else(
+            || "unknown".to_owned(),
+            |value| {
+                let rounded = (value * 10.0).round() / 10.0;
+                if unit.is_empty() { rounded.to_string() } else { format!("{rounded} {unit}") }
+            },
+        )
+    };
     let value = number(alert.value);
     let span = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), format_span);
     let Some(rule) = rule else { return value };
@@ -179,10 +184,16 @@ fn describe_finding(alert: &ActiveAlert, rule: Option<&AlertRule>, unit: &str) -
             return format!("the clock of {} is off by {}", alert.key.subject, span(alert.value));
         }
         AlertCondition::PipelineLag { .. } => format!("{value} wait to be stored"),
-        AlertCondition::Spool { .. } => format!("the spool of {} is {value} full", alert.key.subject),
-        AlertCondition::Disk { .. } => format!("{value} are free on the disk of {}", alert.key.subject),
+        AlertCondition::Spool { .. } => {
+            format!("the spool of {} is {value} full", alert.key.subject)
+        }
+        AlertCondition::Disk { .. } => {
+            format!("{value} are free on the disk of {}", alert.key.subject)
+        }
     };
-    if let Some(limit) = alert.limit.filter(|_| !matches!(rule.condition, AlertCondition::Anomaly { .. })) {
+    if let Some(limit) =
+        alert.limit.filter(|_| !matches!(rule.condition, AlertCondition::Anomaly { .. }))
+    {
         let _ = write!(text, ", limit {}", number(Some(limit)));
     }
     text
@@ -211,32 +222,47 @@ mod tests {
     #[test]
     fn findings_in_words() {
         let rules = AlertSettings::default().check().unwrap().rules;
-        let check = |rule: &str, subject: &str, value: f64, limit: f64, detail: &str, expect: &str| {
-            let rule = rules.iter().find(|own| own.name == rule).unwrap();
-            let key = AlertKey::for_zone(&rule.name, &"farm/bay-1".parse().unwrap(), subject);
-            let alert = ActiveAlert {
-                id: AlertId::from_start(&key, 0),
-                key,
-                severity: rule.severity,
-                started_ms: 0,
-                fired_ms: Some(0),
-                observed_ms: 0,
-                value: Some(value),
-                peak: Some(value),
-                limit: Some(limit),
-                detail: detail.into(),
-                is_recorded: false,
-                acknowledged: None,
+        let check =
+            |rule: &str, subject: &str, value: f64, limit: f64, detail: &str, expect: &str| {
+                let rule = rules.iter().find(|own| own.name == rule).unwrap();
+                let key = AlertKey::for_zone(&rule.name, &"farm/bay-1".parse().unwrap(), subject);
+                let alert = ActiveAlert {
+                    id: AlertId::from_start(&key, 0),
+                    key,
+                    severity: rule.severity,
+                    started_ms: 0,
+                    fired_ms: Some(0),
+                    observed_ms: 0,
+                    value: Some(value),
+                    peak: Some(value),
+                    limit: Some(limit),
+                    detail: detail.into(),
+                    is_recorded: false,
+                    acknowledged: None,
+                };
+                let view = AlertView::from_active(&alert, Some(rule), false, &|_| Some("%".into()));
+                assert_eq!(view.message, expect);
             };
-            let view = AlertView::from_active(&alert, Some(rule), false, &|_| Some("%".into()));
-            assert_eq!(view.message, expect);
-        };
-        check("soil_critical", "soil_moisture", 23.14, 24.0, "", "soil moisture is 23.1 %, below 24 %");
+        check(
+            "soil_critical",
+            "soil_moisture",
+            23.14,
+            24.0,
+            "",
+            "soil moisture is 23.1 %, below 24 %",
+        );
         check("soil_critical_soon", "soil_moisture", 3.96, 6.0, "", "soil is critical in 4 h");
         check("sensor_silent", "co2", 7800.0, 3600.0, "", "co2: no reading for 2.2 h");
         check("zone_silent", "", 1900.0, 1800.0, "", "no reading for 32 min");
         check("sensor_fault", "", 1.52, 1.0, "co2 stuck", "co2 stuck (1.5 × alarm)");
         check("clock_wrong", "probe", 28_800.0, 120.0, "", "the clock of probe is off by 8.0 h");
-        check("disk_filling", "data", 900.0, 1024.0, "", "900 MB are free on the disk of data, limit 1024 MB");
+        check(
+            "disk_filling",
+            "data",
+            900.0,
+            1024.0,
+            "",
+            "900 MB are free on the disk of data, limit 1024 MB",
+        );
     }
 }

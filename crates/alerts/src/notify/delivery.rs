@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AlertNotification, AlertView, NotifyError, alertmanager::AlertmanagerSender,
+    AlertNotification, AlertView, NotifyError,
+    alertmanager::AlertmanagerSender,
     email::EmailSender,
     outbox::{OutboxMessage, ReceiverQueue},
     webhook::WebhookSender,
@@ -157,14 +158,21 @@ impl AlertDelivery {
         let wanted = self.receivers.iter().filter(|own| alert.severity >= own.severity_min);
         let message = |receiver: &AlertReceiver| {
             // An alert fires and ends once; it may be acknowledged several times.
-            let time = change.alert.acknowledged.as_ref().map_or(change.alert.observed_ms, |by| by.at_ms);
+            let time =
+                change.alert.acknowledged.as_ref().map_or(change.alert.observed_ms, |by| by.at_ms);
             let is_once = matches!(event, crate::AlertEvent::Fired | crate::AlertEvent::Resolved);
             let id = if is_once {
                 format!("{}-{}", alert.id, event.as_str())
             } else {
                 format!("{}-{}-{time}", alert.id, event.as_str())
             };
-            OutboxMessage { id, receiver: receiver.name.to_owned(), queued_ms: now_ms, event, alert: alert.clone() }
+            OutboxMessage {
+                id,
+                receiver: receiver.name.to_owned(),
+                queued_ms: now_ms,
+                event,
+                alert: alert.clone(),
+            }
         };
         wanted.map(message).collect()
     }
@@ -191,7 +199,8 @@ impl AlertDelivery {
             return;
         }
         let mut state = self.lock_alertmanager();
-        let ids = |alerts: &[AlertView]| alerts.iter().map(|own| own.id.clone()).collect::<Vec<_>>();
+        let ids =
+            |alerts: &[AlertView]| alerts.iter().map(|own| own.id.clone()).collect::<Vec<_>>();
         let has_changed = ids(&state.firing) != ids(&firing) || !ended.is_empty();
         state.firing = firing;
         for alert in ended {
@@ -209,7 +218,8 @@ impl AlertDelivery {
     #[must_use]
     pub fn counts(&self) -> Vec<(&'static str, &DeliveryCounts)> {
         let own = self.receivers.iter().map(|receiver| (receiver.name, &receiver.counts));
-        let alertmanager = self.alertmanager.iter().map(|_| ("alertmanager", &self.alertmanager_counts));
+        let alertmanager =
+            self.alertmanager.iter().map(|_| ("alertmanager", &self.alertmanager_counts));
         own.chain(alertmanager).collect()
     }
 
@@ -284,7 +294,11 @@ impl AlertDelivery {
         receiver.counts.unheard.fetch_add(unheard.len() as u64, Ordering::Relaxed);
         if !old.is_empty() {
             receiver.counts.given_up.fetch_add(old.len() as u64, Ordering::Relaxed);
-            tracing::error!(receiver = receiver.name, messages = old.len(), "messages about alerts are given up: they could not be delivered in time");
+            tracing::error!(
+                receiver = receiver.name,
+                messages = old.len(),
+                "messages about alerts are given up: they could not be delivered in time"
+            );
         }
         let ids: Vec<String> = unheard.into_iter().chain(old).map(|own| own.id).collect();
         if !ids.is_empty() {
@@ -312,15 +326,19 @@ impl AlertDelivery {
             let now_ms = now_ms();
             let (alerts, resolved) = {
                 let state = self.lock_alertmanager();
-                let firing = state.firing.iter().filter(|own| !self.checked.is_muted(&own.rule, now_ms));
-                let alerts: Vec<AlertView> = firing.chain(state.resolved.values()).cloned().collect();
+                let firing =
+                    state.firing.iter().filter(|own| !self.checked.is_muted(&own.rule, now_ms));
+                let alerts: Vec<AlertView> =
+                    firing.chain(state.resolved.values()).cloned().collect();
                 (alerts, state.resolved.keys().cloned().collect::<Vec<_>>())
             };
             let is_firing = alerts.iter().any(|own| own.state != AlertState::Resolved);
             match sender.send(&alerts, now_ms).await {
                 Ok(()) => {
                     backoff = BACKOFF_MIN;
-                    self.alertmanager_counts.delivered.fetch_add(alerts.len() as u64, Ordering::Relaxed);
+                    self.alertmanager_counts
+                        .delivered
+                        .fetch_add(alerts.len() as u64, Ordering::Relaxed);
                     self.lock_alertmanager().resolved.retain(|id, _| !resolved.contains(id));
                     let next = if is_firing { resend } else { resend * 10 };
                     let _ = tokio::time::timeout(next, self.alertmanager_wake.notified()).await;

@@ -38,7 +38,9 @@ impl EmailSender {
             SmtpEncryption::Starttls => {
                 AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(host).map_err(client)?
             }
-            SmtpEncryption::Tls => AsyncSmtpTransport::<Tokio1Executor>::relay(host).map_err(client)?,
+            SmtpEncryption::Tls => {
+                AsyncSmtpTransport::<Tokio1Executor>::relay(host).map_err(client)?
+            }
             SmtpEncryption::None => AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host),
         };
         let mut builder =
@@ -59,7 +61,8 @@ impl EmailSender {
     /// # Errors
     /// Says whether another attempt is worth it.
     pub async fn send(&self, message: &AlertNotification) -> Result<(), NotifyError> {
-        let subject: String = message.title.chars().filter(|c| !c.is_control()).take(SUBJECT_LETTERS_MAX).collect();
+        let subject: String =
+            message.title.chars().filter(|c| !c.is_control()).take(SUBJECT_LETTERS_MAX).collect();
         let builder = Message::builder().from(self.from.clone()).subject(subject);
         // Mail programs show the same message once, even if it was sent twice.
         let builder = builder.message_id(Some(format!("<{}@microclimate>", message.id)));
@@ -86,7 +89,11 @@ fn format_body(message: &AlertNotification) -> String {
         let _ = write!(
             text,
             "{} {} at {}: {message}\r\n{summary}\r\nSeverity {}, since {since:.0}, id {}\r\n\r\n",
-            rule, own.event.as_str(), own.alert.place(), severity.as_str(), own.alert.id,
+            rule,
+            own.event.as_str(),
+            own.alert.place(),
+            severity.as_str(),
+            own.alert.id,
         );
     }
     text

@@ -9,8 +9,8 @@
 //! - [`mqtt`]: retained messages, with Home Assistant's discovery
 //! - [`delivery`]: sends what waits, and tries again
 
-pub mod alertmanager;
 mod alert_view;
+pub mod alertmanager;
 pub mod delivery;
 pub mod email;
 pub mod mqtt;
@@ -77,7 +77,11 @@ impl AlertNotification {
             site: own.zone.as_ref().map(|zone| zone.site.to_string()),
             events: group
                 .iter()
-                .map(|own| NotifiedEvent { id: own.id.clone(), event: own.event, alert: own.alert.clone() })
+                .map(|own| NotifiedEvent {
+                    id: own.id.clone(),
+                    event: own.event,
+                    alert: own.alert.clone(),
+                })
                 .collect(),
         }
     }
@@ -113,9 +117,16 @@ fn build_http_client(timeout_s: f64) -> Result<reqwest::Client, NotifyError> {
 /// Sends a request and reads the status of its answer.
 async fn send_request(request: reqwest::RequestBuilder) -> Result<(), NotifyError> {
     let answer = request.send().await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(" ({cause})"));
-        let what = if error.is_timeout() { "no answer in time".to_owned() } else { "no connection".to_owned() };
-        NotifyError::Unreachable(what + &cause.chars().filter(|c| !c.is_control()).take(200).collect::<String>())
+        let cause = std::error::Error::source(&error)
+            .map_or_else(String::new, |cause| format!(" ({cause})"));
+        let what = if error.is_timeout() {
+            "no answer in time".to_owned()
+        } else {
+            "no connection".to_owned()
+        };
+        NotifyError::Unreachable(
+            what + &cause.chars().filter(|c| !c.is_control()).take(200).collect::<String>(),
+        )
     })?;
     let status = answer.status();
     match status.as_u16() {

@@ -26,7 +26,7 @@ pub struct RetainedAlert {
     pub payload: String,
 }
 
-/// What was published, so that only changes are published.
+/// Retained messages as they were published, so that only changes are published.
 #[derive(Debug)]
 pub struct AlertTopics {
     settings: MqttAlertSettings,
@@ -59,7 +59,8 @@ impl AlertTopics {
             wanted.insert(format!("{topic}/problem"), problem_payload(&own).to_string());
         }
         for alert in firing().take(ALERTS_MAX) {
-            let payload = serde_json::to_string(&stable_view(alert)).expect("an alert has a JSON form");
+            let payload =
+                serde_json::to_string(&stable_view(alert)).expect("an alert has a JSON form");
             wanted.insert(self.alert_topic(alert), payload);
         }
         let mut messages = Vec::new();
@@ -87,7 +88,11 @@ impl AlertTopics {
     #[must_use]
     pub fn alert_topic(&self, alert: &AlertView) -> String {
         let topic = format!("{}/{}", self.zone_topic(alert.zone.as_ref()), alert.rule);
-        if alert.subject.is_empty() { topic } else { format!("{topic}/{}", escape_level(&alert.subject)) }
+        if alert.subject.is_empty() {
+            topic
+        } else {
+            format!("{topic}/{}", escape_level(&alert.subject))
+        }
     }
 
     /// Topic and payload that make Home Assistant show a zone's problems.

@@ -75,7 +75,8 @@ impl ReceiverQueue {
         group_wait_ms: i64,
         is_muted: impl Fn(&OutboxMessage) -> bool,
     ) -> Vec<OutboxMessage> {
-        let is_due = |own: &&OutboxMessage| now_ms - own.queued_ms >= group_wait_ms && !is_muted(own);
+        let is_due =
+            |own: &&OutboxMessage| now_ms - own.queued_ms >= group_wait_ms && !is_muted(own);
         let Some(first) = self.waiting.iter().find(is_due) else { return Vec::new() };
         let group = self.waiting.iter().filter(|own| own.is_grouped_with(first) && !is_muted(own));
         group.take(GROUP_ALERTS_MAX).cloned().collect()
@@ -83,18 +84,24 @@ impl ReceiverQueue {
 
     /// Removes messages, and those of muted alerts that have ended unheard: nobody needs to be told
     /// of the end of what they never heard of. Returns the latter.
-    pub fn remove_unheard(&mut self, is_muted: impl Fn(&OutboxMessage) -> bool) -> Vec<OutboxMessage> {
+    pub fn remove_unheard(
+        &mut self,
+        is_muted: impl Fn(&OutboxMessage) -> bool,
+    ) -> Vec<OutboxMessage> {
         let unheard: Vec<_> = self
             .waiting
             .iter()
             .filter(|own| own.event == AlertEvent::Resolved && is_muted(own))
             .filter(|end| {
-                let begins = |own: &&OutboxMessage| own.event == AlertEvent::Fired && own.alert.id == end.alert.id;
+                let begins = |own: &&OutboxMessage| {
+                    own.event == AlertEvent::Fired && own.alert.id == end.alert.id
+                };
                 self.waiting.iter().any(|own| begins(&own))
             })
             .map(|end| end.alert.id.clone())
             .collect();
-        let (removed, left) = self.waiting.drain(..).partition(|own| unheard.contains(&own.alert.id));
+        let (removed, left) =
+            self.waiting.drain(..).partition(|own| unheard.contains(&own.alert.id));
         self.waiting = left;
         let removed: VecDeque<OutboxMessage> = removed;
         removed.into()
@@ -127,7 +134,13 @@ mod tests {
         notify::AlertView,
     };
 
-    fn message(id: &str, rule: &str, zone: &str, event: AlertEvent, queued_ms: i64) -> OutboxMessage {
+    fn message(
+        id: &str,
+        rule: &str,
+        zone: &str,
+        event: AlertEvent,
+        queued_ms: i64,
+    ) -> OutboxMessage {
         let key = AlertKey::for_zone(&rule.into(), &zone.parse().unwrap(), "");
         let alert = ActiveAlert {
             id: AlertId::from_start(&key, 0),
