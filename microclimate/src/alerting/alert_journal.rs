@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use alerts::{
     ActiveAlert, AlertBatch, AlertBook, AlertChange, AlertId, PastAlert, StoredAlerts,
@@ -48,6 +48,8 @@ pub(super) struct AlertJournal {
     unsaved_ended: Vec<AlertId>,
     unsaved_past: Vec<PastAlert>,
     unsaved_messages: Vec<OutboxMessage>,
+    /// Zones of these changes: their cursors are stored with them.
+    unsaved_zones: HashSet<ZoneId>,
     /// Alerts that ended live since the last round, for Alertmanager.
     pub(super) just_ended: Vec<PastAlert>,
 }
@@ -63,6 +65,7 @@ impl AlertJournal {
             unsaved_ended: Vec::new(),
             unsaved_past: Vec::new(),
             unsaved_messages: Vec::new(),
+            unsaved_zones: HashSet::new(),
             just_ended: Vec::new(),
         }
     }
@@ -75,6 +78,7 @@ impl AlertJournal {
     /// Notes a change and the messages about it, to be stored.
     pub(super) fn note_change(&mut self, change: AlertChange, messages: Vec<OutboxMessage>) {
         let AlertChange { alert, is_active, past, event } = change;
+        self.unsaved_zones.extend(alert.key.zone.clone());
         if is_active {
             self.unsaved_active.insert(alert.id.clone(), alert);
         } else {
@@ -96,9 +100,14 @@ impl AlertJournal {
             && self.unsaved_messages.is_empty())
     }
 
-    /// Everything that is to be stored, together.
-    pub(super) fn unsaved_batch(&self) -> AlertBatch {
-        let moved = self.zones.values().filter(|own| own.has_moved);
+    /// Changes that are to be stored, together with the cursors of their zones, so that no
+    /// observation is made a second time. Other cursors may be stored later: what lies behind them
+    /// changed nothing.
+    pub(super) fn unsaved_batch(&self, with_all_cursors: bool) -> AlertBatch {
+        let is_due = |own: &&ZoneTrack| {
+            own.has_moved && (with_all_cursors || self.unsaved_zones.contains(&own.cursor.zone))
+        };
+        let moved = self.zones.values().filter(is_due);
         AlertBatch {
             active: self.unsaved_active.values().cloned().collect(),
             ended: self.unsaved_ended.clone(),
@@ -109,12 +118,15 @@ impl AlertJournal {
         }
     }
 
-    /// Forgets what was to be stored, because it is. Returns the messages.
-    pub(super) fn mark_saved(&mut self) -> Vec<OutboxMessage> {
+    /// Forgets the changes of a batch, because they are stored. Returns the messages.
+    pub(super) fn mark_saved(&mut self, batch: &AlertBatch) -> Vec<OutboxMessage> {
         self.unsaved_active.clear();
         self.unsaved_ended.clear();
         self.unsaved_past.clear();
-        self.zones.values_mut().for_each(|own| own.has_moved = false);
+        self.unsaved_zones.clear();
+        for cursor in &batch.cursors {
+            self.track(&cursor.zone).has_moved = false;
+        }
         std::mem::take(&mut self.unsaved_messages)
     }
 }

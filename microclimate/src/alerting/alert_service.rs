@@ -39,6 +39,8 @@ const ROUND_EVERY: Duration = Duration::from_secs(1);
 const FULL_ROUND_MS: i64 = 10_000;
 /// Distance of deletions of old history, ms.
 const TRIM_MS: i64 = 3_600_000;
+/// Distance at which the cursors of quiet zones are stored, ms.
+const CURSORS_MS: i64 = 60_000;
 /// Gap of rows beyond which the past is read before the newest row counts, ms.
 pub(super) const GAP_MS_MAX: i64 = 10 * 60_000;
 /// Log records that the store may be behind while it counts as listening.
@@ -86,6 +88,8 @@ struct RoundScope {
     /// Whether everything is checked.
     is_full: bool,
     is_trimming: bool,
+    /// Whether the cursors of all zones are stored.
+    is_saving: bool,
 }
 
 impl AlertService {
@@ -115,8 +119,9 @@ impl AlertService {
             changes: watch::Sender::new(0),
             expects_readings: AtomicBool::new(true),
         };
+        state.assume_published_topics();
         state.end_alerts_of_removed_rules(now_ms());
-        state.publish_views(now_ms());
+        state.publish_views(now_ms(), true);
         Ok(Self(Arc::new(state)))
     }
 
@@ -128,7 +133,7 @@ impl AlertService {
 
     /// Active alerts that concern people: without those that only the past has shown.
     pub(crate) fn active_alerts(&self) -> Arc<Vec<AlertView>> {
-        self.0.views.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.active_views()
     }
 
     /// Number of alerts for which there is no room.
@@ -186,9 +191,9 @@ impl AlertService {
             })?;
             let view = own.view_active(&change.alert, now_ms());
             own.note_change(&mut journal, change, now_ms());
-            let saved = own.save_changes(&mut journal);
+            let saved = own.save_changes(&mut journal, false);
             drop(journal);
-            own.publish_views(now_ms());
+            own.publish_views(now_ms(), false);
             // In memory it is acknowledged; the next round stores it.
             saved.map_err(Problem::internal)?;
             Ok(view)
@@ -207,7 +212,7 @@ impl AlertService {
         let mut rounds = interval(ROUND_EVERY);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut changed = HashSet::new();
-        let (mut full_ms, mut trimmed_ms) = (i64::MIN, now_ms());
+        let (mut full_ms, mut trimmed_ms, mut saved_ms) = (i64::MIN, now_ms(), now_ms());
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -222,15 +227,19 @@ impl AlertService {
                     // A clock that was set back must not stop full rounds.
                     let is_full = !(0..FULL_ROUND_MS).contains(&now_ms.saturating_sub(full_ms));
                     let is_trimming = (now_ms - trimmed_ms).abs() >= TRIM_MS;
+                    let is_saving = (now_ms - saved_ms).abs() >= CURSORS_MS;
+                    saved_ms = if is_saving { now_ms } else { saved_ms };
                     full_ms = if is_full { now_ms } else { full_ms };
                     trimmed_ms = if is_trimming { now_ms } else { trimmed_ms };
                     let changed = std::mem::take(&mut changed);
-                    self.make_round(RoundScope { changed, is_full, is_trimming }).await;
+                    self.make_round(RoundScope { changed, is_full, is_trimming, is_saving }).await;
                 }
             }
         }
         delivering.await.context("the delivery of alerts panicked")?;
-        self.make_round(RoundScope { changed, is_full: false, is_trimming: false }).await;
+        let is_saving = true;
+        self.make_round(RoundScope { changed, is_full: false, is_trimming: false, is_saving })
+            .await;
         Ok(())
     }
 
@@ -275,13 +284,13 @@ impl AlertServiceState {
                 }
             }
         }
-        if scope.is_full || journal.has_urgent_changes() {
-            if let Err(error) = self.save_changes(&mut journal) {
+        if scope.is_saving || journal.has_urgent_changes() {
+            if let Err(error) = self.save_changes(&mut journal, scope.is_saving) {
                 tracing::warn!(%error, "alerts cannot be stored; will retry");
             }
         }
         drop(journal);
-        self.publish_views(now_ms);
+        self.publish_views(now_ms, scope.is_full);
         if scope.is_trimming {
             let raw = &self.checked.raw;
             let before_ms = now_ms - i64::from(raw.history_days) * 86_400_000;
@@ -470,6 +479,14 @@ impl AlertServiceState {
         }
     }
 
+    /// The last run may have published its alerts.
+    fn assume_published_topics(&self) {
+        let journal = self.lock_journal();
+        let alerts = journal.book.active_alerts().filter(|alert| alert.is_firing_live());
+        let views: Vec<AlertView> = alerts.map(|alert| self.view_active(alert, now_ms())).collect();
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner).assume_published(&views);
+    }
+
     fn end_alerts_of_removed_rules(&self, now_ms: i64) {
         let mut journal = self.lock_journal();
         let applies = |alert: &ActiveAlert| {
@@ -510,13 +527,17 @@ impl AlertServiceState {
     }
 
     /// Stores what is not stored, and only then gives the messages to their receivers.
-    fn save_changes(&self, journal: &mut AlertJournal) -> Result<(), alerts::AlertStoreError> {
-        let batch = journal.unsaved_batch();
+    fn save_changes(
+        &self,
+        journal: &mut AlertJournal,
+        with_all_cursors: bool,
+    ) -> Result<(), alerts::AlertStoreError> {
+        let batch = journal.unsaved_batch(with_all_cursors);
         if batch.is_empty() {
             return Ok(());
         }
         self.sources.store.save_batch(&batch)?;
-        let messages = journal.mark_saved();
+        let messages = journal.mark_saved(&batch);
         let settled = self.delivery.enqueue(&messages);
         if !settled.is_empty() {
             self.sources.store.save_batch(&AlertBatch { settled, ..AlertBatch::default() })?;
@@ -524,8 +545,9 @@ impl AlertServiceState {
         Ok(())
     }
 
-    /// Shows the alerts as they are now: to REST, to MQTT, to Alertmanager.
-    fn publish_views(&self, now_ms: i64) {
+    /// Shows the alerts as they are now: to REST, to MQTT, to Alertmanager. MQTT is told of new zones
+    /// where `is_full`.
+    fn publish_views(&self, now_ms: i64, is_full: bool) {
         let (mut shown, refused, ended) = {
             let mut journal = self.lock_journal();
             let shown: Vec<AlertView> = journal
@@ -543,24 +565,27 @@ impl AlertServiceState {
         let ended = ended.iter().map(|past| self.view_past(past)).collect();
         let firing = shown.iter().filter(|own| own.state != AlertState::Pending).cloned();
         self.delivery.set_alerts(firing.collect(), ended);
-        let zones: Vec<ZoneId> =
-            self.sources.store.zone_summaries().into_iter().map(|own| own.zone).collect();
-        let downlink = self.sources.gateway.downlink();
-        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        for message in topics.update(&zones, &shown) {
-            downlink.publish(&message.topic, message.payload, true);
-        }
-        drop(topics);
+        let before = self.active_views();
         let state = |own: &AlertView| (own.id.clone(), own.state, own.is_muted);
-        let before = std::mem::replace(
-            &mut *self.views.write().unwrap_or_else(PoisonError::into_inner),
-            Arc::new(shown),
-        );
+        let has_changed = !before.iter().map(state).eq(shown.iter().map(state));
+        if has_changed || is_full {
+            let summaries = self.sources.store.zone_summaries();
+            let zones: Vec<ZoneId> = summaries.into_iter().map(|own| own.zone).collect();
+            let downlink = self.sources.gateway.downlink();
+            let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+            for message in topics.update(&zones, &shown) {
+                downlink.publish(&message.topic, message.payload, true);
+            }
+        }
+        *self.views.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shown);
         *self.refused.write().unwrap_or_else(PoisonError::into_inner) = refused;
-        let after = self.views.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if !before.iter().map(state).eq(after.iter().map(state)) {
+        if has_changed {
             self.changes.send_modify(|number| *number += 1);
         }
+    }
+
+    fn active_views(&self) -> Arc<Vec<AlertView>> {
+        self.views.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn view_active(&self, alert: &ActiveAlert, now_ms: i64) -> AlertView {

@@ -41,6 +41,14 @@ impl AlertTopics {
         Self { settings: settings.clone(), published: BTreeMap::new() }
     }
 
+    /// Notes the topics of alerts that an earlier run may have published, so that they are cleared
+    /// when these alerts end: brokers keep retained messages.
+    pub fn assume_published(&mut self, alerts: &[AlertView]) {
+        for alert in alerts {
+            self.published.insert(self.alert_topic(alert), String::new());
+        }
+    }
+
     /// Returns the messages that bring subscribers from what was published to these alerts, firing
     /// or acknowledged, of these zones.
     pub fn update(&mut self, zones: &[ZoneId], alerts: &[AlertView]) -> Vec<RetainedAlert> {
