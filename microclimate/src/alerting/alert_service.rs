@@ -405,9 +405,12 @@ impl AlertServiceState {
         self.apply_observations(journal, found, now_ms);
     }
 
-    /// Checks the anomaly score, after the minutes of the past that have not been scored.
+    /// Checks the anomaly score, after the minutes of the past that have not been scored. A zone
+    /// without a score has no model, and its past waits for one.
     fn check_predictions(&self, journal: &mut AlertJournal, summary: &ZoneSummary, now_ms: i64) {
         let zone = &summary.zone;
+        let found = self.sources.trainer.newest_predictions().for_zone(zone);
+        let Some(own) = found.predictions.iter().find(|own| own.task == TASK_NAME) else { return };
         match self.scan_anomalies(journal, summary, now_ms) {
             Ok(ScanProgress::UpToDate) => {}
             Ok(ScanProgress::Behind) => return,
@@ -416,8 +419,6 @@ impl AlertServiceState {
                 return;
             }
         }
-        let found = self.sources.trainer.newest_predictions().for_zone(zone);
-        let Some(own) = found.predictions.iter().find(|own| own.task == TASK_NAME) else { return };
         let is_new = journal.track(zone).cursor.anomalies_ms < Some(own.features_at_ms);
         if !is_new || own.is_stale || !self.is_live(own.features_at_ms, now_ms) {
             return;

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::support::{
-    ChildProcess, free_port, get_json, program_path, wait_for_json, wait_until_ready,
+    ChildProcess, free_port, get_json, program_path, publish_messages, wait_for_json,
+    wait_until_ready,
 };
 
 const SECRET: &str = "webhook-secret";
@@ -267,9 +268,8 @@ async fn from_an_mqtt_message_to_everybody_and_over_a_restart() {
         answer["alerts"][0]["value"].as_f64() < Some(1.0)
     })
     .await;
-    for _ in 0..20 {
-        site.publish(&client, "temperature", 25.0).await;
-    }
+    let topic_of_probe = "sensors/farm/bay-1/probe/temperature";
+    publish_messages(site.mqtt_port, topic_of_probe, &vec!["25.0".to_owned(); 20]).await;
     site.wait_for_counts(0, 0).await;
     receiver.wait_for_events(&["frost fired", "frost acknowledged", "frost resolved"]).await;
     wait_for_message(&mut messages, |own, payload| own == topic && payload.is_null()).await;
