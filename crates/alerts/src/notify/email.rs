@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use jiff::Timestamp;
 use lettre::{
-    AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
+    Message, SmtpTransport, Transport,
     message::{Mailbox, header::ContentType},
     transport::smtp::authentication::Credentials,
 };
@@ -18,7 +18,7 @@ const SUBJECT_LETTERS_MAX: usize = 150;
 /// Sends messages through one SMTP server.
 #[derive(Debug)]
 pub struct EmailSender {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    transport: SmtpTransport,
     from: Mailbox,
     to: Vec<Mailbox>,
 }
@@ -35,13 +35,9 @@ impl EmailSender {
         }
         let client = |error: lettre::transport::smtp::Error| NotifyError::Client(error.to_string());
         let builder = match encryption {
-            SmtpEncryption::Starttls => {
-                AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(host).map_err(client)?
-            }
-            SmtpEncryption::Tls => {
-                AsyncSmtpTransport::<Tokio1Executor>::relay(host).map_err(client)?
-            }
-            SmtpEncryption::None => AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host),
+            SmtpEncryption::Starttls => SmtpTransport::starttls_relay(host).map_err(client)?,
+            SmtpEncryption::Tls => SmtpTransport::relay(host).map_err(client)?,
+            SmtpEncryption::None => SmtpTransport::builder_dangerous(host),
         };
         let mut builder =
             builder.port(*port).timeout(Some(Duration::from_secs_f64(settings.timeout_s)));
@@ -71,7 +67,9 @@ impl EmailSender {
             .header(ContentType::TEXT_PLAIN)
             .body(format_body(message))
             .map_err(|error| NotifyError::Rejected(error.to_string()))?;
-        match self.transport.send(mail).await {
+        let transport = self.transport.clone();
+        let sent = tokio::task::spawn_blocking(move || transport.send(&mail)).await;
+        match sent.map_err(|error| NotifyError::Client(error.to_string()))? {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() => Err(NotifyError::Rejected(error.to_string())),
             Err(error) if error.is_transient() => Err(NotifyError::Refused(error.to_string())),
