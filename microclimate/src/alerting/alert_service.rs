@@ -162,7 +162,7 @@ impl AlertService {
     ) -> Result<Vec<AlertView>, Problem> {
         let own = self.0.clone();
         let read = move || {
-            let found = own.sources.store.read_history(&query)?;
+            let found = AlertStore::read_history(&own.sources.store, &query)?;
             Ok::<_, alerts::AlertStoreError>(found.iter().map(|past| own.view_past(past)).collect())
         };
         let read = tokio::task::spawn_blocking(read).await.map_err(Problem::internal)?;
