@@ -114,7 +114,10 @@ pub trait AlertStore: Debug + Send + Sync {
     ///
     /// # Errors
     /// Where the store fails.
-    fn read_history(&self, query: &AlertHistoryQuery) -> Result<Vec<PastAlert>, AlertStoreError>;
+    fn read_past_alerts(
+        &self,
+        query: &AlertHistoryQuery,
+    ) -> Result<Vec<PastAlert>, AlertStoreError>;
 
     /// Deletes past alerts that ended before `before_ms`, and the oldest beyond `past_max`.
     ///

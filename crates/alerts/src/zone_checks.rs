@@ -243,7 +243,7 @@ impl ZoneSnapshot<'_> {
         };
         let (level, hours) = if moisture <= limit {
             // That it is critical now is another rule's alert.
-            (ConditionLevel::Between, Some(0.0))
+            (ConditionLevel::Clear, Some(0.0))
         } else {
             let hours = by_engine.or_else(by_rate)?;
             let level = if hours <= within_h {
@@ -429,7 +429,7 @@ mod tests {
         assert_eq!(soon(27.5, 0.5), Some((Between, Some(7.0))));
         assert_eq!(soon(34.0, 0.5), Some((Clear, Some(20.0))));
         assert_eq!(soon(34.0, -0.1), Some((Clear, None)));
-        assert_eq!(soon(23.0, 0.5), Some((Between, Some(0.0))), "it is critical now");
+        assert_eq!(soon(23.0, 0.5), Some((Clear, Some(0.0))), "it is critical now");
     }
 
     #[test]
@@ -477,7 +477,7 @@ mod tests {
             check(1.2, "stuck", "sensor_fault"),
             (ConditionLevel::Exceeded, "co2 stuck".into())
         );
-        assert_eq!(check(1.2, "stuck", "sensor_spikes").0, ConditionLevel::Between);
+        assert_eq!(check(1.2, "spike", "sensor_fault").0, ConditionLevel::Between);
         assert_eq!(check(0.8, "", "sensor_fault").0, ConditionLevel::Between);
         assert_eq!(check(0.5, "", "sensor_fault").0, ConditionLevel::Clear);
     }

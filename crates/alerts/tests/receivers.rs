@@ -31,7 +31,7 @@ impl AlertStore for SettledMessages {
         Ok(())
     }
 
-    fn read_history(&self, _: &AlertHistoryQuery) -> Result<Vec<PastAlert>, AlertStoreError> {
+    fn read_past_alerts(&self, _: &AlertHistoryQuery) -> Result<Vec<PastAlert>, AlertStoreError> {
         Ok(Vec::new())
     }
 

@@ -40,7 +40,10 @@ impl AlertStore for FeatureStore {
         write().map_err(store_failed)
     }
 
-    fn read_history(&self, query: &AlertHistoryQuery) -> Result<Vec<PastAlert>, AlertStoreError> {
+    fn read_past_alerts(
+        &self,
+        query: &AlertHistoryQuery,
+    ) -> Result<Vec<PastAlert>, AlertStoreError> {
         let connection = self.0.new_connection().map_err(store_failed)?;
         read_past(&connection, query).map_err(|error| store_failed(error.into()))
     }

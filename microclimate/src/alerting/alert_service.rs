@@ -30,7 +30,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use trainer::{Trainer, anomaly::TASK_NAME, settings::ComfortSettings};
 
-use super::{alert_journal::AlertJournal, past_scan::ScanProgress};
+use super::{
+    alert_journal::{AlertJournal, ZoneTrack},
+    past_scan::ScanProgress,
+};
 use crate::{overview::now_ms, settings::AppSettings};
 
 /// Distance of rounds.
@@ -162,7 +165,7 @@ impl AlertService {
     ) -> Result<Vec<AlertView>, Problem> {
         let own = self.0.clone();
         let read = move || {
-            let found = AlertStore::read_history(&own.sources.store, &query)?;
+            let found = own.sources.store.read_past_alerts(&query)?;
             Ok::<_, alerts::AlertStoreError>(found.iter().map(|past| own.view_past(past)).collect())
         };
         let read = tokio::task::spawn_blocking(read).await.map_err(Problem::internal)?;
@@ -278,7 +281,10 @@ impl AlertServiceState {
             self.check_system(&mut journal, lag, now_ms);
             self.end_expired(&mut journal, now_ms);
         } else {
-            for zone in &scope.changed {
+            let is_behind = |track: &&ZoneTrack| track.behind_since_ms.is_some();
+            let behind = journal.zones.values().filter(is_behind);
+            let behind: Vec<ZoneId> = behind.map(|track| track.cursor.zone.clone()).collect();
+            for zone in scope.changed.iter().chain(&behind) {
                 if let Some(summary) = self.sources.store.zone_summary(zone) {
                     self.check_zone(&mut journal, &summary, now_ms);
                 }
@@ -520,8 +526,8 @@ impl AlertServiceState {
             None => self.view_active(&change.alert, now_ms),
         };
         if let Some(event) = change.event {
-            let AlertView { rule, message, .. } = &view;
-            tracing::info!(%rule, place = view.place(), event = event.as_str(), message, "alert");
+            let AlertView { rule, message: finding, .. } = &view;
+            tracing::info!(%rule, place = view.place(), event = event.as_str(), finding, "alert");
         }
         let messages = self.delivery.messages_about(&change, &view, now_ms);
         journal.note_change(change, messages);

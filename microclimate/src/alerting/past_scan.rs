@@ -12,7 +12,7 @@ use super::{
 /// Span of rows that one query reads, ms. It bounds memory.
 const CHUNK_MS: i64 = 2 * 86_400_000;
 /// Rows that are not committed yet are waited for up to this time, ms.
-const COMMIT_WAIT_MS: i64 = 5_000;
+const COMMIT_WAIT_MS: i64 = 3_000;
 /// Distance up to which final rows and evaluated ones are the same, ms: rows are a minute apart.
 const SAME_ROW_MS: i64 = 120_000;
 

@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
-use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS};
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions, QoS};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -104,7 +104,8 @@ impl AlertSite {
 
     async fn publish(&self, client: &AsyncClient, metric: &str, value: f64) {
         let topic = format!("sensors/farm/bay-1/probe/{metric}");
-        client.publish(topic, QoS::AtLeastOnce, false, value.to_string()).await.unwrap();
+        let options = PublishOptions::new(QoS::AtLeastOnce);
+        client.publish(topic, value.to_string().into_bytes(), options).await.unwrap();
     }
 }
 

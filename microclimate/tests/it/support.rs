@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS};
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions, QoS};
 use serde_json::Value;
 
 /// Folder of the workspace.
@@ -128,7 +128,8 @@ pub(crate) async fn publish_messages(port: u16, topic: &str, payloads: &[String]
     let options = MqttOptions::new(format!("test-{}", free_port()), ("127.0.0.1", port));
     let (client, mut events) = AsyncClient::builder(options).capacity(256).try_build().unwrap();
     for payload in payloads {
-        client.publish(topic, QoS::AtLeastOnce, false, payload.clone()).await.unwrap();
+        let options = PublishOptions::new(QoS::AtLeastOnce);
+        client.publish(topic, payload.clone().into_bytes(), options).await.unwrap();
     }
     let mut acknowledged = 0;
     while acknowledged < payloads.len() {
