@@ -22,6 +22,7 @@
 //! - [`store`]: the DuckDB file: writing, restoring, reading
 //! - [`kpi`]: readings → hours and days of zones
 //! - [`lake`]: old rows, as Parquet
+//! - `alert_tables`: alerts in the same file
 //! - [`online`]: the latest row of each zone
 //! - `feature_store`: [`FeatureStore`], the handle of all of it
 //! - `feature_reader`: the part of it that trainers use ([`FeatureReader`])
@@ -34,6 +35,7 @@
 //! - `error`: [`StoreError`]
 //! - [`program`]: the commands of the program `feature-store`
 
+mod alert_tables;
 pub mod backfill;
 pub mod cli;
 mod committer;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use trainer::Trainer;
 
 use crate::{
+    alerting::{self, AlertService, AlertSources},
     overview::{self, StateEvents, ZoneStates},
     page,
     settings::AppSettings,
@@ -27,6 +28,7 @@ pub(crate) struct MicroclimateApp {
     pub(crate) gateway: Gateway,
     pub(crate) store: FeatureStore,
     pub(crate) trainer: Trainer,
+    pub(crate) alerts: AlertService,
     pub(crate) mqtt: SocketAddr,
     pub(crate) rest: SocketAddr,
     /// `http` or `https`.
@@ -79,6 +81,14 @@ impl MicroclimateApp {
         let trainer = Trainer::new(settings.trainer.clone(), Arc::new(store.clone()))?;
         let gateway = Gateway::new(gateway_settings, metrics, log.clone())?;
 
+        let sources = AlertSources {
+            gateway: gateway.clone(),
+            store: store.clone(),
+            trainer: trainer.clone(),
+            log: log.clone(),
+        };
+        let alerts = AlertService::open(settings, sources)?;
+
         let failed = CancellationToken::new();
         let gateway_service = {
             let running = gateway.clone();
@@ -94,9 +104,9 @@ impl MicroclimateApp {
             })
         };
         let rest_service = {
-            let states = ZoneStates::new(settings, store.clone(), trainer.clone());
+            let states = ZoneStates::new(settings, store.clone(), trainer.clone(), alerts.clone());
             let events = StateEvents::new(states.clone());
-            let routes = build_routes(&gateway, &store, &trainer)
+            let routes = build_routes(&gateway, &store, &trainer, &alerts)
                 .merge(overview::overview_routes(states, events.clone()));
             let mut options = rest::ServeOptions::from(rest_config);
             options.page_paths = page::public_paths();
@@ -113,9 +123,15 @@ impl MicroclimateApp {
                 Ok(trainer::watch::run_watch(&settings, trainer, stop).await?)
             })
         };
-        let parts = vec![gateway_service, store_service, trainer_service, rest_service];
+        let alert_service = {
+            let alerts = alerts.clone();
+            ServiceHandle::spawn_service("alerts", &failed, |stop| alerts.run(stop))
+        };
+        let parts =
+            vec![gateway_service, store_service, trainer_service, alert_service, rest_service];
         let scheme = rest_config.tls.scheme();
-        Ok(Self { gateway, store, trainer, mqtt, rest: rest_address, scheme, failed, parts })
+        let rest = rest_address;
+        Ok(Self { gateway, store, trainer, alerts, mqtt, rest, scheme, failed, parts })
     }
 
     /// Address of the page, for a browser on this machine.
@@ -143,12 +159,21 @@ impl MicroclimateApp {
 }
 
 /// Routes of all services and of the page.
-fn build_routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> Router {
+fn build_routes(
+    gateway: &Gateway,
+    store: &FeatureStore,
+    trainer: &Trainer,
+    alerts: &AlertService,
+) -> Router {
     let metrics = {
         let (gateway, store, trainer) = (gateway.clone(), store.clone(), trainer.clone());
+        let alerts = alerts.clone();
         move || async move {
             prometheus::metrics_response(
-                gateway.render_metrics() + &store.render_prometheus() + &trainer.metrics(),
+                gateway.render_metrics()
+                    + &store.render_prometheus()
+                    + &trainer.metrics()
+                    + &alerts.render_metrics(),
             )
         }
     };
@@ -162,6 +187,7 @@ fn build_routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> R
     document.merge(overview::openapi());
     document.merge(gateway::openapi());
     document.merge(service::rest::session_openapi());
+    document.merge(alerting::openapi());
     "Microclimate".clone_into(&mut document.info.title);
     document = service::openapi::complete_document(document);
     Router::new()
@@ -170,6 +196,7 @@ fn build_routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> R
         .merge(gateway.rest_routes())
         .merge(feature_store::routes(store.clone()))
         .merge(trainer::routes(trainer.clone()))
+        .merge(alerting::alert_routes(alerts.clone()))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(readyz))

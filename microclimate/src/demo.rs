@@ -74,6 +74,8 @@ pub(crate) async fn run_demo(demo: DemoArgs) -> Result<()> {
     prepare_data_dir(&data_dir)?;
     let stop_token = shutdown::cancel_on_signal()?;
     let app = MicroclimateApp::start(&settings)?;
+    // What the history has is of the past, and nobody is silent until the live phase.
+    app.alerts.expect_readings(false);
     settings.simulator.broker.host = app.mqtt.ip().to_string();
     settings.simulator.broker.port = app.mqtt.port();
     eprintln!("\n  Microclimate: one process, everything in {}", data_dir.display());
@@ -221,6 +223,7 @@ async fn compare_live(
     let live = async {
         match simulation {
             Some(mut simulation) => {
+                app.alerts.expect_readings(true);
                 simulation.publish_live(shutdown).await;
                 simulation.close().await;
             }

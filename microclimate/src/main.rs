@@ -3,6 +3,7 @@
 //! # Layout
 //! - `cli`: commands and flags
 //! - `settings`: one configuration for all services
+//! - `alerting`: alerts: rounds of checks, what they changed, the REST API
 //! - `app`: all services, started, served together, stopped in order
 //! - `demo`: two weeks of data from message to prediction
 //! - `first_screen`, `progress`, `summary`: output for people and for programs
@@ -12,6 +13,7 @@
 //! - `doctor`: what would keep it from running here
 //! - `backup`: the data folder, copied and put back
 
+mod alerting;
 mod app;
 mod backup;
 mod cli;

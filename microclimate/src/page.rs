@@ -55,6 +55,7 @@ const FILES: &[(&str, &str, &[u8])] = &page_files! {
     "js/lang/de.js": SCRIPT,
     "js/lang/en.js": SCRIPT,
     "js/lang/fr.js": SCRIPT,
+    "js/views/alerts.js": SCRIPT,
     "js/views/login.js": SCRIPT,
     "js/views/models.js": SCRIPT,
     "js/views/overview.js": SCRIPT,

@@ -19,6 +19,7 @@ pub(crate) struct AppSettings {
     pub(crate) feature_store: feature_store::FeatureStoreSettings,
     pub(crate) trainer: trainer::TrainerSettings,
     pub(crate) simulator: firmware_sim::SimulatorConfig,
+    pub(crate) alerts: alerts::AlertSettings,
 }
 
 const SHARED_DEFAULTS: &str = r#"
@@ -46,7 +47,7 @@ const OPEN_TABLES: [&str; 7] = [
 ];
 /// Keys of single services that have no meaning in one process, where the services share them or
 /// talk directly. They are refused instead of ignored.
-const SHARED_KEYS: [(&str, &[&str]); 4] = [
+const SHARED_KEYS: [(&str, &[&str]); 5] = [
     ("gateway", &["log", "rest", "metrics"]),
     (
         "feature_store",
@@ -63,6 +64,7 @@ const SHARED_KEYS: [(&str, &[&str]); 4] = [
     ),
     ("trainer", &["source", "rest"]),
     ("simulator", &["broker.host", "broker.port"]),
+    ("alerts", &[]),
 ];
 
 impl AppSettings {
@@ -79,6 +81,7 @@ impl AppSettings {
             ("feature_store", feature_store::settings::DEFAULTS),
             ("trainer", trainer::settings::DEFAULTS),
             ("simulator", firmware_sim::DEFAULTS),
+            ("alerts", alerts::settings::DEFAULTS),
         ];
         let whole: BTreeMap<&str, Table> =
             services.iter().map(|(name, text)| (*name, parse_defaults(text))).collect();
@@ -115,6 +118,7 @@ impl AppSettings {
         settings.feature_store.check()?;
         settings.trainer.check()?;
         settings.simulator.check_values()?;
+        settings.alerts.check()?;
         Ok(settings)
     }
 
@@ -137,6 +141,7 @@ impl AppSettings {
             feature_store: deserialize_table("feature_store", service("feature_store"))?,
             trainer: deserialize_table("trainer", service("trainer"))?,
             simulator: deserialize_table("simulator", service("simulator"))?,
+            alerts: deserialize_table("alerts", service("alerts"))?,
         })
     }
 

@@ -45,7 +45,7 @@ use crate::{
 use data_split::AnomalySplit;
 use detector_fold::DetectorCandidate;
 pub use series::{MinuteSeries, anomaly_metrics};
-pub use serving::{AnomalyScore, AnomalyServing, score_zone};
+pub use serving::{AnomalyScore, AnomalyServing, PastAnomalyScore, score_past_minutes, score_zone};
 use test_minutes::{TestMinutes, relative_gain};
 
 /// Name of the task.

@@ -61,6 +61,12 @@ impl ConfigError {
             ConfigDiagnostic { place: key.to_owned(), what: what.to_string(), hint: None };
         Self { mistakes: vec![mistake] }
     }
+
+    /// Builds the error for several invalid values, each a key and what is wrong with it.
+    pub fn from_mistakes(mistakes: impl IntoIterator<Item = (String, String)>) -> Self {
+        let to_diagnostic = |(place, what)| ConfigDiagnostic { place, what, hint: None };
+        Self { mistakes: mistakes.into_iter().map(to_diagnostic).collect() }
+    }
 }
 
 /// Loads a configuration.

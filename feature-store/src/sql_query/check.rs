@@ -54,8 +54,8 @@ const REFUSED_WORDS: &[&str] = &[
     "variable",
 ];
 /// Schemas that can be read.
-const READABLE_SCHEMAS: [&str; 6] =
-    ["bronze", "silver", "gold", "features", "meta", "information_schema"];
+const READABLE_SCHEMAS: [&str; 7] =
+    ["bronze", "silver", "gold", "features", "alerts", "meta", "information_schema"];
 /// Prefixes of system names.
 const SYSTEM_PREFIXES: [&str; 4] = ["duckdb_", "pragma_", "sqlite_", "pg_"];
 /// Functions that may stand in place of a table.

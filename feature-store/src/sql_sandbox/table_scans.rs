@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Schemas that can be read.
-const SCHEMAS: &str = "'bronze', 'silver', 'gold', 'features', 'meta'";
+const SCHEMAS: &str = "'bronze', 'silver', 'gold', 'features', 'alerts', 'meta'";
 /// Bytes or rows up to which batches are merged before they are sent.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ROWS: usize = 64 * 1024;

@@ -51,7 +51,7 @@ pub use set_back::{SetBackSummary, set_back};
 pub(crate) use write_batch::{CommitTally, WriteBatch};
 pub(crate) use writer::StoreWriter;
 
-use crate::{StoreError, backfill, kpi, lake, settings, watch};
+use crate::{StoreError, alert_tables, backfill, kpi, lake, settings, watch};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// Size of the write-ahead log at which DuckDB copies it into the file. It is large because each
@@ -102,7 +102,8 @@ fn open_merging(
         .with("max_vacuum_tasks", merges_max.to_string())?;
     let connection =
         Connection::open_with_flags(path, config).map_err(|source| open_error(path, source))?;
-    for schema in [SCHEMA, backfill::BACKFILL_SCHEMA_SQL, lake::SCHEMA, watch::SCHEMA] {
+    let schemas = [SCHEMA, backfill::BACKFILL_SCHEMA_SQL, lake::SCHEMA, watch::SCHEMA];
+    for schema in schemas.into_iter().chain([alert_tables::SCHEMA]) {
         connection.execute_batch(schema)?;
     }
     kpi::create_tables(&connection)?;

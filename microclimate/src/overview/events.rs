@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use alerts::AlertState;
 use serde_json::json;
 use telemetry::ZoneId;
 use tokio::{
@@ -35,6 +36,8 @@ pub(crate) enum StateEvent {
     Counts(Arc<str>),
     /// The server's clock and the newest reading, as JSON.
     Beat(Arc<str>),
+    /// Active alerts by state, as JSON.
+    Alerts(Arc<str>),
 }
 
 /// The states of all zones as they change. Clones share it.
@@ -65,10 +68,22 @@ impl StateEvents {
             .into()
     }
 
+    /// Active alerts by state.
+    pub(crate) fn alerts_json(&self) -> Arc<str> {
+        let active = self.states.alerts().active_alerts();
+        let count = |state| active.iter().filter(|own| own.state == state).count();
+        let [pending, firing, acknowledged] =
+            [AlertState::Pending, AlertState::Firing, AlertState::Acknowledged].map(count);
+        json!({ "pending": pending, "firing": firing, "acknowledged": acknowledged })
+            .to_string()
+            .into()
+    }
+
     /// Sends changes to clients until `stop`. Without clients nothing is computed.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut rows = self.states.store().subscribe_rows();
         let mut changed: HashSet<ZoneId> = HashSet::new();
+        let mut alert_changes = self.states.alerts().subscribe();
         let (mut changes, mut beats) = (interval(CHANGES_EVERY), interval(BEAT_EVERY));
         changes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -85,6 +100,15 @@ impl StateEvents {
                     let zones = std::mem::take(&mut changed);
                     if self.has_clients() && !zones.is_empty() {
                         self.publish_changed(zones);
+                    }
+                }
+                changed_alerts = alert_changes.changed() => {
+                    if changed_alerts.is_err() {
+                        return;
+                    }
+                    if self.has_clients() {
+                        self.publish(StateEvent::Alerts(self.alerts_json()));
+                        self.publish_levels();
                     }
                 }
                 _ = beats.tick() => if self.has_clients() {

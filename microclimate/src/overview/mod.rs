@@ -13,4 +13,4 @@ mod zone_states;
 
 pub(crate) use events::StateEvents;
 pub(crate) use rest::{openapi, overview_routes};
-pub(crate) use zone_states::ZoneStates;
+pub(crate) use zone_states::{ZoneStates, now_ms};

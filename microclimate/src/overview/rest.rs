@@ -147,7 +147,7 @@ struct OverviewEventParams {
 }
 
 /// States as they change, as server-sent events: `zones` with states as in `/v1/overview`, at
-/// most once a second; `counts` with zones by level; every 10 s a `beat` with the server's clock
+/// most once a second; `counts` with zones by level; `alerts` with active alerts by state; every 10 s a `beat` with the server's clock
 /// and the newest reading of any zone.
 #[utoipa::path(get, path = "/v1/overview/events", tag = "overview", params(OverviewEventParams),
     responses((status = 200, content_type = "text/event-stream"),
@@ -158,12 +158,14 @@ async fn overview_events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let zones: Option<HashSet<ZoneId>> =
         parse_zones(params.zones.as_deref())?.map(|zones| zones.into_iter().collect());
-    let first = StateEvent::Beat(handles.events.beat_json());
+    let beat = StateEvent::Beat(handles.events.beat_json());
+    let alerts = StateEvent::Alerts(handles.events.alerts_json());
     let changes = BroadcastStream::new(handles.events.subscribe());
-    let events = stream::iter([Ok(first)]).chain(changes).filter_map(move |event| {
+    let events = stream::iter([Ok(beat), Ok(alerts)]).chain(changes).filter_map(move |event| {
         let event = match event {
             Ok(StateEvent::Zones(states)) => zones_event(&states, zones.as_ref()),
             Ok(StateEvent::Counts(counts)) => Some(Event::default().event("counts").data(&*counts)),
+            Ok(StateEvent::Alerts(counts)) => Some(Event::default().event("alerts").data(&*counts)),
             Ok(StateEvent::Beat(beat)) => Some(Event::default().event("beat").data(&*beat)),
             // A slow client asks for the overview again.
             Err(BroadcastStreamRecvError::Lagged(events)) => {

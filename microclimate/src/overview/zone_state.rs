@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use alerts::{AlertId, AlertSeverity, AlertState, notify::AlertView};
 use serde::Serialize;
 use telemetry::{SmolStr, ZoneId};
 use trainer::{Prediction, anomaly::TASK_NAME, serve::ZonePredictions, settings::ComfortSettings};
@@ -26,6 +27,9 @@ const SOIL_NOTICE_H: f64 = 24.0;
 const SOIL_WARNING_H: f64 = 6.0;
 /// Duration after which an anomaly is a warning, ms; single minutes come and go.
 const ANOMALY_WARNING_MS: i64 = 5 * 60_000;
+
+/// Largest number of alerts that are listed of a zone.
+const ALERTS_SHOWN_MAX: usize = 5;
 
 /// Urgency of a zone, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
@@ -170,6 +174,17 @@ impl From<&Prediction> for NextValue {
     }
 }
 
+/// Alert of a zone, in short.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct ZoneAlert {
+    id: AlertId,
+    #[schema(value_type = String)]
+    rule: SmolStr,
+    severity: AlertSeverity,
+    state: AlertState,
+    message: String,
+}
+
 /// State of one zone.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct ZoneOverview {
@@ -186,9 +201,40 @@ pub(crate) struct ZoneOverview {
     #[schema(value_type = BTreeMap<String, [Option<f64>; 3]>)]
     metrics: BTreeMap<SmolStr, [Option<f64>; 3]>,
     next: Vec<NextValue>,
+    /// Firing and acknowledged alerts, the most urgent first, at most five.
+    alerts: Vec<ZoneAlert>,
     /// Limits of the zone, by name.
     #[schema(value_type = BTreeMap<String, f64>)]
     limits: BTreeMap<&'static str, f64>,
+}
+
+impl ZoneOverview {
+    /// Adds the zone's alerts that fire. One that nobody has acknowledged makes the state as urgent
+    /// as it is; a silent zone stays one without data.
+    pub(crate) fn with_alerts(mut self, active: &[AlertView]) -> Self {
+        let is_own = |own: &&AlertView| {
+            own.zone.as_ref() == Some(&self.zone) && own.state != AlertState::Pending
+        };
+        let own: Vec<&AlertView> = active.iter().filter(is_own).collect();
+        let urgent = own.iter().filter(|own| own.state == AlertState::Firing && !own.is_muted);
+        let level = urgent.map(|own| match own.severity {
+            AlertSeverity::Critical => StateLevel::Alarm,
+            AlertSeverity::Warning => StateLevel::Warning,
+            AlertSeverity::Info => StateLevel::Notice,
+        });
+        if let Some(level) = level.min().filter(|_| self.state != StateLevel::Stale) {
+            self.state = self.state.min(level);
+        }
+        let shown = own.iter().take(ALERTS_SHOWN_MAX).map(|own| ZoneAlert {
+            id: own.id.clone(),
+            rule: own.rule.clone(),
+            severity: own.severity,
+            state: own.state,
+            message: own.message.clone(),
+        });
+        self.alerts = shown.collect();
+        self
+    }
 }
 
 /// Input from which the state of a zone is computed.
@@ -230,6 +276,7 @@ impl ZoneFacts<'_> {
             reasons,
             metrics: metrics.collect(),
             next,
+            alerts: Vec::new(),
             limits: self.collect_limits(),
         }
     }

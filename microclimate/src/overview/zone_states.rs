@@ -10,7 +10,7 @@ use trainer::Trainer;
 use utoipa::ToSchema;
 
 use super::zone_state::{StateLevel, ZoneFacts, ZoneOverview};
-use crate::settings::AppSettings;
+use crate::{alerting::AlertService, settings::AppSettings};
 
 /// Age of a zone's readings beyond which they are none of now, where serving has no limit of its
 /// own, seconds.
@@ -23,6 +23,7 @@ const ZONES_PREDICTED_MAX: usize = 20;
 pub(crate) struct ZoneStates {
     store: FeatureStore,
     trainer: Trainer,
+    alerts: AlertService,
     comfort: trainer::TrainerSettings,
     co2_high_ppm: Option<f64>,
     stale_after_s: f64,
@@ -111,16 +112,26 @@ pub(crate) struct Overview {
 }
 
 impl ZoneStates {
-    pub(crate) fn new(settings: &AppSettings, store: FeatureStore, trainer: Trainer) -> Self {
+    pub(crate) fn new(
+        settings: &AppSettings,
+        store: FeatureStore,
+        trainer: Trainer,
+        alerts: AlertService,
+    ) -> Self {
         let own = settings.trainer.serving.stale_s;
         Self {
             store,
             trainer,
+            alerts,
             comfort: settings.trainer.clone(),
             co2_high_ppm: settings.feature_store.kpi.rules.comfort.get("co2").map(|band| band.high),
             stale_after_s: if own > 0.0 { own } else { STALE_AFTER_S },
             time_zone: settings.feature_store.engine.time_zone.clone(),
         }
+    }
+
+    pub(crate) fn alerts(&self) -> &AlertService {
+        &self.alerts
     }
 
     pub(crate) fn store(&self) -> &FeatureStore {
@@ -162,6 +173,7 @@ impl ZoneStates {
             now_ms,
         }
         .compute_state()
+        .with_alerts(&self.alerts.active_alerts())
     }
 
     /// A page of the zones that are asked for, and figures of all.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::workspace_root;
 
 /// Each crate of this workspace, and those that it may be built with.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("duckdb-library", &[]),
     ("telemetry", &[]),
     ("service", &[]),
@@ -23,6 +23,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("eventlog", &["service", "telemetry"]),
     ("feature-engine", &["agronomy", "telemetry"]),
     ("feature-api", &["service", "telemetry"]),
+    ("alerts", &["service", "telemetry"]),
     ("models", &[]),
     ("firmware-sim", &["recordings", "service", "telemetry"]),
     ("gateway", &["eventlog", "service", "telemetry"]),
@@ -30,6 +31,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
         "feature-store",
         &[
             "agronomy",
+            "alerts",
             "duckdb-library",
             "eventlog",
             "feature-api",
@@ -45,6 +47,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     (
         "microclimate",
         &[
+            "alerts",
             "duckdb-library",
             "eventlog",
             "feature-api",
@@ -77,11 +80,12 @@ const IO_LIBRARIES: [&str; 8] =
 
 /// Crates whose tests, too, are built without these, through whatever they depend on:
 /// DuckDB and Kafka's client take most of the time of a first build.
-const NEVER_BUILT_WITH: [(&str, &[&str]); 5] = [
+const NEVER_BUILT_WITH: [(&str, &[&str]); 6] = [
     ("models", &["duckdb", "rdkafka", "eventlog", "feature-store"]),
     ("trainer", &["duckdb", "rdkafka", "eventlog", "feature-store"]),
     ("feature-api", &["duckdb", "rdkafka", "eventlog", "feature-store"]),
     ("feature-engine", &["duckdb", "rdkafka", "eventlog", "feature-store"]),
+    ("alerts", &["duckdb", "rdkafka", "eventlog", "feature-store"]),
     ("gateway", &["duckdb", "feature-store", "trainer"]),
 ];
 

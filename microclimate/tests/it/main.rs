@@ -1,5 +1,6 @@
 //! Runs the programs as users do. There is one test binary, so that it links once.
 
+mod alerts;
 mod backup;
 mod browser;
 mod compose;

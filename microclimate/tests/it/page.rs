@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     browser::{Browser, BrowserPage},
-    support::{ChildProcess, free_port, program_path, wait_until_ready},
+    support::{ChildProcess, free_port, program_path, publish_messages, wait_until_ready},
 };
 
 /// A zone's card on the overview.
@@ -23,6 +23,7 @@ const TOKEN: &str = "correct-horse-battery-staple";
 struct Site {
     process: ChildProcess,
     url: String,
+    mqtt_port: u16,
     _dir: tempfile::TempDir,
 }
 
@@ -30,10 +31,9 @@ impl Site {
     async fn start(settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let rest = format!("127.0.0.1:{}", free_port());
-        let own = [
-            format!("rest.listen={rest}"),
-            format!("gateway.mqtt.listen=127.0.0.1:{}", free_port()),
-        ];
+        let mqtt_port = free_port();
+        let own =
+            [format!("rest.listen={rest}"), format!("gateway.mqtt.listen=127.0.0.1:{mqtt_port}")];
         let mut command = Command::new(program_path("microclimate"));
         command.args(["up", "--data-dir"]).arg(dir.path().join("data"));
         for setting in own.iter().map(String::as_str).chain(settings.iter().copied()) {
@@ -42,7 +42,7 @@ impl Site {
         let process = ChildProcess::start(&mut command);
         let url = format!("http://{rest}");
         wait_until_ready(&format!("{url}/readyz")).await;
-        Self { process, url, _dir: dir }
+        Self { process, url, mqtt_port, _dir: dir }
     }
 
     /// Sends lines of readings, and waits until each is durable.
@@ -133,6 +133,36 @@ async fn from_no_reading_to_a_zone_with_its_course() {
 }
 
 #[tokio::test]
+async fn an_alert_is_shown_acknowledged_and_found_again_among_past_ones() {
+    let rules = r#"alerts.rules=[{name="frost",for_s=0}]"#;
+    let site = Site::start(&[rules]).await;
+    let Some(mut page) = open(&site.url, 1200) else { return };
+    page.wait_until("document.querySelector('.empty')");
+    let topic = "sensors/farm/bay-1/probe/temperature";
+    publish_messages(site.mqtt_port, topic, &["1.0".to_owned()]).await;
+    // The badge tells of it on every page, without a reload.
+    page.wait_until("document.querySelector('nav .badge:not([hidden])')");
+    page.wait_until("document.querySelector('.zone.alarm .zone-alerts')");
+    assert!(page.text().contains("Close to freezing"), "{}", page.text());
+    page.evaluate("document.querySelector('nav a[href=\"#/alerts\"]').click()");
+    page.wait_until("document.querySelector('.alert.alarm')");
+    assert!(page.text().contains("farm/bay-1: Temperature at 1"), "{}", page.text());
+    page.wait_until("document.querySelectorAll('main table tbody tr').length >= 10");
+    assert_eq!(accessibility_findings(&mut page), [""; 0]);
+    page.evaluate("document.querySelector('.alert button').click()");
+    page.wait_until("document.querySelector('.alert .tag')");
+    page.wait_until("document.querySelector('nav .badge').hidden");
+    assert!(page.text().contains("Acknowledged"), "{}", page.text());
+    publish_messages(site.mqtt_port, topic, &vec!["25.0".to_owned(); 20]).await;
+    page.wait_until("!document.querySelector('.alert')");
+    page.wait_until(
+        "document.querySelector('main table tbody tr').innerText.includes('Close to freezing')",
+    );
+    assert_eq!(accessibility_findings(&mut page), [""; 0]);
+    assert_eq!(page.complaints, [""; 0]);
+}
+
+#[tokio::test]
 async fn every_view_on_a_desk_and_a_phone_in_three_languages() {
     let site = Site::start(&[]).await;
     site.send(two_hours("farm/bay-1", now_ms()) + &reading("house/hall", "co2", 1900.0, now_ms()))
@@ -153,6 +183,7 @@ async fn every_view_on_a_desk_and_a_phone_in_three_languages() {
         for view in [
             "",
             "zone/farm/bay-1",
+            "alerts",
             "sensors",
             "models",
             "models/temperature-10m",

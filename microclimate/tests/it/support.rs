@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions, QoS};
 use serde_json::Value;
 
 /// Folder of the workspace.
@@ -119,6 +120,21 @@ impl ScriptedBroker {
 impl Drop for ScriptedBroker {
     fn drop(&mut self) {
         let _ = self.script_command("stop").status();
+    }
+}
+
+/// Publishes payloads to a topic at QoS 1, and waits until each is acknowledged.
+pub(crate) async fn publish_messages(port: u16, topic: &str, payloads: &[String]) {
+    let options = MqttOptions::new(format!("test-{}", free_port()), ("127.0.0.1", port));
+    let (client, mut events) = AsyncClient::builder(options).capacity(256).try_build().unwrap();
+    for payload in payloads {
+        let options = PublishOptions::new(QoS::AtLeastOnce);
+        client.publish(topic, payload.clone().into_bytes(), options).await.unwrap();
+    }
+    let mut acknowledged = 0;
+    while acknowledged < payloads.len() {
+        let event = events.poll().await.unwrap();
+        acknowledged += usize::from(matches!(event, Event::Incoming(Incoming::PubAck(_))));
     }
 }
 

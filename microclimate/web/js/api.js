@@ -32,6 +32,9 @@
  *   its age at `at_ms` in seconds, its trend per hour
  * @property {NextValue[]} next
  * @property {Record<string, number>} limits the zone's own limits
+ * @property {{ id: string, rule: string, severity: Severity, state: string, message: string }[]} alerts that fire
+ *
+ * @typedef {"info" | "warning" | "critical"} Severity
  *
  * @typedef {Record<Level, number>} LevelCounts
  *
@@ -277,6 +280,61 @@ export async function fetchReadiness() {
     throw error;
   }
 }
+
+/**
+ * @typedef {object} Alert
+ * @property {string} id
+ * @property {string} rule
+ * @property {string} kind
+ * @property {Severity} severity
+ * @property {"pending" | "firing" | "acknowledged" | "resolved"} state
+ * @property {string | null} zone
+ * @property {string} subject a metric, a device, a topic
+ * @property {string} summary
+ * @property {string} message
+ * @property {number} started_ms
+ * @property {number | null} fired_ms
+ * @property {number} observed_ms
+ * @property {number} [resolved_ms]
+ * @property {string} [outcome]
+ * @property {number | null} value
+ * @property {number | null} peak
+ * @property {number | null} limit
+ * @property {string} unit
+ * @property {string} detail
+ * @property {boolean} is_muted
+ * @property {{ at_ms: number, by: string, note: string } | null} acknowledged
+ *
+ * @typedef {{ pending: number, firing: number, acknowledged: number }} AlertCounts
+ *
+ * @param {{ zone?: string, state?: string, limit?: number }} query
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{ now_ms: number, counts: AlertCounts, refused: number, total: number, alerts: Alert[] }>}
+ */
+export const fetchAlerts = (query, signal) => get("/v1/alerts", query, signal);
+
+/**
+ * @param {{ zone?: string, page?: number, limit?: number }} query
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{ alerts: Alert[], has_more: boolean }>}
+ */
+export const fetchAlertHistory = (query, signal) => get("/v1/alerts/history", query, signal);
+
+/**
+ * @typedef {{ name: string, summary: string, severity: Severity, kind: string, condition: string,
+ *   for_s: number, zones: string[], mute: string[], is_built_in: boolean, is_enabled: boolean,
+ *   firing: number }} AlertRule
+ *
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{ rules: AlertRule[], mute: string[], receivers: string[] }>}
+ */
+export const fetchAlertRules = (signal) => get("/v1/alerts/rules", {}, signal);
+
+/** @param {string} id @returns {Promise<Alert>} */
+export const acknowledgeAlert = (id) => post(`/v1/alerts/${encodeURIComponent(id)}/acknowledge`, {});
+/** @param {string} id @returns {Promise<Alert>} */
+export const unacknowledgeAlert = (id) =>
+  request(`/v1/alerts/${encodeURIComponent(id)}/acknowledge`, { method: "DELETE" });
 
 /** @returns {Promise<{ is_required: boolean, is_signed_in: boolean }>} */
 export const fetchSession = () => get("/v1/session");

@@ -10,7 +10,10 @@
 const SILENCE_MS_MAX = 25_000;
 const RETRY_MS = [1000, 2000, 5000, 10_000];
 
-/** Sends `zones` (changed states), `counts` (zones by level) and `link` (the stream's state). */
+/**
+ * Sends `zones` (changed states), `counts` (zones by level), `alerts` (active alerts have changed)
+ * and `link` (the stream's state).
+ */
 class LiveStates extends EventTarget {
   constructor() {
     super();
@@ -26,6 +29,8 @@ class LiveStates extends EventTarget {
     this.staleAfterS = 900;
     /** @type {EventSource | null} */
     this.source = null;
+    /** Alerts that fire and that nobody has acknowledged. */
+    this.firing = 0;
     this.path = "";
     this.failures = 0;
     this.retry = 0;
@@ -85,6 +90,11 @@ class LiveStates extends EventTarget {
     source.addEventListener("counts", (event) => {
       this.hear();
       this.dispatchEvent(new CustomEvent("counts", { detail: JSON.parse(event.data) }));
+    });
+    source.addEventListener("alerts", (event) => {
+      this.hear();
+      this.firing = JSON.parse(event.data).firing;
+      this.dispatchEvent(new Event("alerts"));
     });
     source.addEventListener("error", () => {
       if (this.source !== source) return;

@@ -19,13 +19,14 @@ import { applyTheme } from "./preferences.js";
  * @property {(title: string) => void} setTitle
  */
 
-const VIEWS = /** @type {const} */ (["overview", "sensors", "models", "pipeline", "settings"]);
+const VIEWS = /** @type {const} */ (["overview", "alerts", "sensors", "models", "pipeline", "settings"]);
 
 /** @type {AbortController | undefined} */
 let leaving;
 const main = /** @type {HTMLElement} */ (document.querySelector("#main"));
 const top_ = /** @type {HTMLElement} */ (document.querySelector("#top"));
 const linkState = h("p", { class: "link-state", role: "status", "aria-live": "polite" });
+const alertBadge = h("span", { class: "badge", hidden: true });
 const banner = h("p", { class: "banner lost", role: "status", hidden: true });
 const signOutButton = h("button", { class: "button", type: "button", hidden: true, onclick: leave });
 let isSignedOut = false;
@@ -44,6 +45,7 @@ function readAddress() {
 function loadView(view) {
   switch (view) {
     case "zone": return import("./views/zone.js");
+    case "alerts": return import("./views/alerts.js");
     case "sensors": return import("./views/sensors.js");
     case "models": return import("./views/models.js");
     case "pipeline": return import("./views/pipeline.js");
@@ -89,7 +91,7 @@ function setTitle(title) {
 function drawFrame(current) {
   const shown = current === "zone" ? "overview" : current;
   const links = VIEWS.map((view) =>
-    h("li", null, h("a", { href: view === "overview" ? "#/" : `#/${view}`, "aria-current": view === shown && "page" }, t(`nav.${view}`))));
+    h("li", null, h("a", { href: view === "overview" ? "#/" : `#/${view}`, "aria-current": view === shown && "page" }, t(`nav.${view}`), view === "alerts" && alertBadge)));
   fill(top_, h("div", { class: "bar" },
     h("a", { class: "brand", href: "#/" }, h("img", { src: "/icon.svg", alt: "" }), "Microclimate"),
     !isSignedOut && h("nav", { "aria-label": t("nav.label") }, h("ul", null, links)),
@@ -97,6 +99,14 @@ function drawFrame(current) {
   setText(/** @type {Element} */ (document.querySelector("#skip")), t("nav.skip"));
   setText(signOutButton, t("action.sign_out"));
   showLink();
+  showBadge();
+}
+
+/** Says how many alerts fire. */
+function showBadge() {
+  const { firing } = live;
+  alertBadge.hidden = !firing;
+  fill(alertBadge, h("span", { "aria-hidden": "true" }, firing > 99 ? "99+" : firing), h("span", { class: "hidden" }, t("alerts.firing", { n: firing })));
 }
 
 /** Says what the page's data is: live, of the past, or without a connection. */
@@ -160,6 +170,7 @@ document.querySelector("#skip")?.addEventListener("click", (event) => {
   main.focus();
 });
 live.addEventListener("link", showLink);
+live.addEventListener("alerts", showBadge);
 live.addEventListener("recovered", () => {
   // What could not be shown is tried again; a sign-in form is left alone.
   if (!isSignedOut && main.querySelector(".empty[role=alert]")) void showView();

@@ -32,6 +32,16 @@ export function stateLabel(level, text) {
 }
 
 /**
+ * The severity of an alert, with the symbol and colour of the level that it has.
+ * @param {import("./api.js").Severity} severity
+ */
+export function severityLabel(severity) {
+  /** @type {Level} */
+  const level = severity === "critical" ? "alarm" : severity === "warning" ? "warning" : "notice";
+  return stateLabel(level);
+}
+
+/**
  * Why a zone needs attention, and what to do, in a sentence.
  * @param {Reason} reason
  * @param {Record<string, string>} units

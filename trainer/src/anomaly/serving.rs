@@ -38,6 +38,44 @@ pub struct AnomalyScore {
     pub fault: Option<FaultKind>,
 }
 
+/// Score of a zone at one minute of the past.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastAnomalyScore {
+    /// Event time of the minute, UTC ms.
+    pub at_ms: i64,
+    /// Its score.
+    pub score: AnomalyScore,
+}
+
+/// Scores every minute of a frame that has a value, oldest first; of several metrics the most
+/// unusual one counts. The first hours of a frame have less of a past than the detector expects.
+#[must_use]
+pub fn score_past_minutes(
+    zone: &ZoneId,
+    frame: &ZoneFrame,
+    serving: &AnomalyServing,
+    model: &Predictor,
+) -> Vec<PastAnomalyScore> {
+    let mut found: BTreeMap<i64, AnomalyScore> = BTreeMap::new();
+    for metric in anomaly_metrics(frame) {
+        let Some(series) = MinuteSeries::from_frame(frame, &metric) else { continue };
+        let Some(profile) = serving.scales.get(&series_key(zone, &metric)) else { continue };
+        let rows = profile.rarity_rows(&series.values);
+        for (minute, score) in model.predict(rows.view()).iter().enumerate() {
+            let value = score / serving.alarm;
+            let at_ms = series.at_ms(minute);
+            let is_less = found.get(&at_ms).is_some_and(|known| known.value >= value);
+            if !value.is_finite() || is_less {
+                continue;
+            }
+            let parts = (value >= 1.0).then(|| serving.kinds.input_scores(rows.row(minute)));
+            let fault = parts.flatten().map(|parts| FaultKind::from_channels(&parts.to_vec()));
+            found.insert(at_ms, AnomalyScore { metric: metric.clone(), value, fault });
+        }
+    }
+    found.into_iter().map(|(at_ms, score)| PastAnomalyScore { at_ms, score }).collect()
+}
+
 /// Scores the latest minute of each metric in the last hours of a zone.
 #[must_use]
 pub fn score_zone(

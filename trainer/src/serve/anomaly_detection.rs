@@ -9,6 +9,34 @@ use crate::{anomaly, error::TrainError, feature_frame::ZoneFrame};
 /// A score is made from final rows, of which there is a new one a minute.
 const STEP_MS: i64 = 60_000;
 impl Trainer {
+    /// Features that [`Trainer::score_past_anomalies`] needs of a zone; `None` while there is no
+    /// champion, or it knows nothing of the zone.
+    #[must_use]
+    pub fn anomaly_columns(&self, zone: &ZoneId) -> Option<Vec<String>> {
+        let serving: anomaly::AnomalyServing =
+            self.champion(anomaly::TASK_NAME)?.serving_facts().ok()?;
+        let prefix = format!("{zone} ");
+        let metrics = serving.scales.keys().filter_map(|key| key.strip_prefix(&prefix));
+        let columns: Vec<String> =
+            metrics.flat_map(|m| [format!("{m}_last"), format!("{m}_age_s")]).collect();
+        (!columns.is_empty()).then_some(columns)
+    }
+
+    /// Scores the minutes of a frame of the past with the champion, oldest first; none without a
+    /// champion.
+    #[must_use]
+    pub fn score_past_anomalies(&self, frame: &ZoneFrame) -> Vec<anomaly::PastAnomalyScore> {
+        let Some(champion) = self.champion(anomaly::TASK_NAME) else { return Vec::new() };
+        let serving: Result<anomaly::AnomalyServing, _> = champion.serving_facts();
+        serving.map_or_else(
+            |_| Vec::new(),
+            |serving| {
+                let model = &champion.artifact.predictor;
+                anomaly::score_past_minutes(&frame.zone, frame, &serving, model)
+            },
+        )
+    }
+
     /// Scores the last hours of a zone.
     pub(super) async fn detect_anomaly(
         &self,

@@ -2,7 +2,7 @@
 
 /** @type {import("./en.js").Messages} */
 export const german = {
-  "nav.label": "Seiten", "nav.skip": "Zum Inhalt", "nav.overview": "Übersicht", "nav.sensors": "Sensoren",
+  "nav.label": "Seiten", "nav.skip": "Zum Inhalt", "nav.overview": "Übersicht", "nav.alerts": "Alarme", "nav.sensors": "Sensoren",
   "nav.models": "Modelle", "nav.pipeline": "Pipeline", "nav.settings": "Anzeige",
   "action.retry": "Noch einmal versuchen", "action.close": "Schließen", "action.sign_out": "Abmelden",
   "state.loading": "Wird geladen …",
@@ -158,4 +158,27 @@ export const german = {
   "aggregate.p90": "oberes Ende", "aggregate.coverage": "Abdeckung", "aggregate.day_mean": "Mittel am Tag", "aggregate.night_mean": "Mittel in der Nacht",
   "input.hour_sin": "Tageszeit", "input.hour_cos": "Tageszeit", "input.weekday_sin": "Wochentag", "input.weekday_cos": "Wochentag",
   "input.is_day": "Tageslicht", "input.vpd_kpa": "Dampfdruckdefizit", "input.dew_point_c": "Taupunkt",
+
+  "alerts.one": "Alarm:", "alerts.firing": { one: "{n} Alarm steht an", other: "{n} Alarme stehen an" }, "alerts.none_firing": "Kein Alarm steht an",
+  "alerts.empty": "Keine Alarme", "alerts.empty_more": "Gerade ist nichts zu tun. Alarme erscheinen hier, sobald die Bedingung einer Regel lange genug gilt.",
+  "alerts.all_zones": "Alarme aller Zonen", "alerts.refused": { one: "Für {n} weiteren Alarm ist kein Platz (alerts.active_max)", other: "Für {n} weitere Alarme ist kein Platz (alerts.active_max)" },
+  "alerts.group": "{rule}: {n} Alarme", "alerts.pending": "Noch nicht lange genug", "alerts.acknowledged": "Bestätigt", "alerts.muted": "Gerade stumm",
+  "alerts.since": "Seit {time} ({ago}).", "alerts.acknowledge": "Bestätigen", "alerts.unacknowledge": "Zurücknehmen",
+  "alerts.acknowledged_by": "Bestätigt von {by}, {time}.", "alerts.acknowledged_at": "Bestätigt, {time}.",
+  "alerts.history": "Vergangene Alarme", "alerts.history_more": "Alarme, die vorbei sind. Die in Messwerten der Vergangenheit gefundenen wurden niemandem gemeldet.", "alerts.history_empty": "Noch ist kein Alarm vorbei.",
+  "alerts.history_pages": "Seiten mit vergangenen Alarmen", "alerts.rule": "Regel", "alerts.place": "Wo", "alerts.found": "Befund", "alerts.began": "Beginn", "alerts.lasted": "Dauer", "alerts.end": "Ende",
+  "alerts.outcome.cleared": "vorbei", "alerts.outcome.recorded": "in der Vergangenheit gefunden", "alerts.outcome.expired": "nichts mehr gehört", "alerts.outcome.rule_removed": "Regel entfernt",
+  "alerts.rules": "Regeln", "alerts.rules_more": "Regeln stehen in der Konfiguration unter [[alerts.rules]]: Eine Regel gleichen Namens ändert eine eingebaute oder schaltet sie ab.",
+  "alerts.receivers": "Gemeldet wird über: {names}", "alerts.nobody": "nur diese Seite", "alerts.mute": "Nicht gemeldet wird: {times}", "alerts.condition": "Bedingung", "alerts.for": "Mindestens",
+  "alerts.at_once": "sofort", "alerts.zones": "Zonen", "alerts.all": "alle", "alerts.state": "Zustand", "alerts.off": "aus", "alerts.on": "an",
+  "alerts.receiver.mqtt": "MQTT", "alerts.receiver.webhook": "Webhook", "alerts.receiver.email": "E-Mail", "alerts.receiver.alertmanager": "Alertmanager",
+  "alert.rule.soil_critical": "Boden zu trocken: jetzt gießen", "alert.rule.soil_critical_soon": "Boden in wenigen Stunden zu trocken: Gießen einplanen", "alert.rule.frost": "Nahe am Gefrierpunkt", "alert.rule.heat": "Gefährlich heiß",
+  "alert.rule.too_cold": "Kälter als behaglich", "alert.rule.too_warm": "Wärmer als behaglich", "alert.rule.too_warm_soon": "Bald wärmer als behaglich", "alert.rule.stuffy_air": "Verbrauchte Luft: lüften",
+  "alert.rule.sensor_silent": "Ein Sensor schweigt: Batterie und Kabel prüfen", "alert.rule.zone_silent": "Eine Zone schweigt: Strom und Netz prüfen", "alert.rule.sensor_fault": "Ein Sensor ist vielleicht defekt: mit einem anderen vergleichen",
+  "alert.rule.sensor_spikes": "Ein Sensor springt: Kabel prüfen", "alert.rule.battery_low": "Batterie fast leer", "alert.rule.clock_wrong": "Die Uhr eines Geräts geht falsch",
+  "alert.rule.pipeline_behind": "Messwerte werden verspätet gespeichert", "alert.rule.spool_filling": "Kafka ist fort, der Puffer füllt sich", "alert.rule.disk_filling": "Die Platte ist fast voll",
+  "alert.found.threshold": "{metric} bei {value}, Grenze {limit}", "alert.found.forecast": "{metric}: vorhergesagt sind {value}, Grenze {limit}", "alert.found.soil_forecast": "kritisch in etwa {hours} h",
+  "alert.found.silent_sensor": "{metric}: seit {time} kein Messwert", "alert.found.silent_zone": "seit {time} kein Messwert", "alert.found.anomaly": "{metric} {fault} ({times}-fache Alarmschwelle)",
+  "alert.found.clock_offset": "die Uhr von {subject} weicht um {time} ab", "alert.found.pipeline_lag": "{n} Einträge warten aufs Speichern", "alert.found.spool": "der Puffer von {subject} ist zu {n} % voll",
+  "alert.found.disk": "{n} MB sind frei auf der Platte von {subject}",
 };

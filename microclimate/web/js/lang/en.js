@@ -2,7 +2,7 @@
 
 export const english = {
   // Frame
-  "nav.label": "Pages", "nav.skip": "Skip to content", "nav.overview": "Overview", "nav.sensors": "Sensors",
+  "nav.label": "Pages", "nav.skip": "Skip to content", "nav.overview": "Overview", "nav.alerts": "Alerts", "nav.sensors": "Sensors",
   "nav.models": "Models", "nav.pipeline": "Pipeline", "nav.settings": "Settings",
   "action.retry": "Try again", "action.close": "Close", "action.sign_out": "Sign out",
   "state.loading": "Loading…",
@@ -167,6 +167,30 @@ export const english = {
   "aggregate.p90": "high end", "aggregate.coverage": "coverage", "aggregate.day_mean": "mean by day", "aggregate.night_mean": "mean by night",
   "input.hour_sin": "time of day", "input.hour_cos": "time of day", "input.weekday_sin": "day of the week", "input.weekday_cos": "day of the week",
   "input.is_day": "daylight", "input.vpd_kpa": "vapour-pressure deficit", "input.dew_point_c": "dew point",
+
+  // Alerts
+  "alerts.one": "Alert:", "alerts.firing": { one: "{n} alert fires", other: "{n} alerts fire" }, "alerts.none_firing": "Nothing fires",
+  "alerts.empty": "No alerts", "alerts.empty_more": "Nothing needs anybody now. Alerts appear here as soon as a rule's condition has held for long enough.",
+  "alerts.all_zones": "Alerts of all zones", "alerts.refused": { one: "{n} more alert has no room (alerts.active_max)", other: "{n} more alerts have no room (alerts.active_max)" },
+  "alerts.group": "{rule}: {n} alerts", "alerts.pending": "Not for long enough yet", "alerts.acknowledged": "Acknowledged", "alerts.muted": "Muted now",
+  "alerts.since": "Since {time} ({ago}).", "alerts.acknowledge": "Acknowledge", "alerts.unacknowledge": "Take back",
+  "alerts.acknowledged_by": "Acknowledged by {by}, {time}.", "alerts.acknowledged_at": "Acknowledged, {time}.",
+  "alerts.history": "Past alerts", "alerts.history_more": "Alerts that have ended. Those found in readings of the past notified nobody.", "alerts.history_empty": "No alert has ended yet.",
+  "alerts.history_pages": "Pages of past alerts", "alerts.rule": "Rule", "alerts.place": "Where", "alerts.found": "Found", "alerts.began": "Began", "alerts.lasted": "Lasted", "alerts.end": "End",
+  "alerts.outcome.cleared": "over", "alerts.outcome.recorded": "found in the past", "alerts.outcome.expired": "nothing heard of it", "alerts.outcome.rule_removed": "rule removed",
+  "alerts.rules": "Rules", "alerts.rules_more": "Rules are changed in the configuration, under [[alerts.rules]]: a rule of the same name changes a built-in one or turns it off.",
+  "alerts.receivers": "Told by: {names}", "alerts.nobody": "this page only", "alerts.mute": "Nobody is told: {times}", "alerts.condition": "Condition", "alerts.for": "For at least",
+  "alerts.at_once": "at once", "alerts.zones": "Zones", "alerts.all": "all", "alerts.state": "State", "alerts.off": "off", "alerts.on": "on",
+  "alerts.receiver.mqtt": "MQTT", "alerts.receiver.webhook": "webhook", "alerts.receiver.email": "e-mail", "alerts.receiver.alertmanager": "Alertmanager",
+  "alert.rule.soil_critical": "Soil too dry: water now", "alert.rule.soil_critical_soon": "Soil gets too dry within hours: plan the watering", "alert.rule.frost": "Close to freezing", "alert.rule.heat": "Dangerously hot",
+  "alert.rule.too_cold": "Colder than the comfort band", "alert.rule.too_warm": "Warmer than the comfort band", "alert.rule.too_warm_soon": "Soon warmer than the comfort band", "alert.rule.stuffy_air": "Stuffy air: ventilate",
+  "alert.rule.sensor_silent": "A sensor is silent: look at its battery and cable", "alert.rule.zone_silent": "A zone is silent: look at its power and network", "alert.rule.sensor_fault": "A sensor may be broken: compare it with another",
+  "alert.rule.sensor_spikes": "A sensor jumps: look at its cable", "alert.rule.battery_low": "Battery nearly empty", "alert.rule.clock_wrong": "The clock of a device is wrong",
+  "alert.rule.pipeline_behind": "Readings are stored late", "alert.rule.spool_filling": "Kafka is away, the spool fills", "alert.rule.disk_filling": "The disk is nearly full",
+  "alert.found.threshold": "{metric} at {value}, limit {limit}", "alert.found.forecast": "{metric} is predicted to be {value}, limit {limit}", "alert.found.soil_forecast": "critical in about {hours} h",
+  "alert.found.silent_sensor": "{metric}: no reading for {time}", "alert.found.silent_zone": "no reading for {time}", "alert.found.anomaly": "{metric} {fault} ({times} times the alarm)",
+  "alert.found.clock_offset": "the clock of {subject} is off by {time}", "alert.found.pipeline_lag": "{n} records wait to be stored", "alert.found.spool": "the spool of {subject} is {n} % full",
+  "alert.found.disk": "{n} MB are free on the disk of {subject}",
 };
 
 /** @typedef {typeof english} Messages */

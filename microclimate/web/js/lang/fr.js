@@ -2,7 +2,7 @@
 
 /** @type {import("./en.js").Messages} */
 export const french = {
-  "nav.label": "Pages", "nav.skip": "Aller au contenu", "nav.overview": "Aperçu", "nav.sensors": "Capteurs",
+  "nav.label": "Pages", "nav.skip": "Aller au contenu", "nav.overview": "Aperçu", "nav.alerts": "Alertes", "nav.sensors": "Capteurs",
   "nav.models": "Modèles", "nav.pipeline": "Flux", "nav.settings": "Affichage",
   "action.retry": "Réessayer", "action.close": "Fermer", "action.sign_out": "Se déconnecter",
   "state.loading": "Chargement…",
@@ -158,4 +158,27 @@ export const french = {
   "aggregate.p90": "haut", "aggregate.coverage": "couverture", "aggregate.day_mean": "moyenne de jour", "aggregate.night_mean": "moyenne de nuit",
   "input.hour_sin": "heure du jour", "input.hour_cos": "heure du jour", "input.weekday_sin": "jour de la semaine", "input.weekday_cos": "jour de la semaine",
   "input.is_day": "lumière du jour", "input.vpd_kpa": "déficit de pression de vapeur", "input.dew_point_c": "point de rosée",
+
+  "alerts.one": "Alerte :", "alerts.firing": { one: "{n} alerte active", other: "{n} alertes actives" }, "alerts.none_firing": "Aucune alerte active",
+  "alerts.empty": "Aucune alerte", "alerts.empty_more": "Rien à faire pour l’instant. Une alerte apparaît ici dès que la condition d’une règle dure assez longtemps.",
+  "alerts.all_zones": "Alertes de toutes les zones", "alerts.refused": { one: "Pas de place pour {n} autre alerte (alerts.active_max)", other: "Pas de place pour {n} autres alertes (alerts.active_max)" },
+  "alerts.group": "{rule} : {n} alertes", "alerts.pending": "Pas encore assez longtemps", "alerts.acknowledged": "Prise en compte", "alerts.muted": "Muette en ce moment",
+  "alerts.since": "Depuis {time} ({ago}).", "alerts.acknowledge": "Prendre en compte", "alerts.unacknowledge": "Annuler",
+  "alerts.acknowledged_by": "Prise en compte par {by}, {time}.", "alerts.acknowledged_at": "Prise en compte, {time}.",
+  "alerts.history": "Alertes passées", "alerts.history_more": "Alertes terminées. Celles trouvées dans des mesures du passé n’ont été signalées à personne.", "alerts.history_empty": "Aucune alerte n’est encore terminée.",
+  "alerts.history_pages": "Pages d’alertes passées", "alerts.rule": "Règle", "alerts.place": "Où", "alerts.found": "Constat", "alerts.began": "Début", "alerts.lasted": "Durée", "alerts.end": "Fin",
+  "alerts.outcome.cleared": "terminée", "alerts.outcome.recorded": "trouvée dans le passé", "alerts.outcome.expired": "plus de nouvelles", "alerts.outcome.rule_removed": "règle supprimée",
+  "alerts.rules": "Règles", "alerts.rules_more": "Les règles se changent dans la configuration, sous [[alerts.rules]] : une règle de même nom modifie une règle intégrée ou la désactive.",
+  "alerts.receivers": "Signalées par : {names}", "alerts.nobody": "cette page seulement", "alerts.mute": "Personne n’est prévenu : {times}", "alerts.condition": "Condition", "alerts.for": "Au moins",
+  "alerts.at_once": "aussitôt", "alerts.zones": "Zones", "alerts.all": "toutes", "alerts.state": "État", "alerts.off": "inactive", "alerts.on": "active",
+  "alerts.receiver.mqtt": "MQTT", "alerts.receiver.webhook": "webhook", "alerts.receiver.email": "e-mail", "alerts.receiver.alertmanager": "Alertmanager",
+  "alert.rule.soil_critical": "Sol trop sec : arroser maintenant", "alert.rule.soil_critical_soon": "Sol trop sec dans quelques heures : prévoir l’arrosage", "alert.rule.frost": "Proche du gel", "alert.rule.heat": "Chaleur dangereuse",
+  "alert.rule.too_cold": "Plus froid que la plage de confort", "alert.rule.too_warm": "Plus chaud que la plage de confort", "alert.rule.too_warm_soon": "Bientôt plus chaud que la plage de confort", "alert.rule.stuffy_air": "Air vicié : aérer",
+  "alert.rule.sensor_silent": "Un capteur se tait : vérifier pile et câble", "alert.rule.zone_silent": "Une zone se tait : vérifier courant et réseau", "alert.rule.sensor_fault": "Un capteur est peut-être en panne : le comparer à un autre",
+  "alert.rule.sensor_spikes": "Un capteur fait des sauts : vérifier le câble", "alert.rule.battery_low": "Pile presque vide", "alert.rule.clock_wrong": "L’horloge d’un appareil est fausse",
+  "alert.rule.pipeline_behind": "Les mesures sont enregistrées en retard", "alert.rule.spool_filling": "Kafka est absent, le tampon se remplit", "alert.rule.disk_filling": "Le disque est presque plein",
+  "alert.found.threshold": "{metric} à {value}, limite {limit}", "alert.found.forecast": "{metric} : {value} prévus, limite {limit}", "alert.found.soil_forecast": "critique dans environ {hours} h",
+  "alert.found.silent_sensor": "{metric} : aucune mesure depuis {time}", "alert.found.silent_zone": "aucune mesure depuis {time}", "alert.found.anomaly": "{metric} {fault} ({times} fois le seuil d’alarme)",
+  "alert.found.clock_offset": "l’horloge de {subject} est décalée de {time}", "alert.found.pipeline_lag": "{n} enregistrements attendent", "alert.found.spool": "le tampon de {subject} est plein à {n} %",
+  "alert.found.disk": "{n} Mo libres sur le disque de {subject}",
 };

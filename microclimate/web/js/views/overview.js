@@ -6,6 +6,7 @@ import { duration, interval, number, quantity, setSiteZone } from "../format.js"
 import { named, t } from "../i18n.js";
 import { live } from "../live.js";
 import { emptyPanel, errorPanel, loadingPanel, nextText, reasonText, stateLabel, trend } from "../parts.js";
+import { ruleTitle } from "./alerts.js";
 
 /**
  * @typedef {import("../api.js").ZoneState} ZoneState
@@ -26,6 +27,11 @@ const SHOWN_MAX = 4;
 /** What comes next, in the order of interest to who stands before the zone. */
 const SHOWN_TASKS = ["watering", "heating-class", "temperature-10m", "watering-6h", "light-supplement"];
 const TASKS_MAX = 2;
+/** Alerts that say the same as a reason. */
+const SAME_REASON = /** @type {Record<string, string>} */ ({
+  soil_critical: "soil_critical", soil_critical_soon: "soil_critical_soon", sensor_silent: "metric_silent", zone_silent: "zone_silent",
+  sensor_fault: "anomaly", sensor_spikes: "anomaly", too_cold: "too_cold", too_warm: "too_warm", stuffy_air: "co2_high",
+});
 
 /**
  * @param {HTMLElement} root
@@ -244,12 +250,13 @@ function makeCard(first, units, withSite) {
   const name = withSite ? `${site} / ${rest.join("/")}` : rest.join("/");
   const label = h("span");
   const why = h("ul", { class: "why" });
+  const alerts = h("p", { class: "zone-alerts" });
   const readings = h("dl", { class: "readings" });
   const next = h("p", { class: "next" });
   const age = h("p", { class: "age" });
   const element = h("li", null,
     h("div", { class: "zone-head" }, h("h3", null, h("a", { href: `#/zone/${encodeURI(first.zone)}` }, name)), label),
-    why, readings, next, age);
+    why, alerts, readings, next, age);
   /** @type {ZoneCard} */
   const card = { element, state: first, update };
   let shown = "";
@@ -266,6 +273,10 @@ function makeCard(first, units, withSite) {
     fill(label, stateLabel(state.state));
     fill(why, state.reasons.slice(0, 3).map((reason) => h("li", null, reasonText(reason, units, now))));
     why.hidden = !state.reasons.length;
+    // Alerts whose condition is not among the reasons say themselves what they are about.
+    const others = state.alerts.filter(({ rule }) => !state.reasons.some(({ kind }) => kind === SAME_REASON[rule]));
+    fill(alerts, others.slice(0, 3).map((own) => h("span", null, h("b", null, t("alerts.one")), " ", ruleTitle({ rule: own.rule, summary: own.message }))));
+    alerts.hidden = !others.length;
     fill(readings, shownMetrics(state).map((metric) => {
       const [value, , slope] = state.metrics[metric];
       const unit = units[metric] ?? "";
