@@ -1,0 +1,149 @@
+"""The same readings through pandas, polars, DuckDB, Spark and Microclimate, stage by stage.
+
+Every engine makes a bronze table of the raw files, a silver one of checked readings, feature rows
+(five metrics × four windows × seven aggregates, each minute) and hourly and daily KPIs, on disk, in
+a process of its own. Measured are seconds, processor time and memory of all processes that it
+starts; every value is compared with that of `feature-store backfill`.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import sys
+from pathlib import Path
+
+from .comparison import compare_features, compare_kpis, write_reference
+from .engine_list import ENGINES, REFERENCE
+from .engine_run import run_engine
+from .input_readings import count_readings, recorded_rooms, simulated_rooms
+from .progress_line import ProgressLine
+from .results import EngineResult, markdown_table, spark_table, write_csv, write_difference_csv
+
+EXAMPLES = """examples:
+  bench/engines/run --rooms 4 --days 7                        # recorded, where MICROCLIMATE_DATA is set
+  bench/engines/run --simulated --rooms 2 --days 2            # without data
+  bench/engines/run --engines pandas polars duckdb            # without Java
+  bench/engines/run --rooms 4 --workers 1 2 --repeats 3       # cost a row by workers, medians of three
+
+Writes results.csv, differences.csv, runs.csv, table.md and engines.svg to --out.
+"""
+
+
+def parse_options(arguments):
+    parser = argparse.ArgumentParser(
+        prog="bench/engines/run", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rooms", type=int, default=4, help="rooms of the building [%(default)s]")
+    parser.add_argument("--days", type=int, default=7, help="days from the first reading on [%(default)s]")
+    parser.add_argument("--simulated", action="store_true", help="simulated rooms, though there is a recording")
+    parser.add_argument("--interval-s", type=int, default=5, help="seconds between simulated readings [%(default)s]")
+    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), metavar="NAME",
+                        help=f"of {', '.join(ENGINES)} [all; without Java those that need none]")
+    parser.add_argument("--workers", nargs="+", type=int, default=[min(2, os.cpu_count())], metavar="N",
+                        help="processors; with several numbers, engines on Spark run once with each [%(default)s]")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each engine, in random order; medians [%(default)s]")
+    parser.add_argument("--limit-s", type=int, default=1800, help="stops an engine after this time [%(default)s]")
+    parser.add_argument("--spark-memory", default="2g", help="heap of Spark's JVM [%(default)s]")
+    parser.add_argument("--trigger-hours", type=int, default=6, help="recorded time in one trigger of the stream [%(default)s]")
+    parser.add_argument("--feature-store", type=Path, default=os.environ.get("MICROCLIMATE_FEATURE_STORE"),
+                        help="the program [MICROCLIMATE_FEATURE_STORE]")
+    parser.add_argument("--out", type=Path, default=Path("target/engines"), help="folder of results [%(default)s]")
+    options = parser.parse_args(arguments)
+    if options.feature_store is None or not Path(options.feature_store).exists():
+        parser.error("--feature-store names no program (cargo build -p microclimate-feature-store)")
+    options.out = options.out.resolve()
+    return options
+
+
+def choose_engines(options):
+    """Pairs of engine and workers. The reference is always among them."""
+    names = options.engines or list(ENGINES)
+    if shutil.which("java") is None:
+        print("Java is not installed: the engines on Spark are left out", file=sys.stderr)
+        names = [name for name in names if not ENGINES[name].needs_java]
+    if REFERENCE not in names:
+        names = [REFERENCE, *names]
+    most = max(options.workers)
+    return [(name, workers) for name in ENGINES if name in names
+            for workers in (sorted(options.workers) if ENGINES[name].by_workers else [most])]
+
+
+def prepare_input(options):
+    data = os.environ.get("MICROCLIMATE_DATA")
+    recorded = Path(data, "KETI") if data else None
+    if recorded is None or options.simulated:
+        return simulated_rooms(options.rooms, options.days, options.interval_s, options.out), "simulated"
+    return recorded_rooms(recorded, options.rooms, options.days, options.out), "KETI"
+
+
+def main():
+    options = parse_options(sys.argv[1:])
+    options.out.mkdir(parents=True, exist_ok=True)
+    pairs = choose_engines(options)
+    raw, source = prepare_input(options)
+    readings = count_readings(raw)
+    print(f"{readings:,} readings of {len(list(raw.glob('*/')))} rooms ({source})", file=sys.stderr)
+    results = {pair: EngineResult(*pair, runs=[]) for pair in pairs}
+    progress = ProgressLine(len(pairs) * options.repeats)
+    reference = options.out / "reference"
+    rng = random.Random(options.repeats)
+    for repeat in range(options.repeats):
+        order = rng.sample(pairs, len(pairs))
+        # The others are compared with the reference as soon as they have ended.
+        order.sort(key=lambda pair: repeat == 0 and pair[0] != REFERENCE)
+        for name, workers in order:
+            progress.start(ENGINES[name].title, workers)
+            out = options.out / "work"
+            run = run_engine(name, workers, repeat, raw, out, options, progress)
+            progress.end(run)
+            result = results[name, workers]
+            result.runs.append(run)
+            if run.error is None:
+                compare_run(result, out, reference)
+            shutil.copy(out / "log.txt", options.out / f"{name}-{workers}.log")
+            shutil.rmtree(out)
+    finish(options, list(results.values()), readings, source)
+    return 1 if any(result.error for result in results.values()) else 0
+
+
+def compare_run(result, out, reference):
+    """Of repeats, the values of the first are compared."""
+    if len(result.finished) > 1:
+        return
+    if result.engine == REFERENCE:
+        write_reference(out / "store.duckdb", reference)
+        return
+    if ENGINES[result.engine].location is None:
+        write_reference(out / "store.duckdb", out)
+        result.features = compare_features(out, reference)
+        return
+    result.features = compare_features(out, reference)
+    if (out / "hourly").exists() or (out / "hourly.parquet").exists():
+        result.kpis = compare_kpis(out, reference, "hourly")
+
+
+def finish(options, results, readings, source):
+    from .plot import draw_results
+
+    write_csv(options.out / "results.csv", results, readings)
+    write_difference_csv(options.out / "differences.csv", results)
+    write_runs_csv(options.out / "runs.csv", results)
+    tables = f"{markdown_table(results)}\n\n{spark_table(results)}\n"
+    (options.out / "table.md").write_text(tables)
+    draw_results(options.out / "engines.svg", results, readings, source)
+    print(tables)
+
+
+def write_runs_csv(path, results):
+    """One line for each stage of each run."""
+    with open(path, "w") as file:
+        file.write("engine,workers,repeat,stage,seconds,cpu_s,memory_mb\n")
+        for result in results:
+            for run in result.runs:
+                for stage, seconds in run.seconds.items():
+                    file.write(f"{run.engine},{run.workers},{run.repeat},{stage},{seconds:.2f},{run.cpu_s[stage]:.2f},"
+                               f"{run.memory_mb[stage]:.0f}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
