@@ -20,7 +20,9 @@ def new_session(context, **settings):
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": context.spark_memory,
         "spark.local.dir": str(context.out / "spark"),
+        # The data is small for Spark: it would join all partitions to one task.
         "spark.sql.shuffle.partitions": "8",
+        "spark.sql.adaptive.coalescePartitions.enabled": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.parquet.compression.codec": "zstd",
         "spark.sql.streaming.stateStore.providerClass": ROCKSDB,
