@@ -93,14 +93,14 @@ def compare_tables(database, source, reference, keys, columns):
     visibly = " OR ".join(f"coalesce({relative(x, y)} > {TOLERANCE}, false)" for _, _, x, y in pairs)
     rows, differ, differ_visibly, differ_one_sided = database.sql(f"""
         SELECT count(*), count(*) FILTER ({differs}), count(*) FILTER ({visibly} OR {one_sided}),
-               count(*) FILTER ({one_sided}) {joined}""").fetchone()
+               count(*) FILTER ({one_sided}) {joined}""").fetchall()[0]
     largest = database.sql(f"""
         SELECT {", ".join(f"coalesce(max(abs({x} - {y})), 0), coalesce(max({relative(x, y)}), 0)" for _, _, x, y in pairs)}
-        {joined}""").fetchone()
+        {joined}""").fetchall()[0]
     absolutes = {column: largest[2 * number] for number, column, *_ in pairs}
     relatives = {column: largest[2 * number + 1] for number, column, *_ in pairs}
     total, total_reference = (
-        database.sql(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("engine", "reference"))
+        database.sql(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in ("engine", "reference"))
     absolute_column, relative_column = (max(found, key=found.get) for found in (absolutes, relatives))
     return TableDifference(
         rows=total, only_in_engine=total - rows, only_in_reference=total_reference - rows,
