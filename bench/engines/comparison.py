@@ -50,7 +50,7 @@ def write_reference(store, folder):
             COPY (SELECT site || '/' || zone AS zone, epoch_ms(time) // 1000 AS epoch_s, {columns}
                   FROM store.features.rows QUALIFY row_number() OVER (PARTITION BY site, zone, time ORDER BY revision DESC) = 1)
             TO '{folder}/features.parquet'""")
-        for period, start in (("hourly", "hour"), ("daily", "day")):
+        for period, start in (("hourly", "hour"), ("daily", "day_start")):
             database.sql(f"""
                 COPY (SELECT site || '/' || zone AS zone, metric, epoch_ms({start}) // 1000 AS epoch_s, {", ".join(KPIS)}
                       FROM store.gold.{period} WHERE readings > 0) TO '{folder}/{period}.parquet'""")

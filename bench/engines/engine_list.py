@@ -22,7 +22,7 @@ ENGINES = {
     "pandas": EngineEntry("pandas", "pandas_engine:PandasEngine"),
     "polars": EngineEntry("polars", "polars_engine:PolarsEngine"),
     "duckdb": EngineEntry("DuckDB SQL", "duckdb_engine:DuckDbEngine"),
-    "spark": EngineEntry("Spark SQL windows", "spark_engine:SparkEngine", by_workers=True, needs_java=True),
+    "spark": EngineEntry("Spark SQL windows", "spark_engine:SparkEngine", needs_java=True),
     "spark-tree": EngineEntry(
         "Spark SQL windows, segment tree", "spark_engine:SparkSegmentTreeEngine", by_workers=True, needs_java=True),
     "spark-ours": EngineEntry(

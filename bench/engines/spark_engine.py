@@ -1,5 +1,5 @@
 """Apache Spark, local mode: plain SQL, with its window functions as they are by default, or with
-the segment tree of Spark 4.2 (`spark.sql.window.segmentTree.enabled`)."""
+the segment tree of Spark 4.2, whose block size is set to what was fastest here."""
 
 import os
 
@@ -72,4 +72,5 @@ class SparkEngine:
 
 
 class SparkSegmentTreeEngine(SparkEngine):
-    settings = {"spark.sql.window.segmentTree.enabled": "true"}
+    # A block is a leaf that is scanned; by default it is larger than a whole series is here.
+    settings = {"spark.sql.window.segmentTree.enabled": "true", "spark.sql.window.segmentTree.blockSize": "256"}
