@@ -24,9 +24,9 @@ EXAMPLES = """examples:
   bench/engines/run --rooms 4 --days 7                        # recorded, where MICROCLIMATE_DATA is set
   bench/engines/run --simulated --rooms 2 --days 2            # without data
   bench/engines/run --engines pandas polars duckdb            # without Java
-  bench/engines/run --rooms 4 --workers 1 2 --repeats 3       # cost a row by workers, medians of three
+  bench/engines/run --workers 1 2 --repeats 3 --once spark    # cost a row by workers, medians of three
 
-Writes results.csv, differences.csv, runs.csv, table.md and engines.svg to --out.
+Writes results.csv, differences.csv, runs.csv, table.md and engines.png to --out.
 """
 
 
@@ -42,6 +42,8 @@ def parse_options(arguments):
     parser.add_argument("--workers", nargs="+", type=int, default=[min(2, os.cpu_count())], metavar="N",
                         help="processors; with several numbers, engines on Spark run once with each [%(default)s]")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each engine, in random order; medians [%(default)s]")
+    parser.add_argument("--once", nargs="+", choices=list(ENGINES), metavar="NAME", default=[],
+                        help="engines that do not take part in the repeats, because they are slow")
     parser.add_argument("--limit-s", type=int, default=1800, help="stops an engine after this time [%(default)s]")
     parser.add_argument("--spark-memory", default="2g", help="heap of Spark's JVM [%(default)s]")
     parser.add_argument("--trigger-hours", type=int, default=6, help="recorded time in one trigger of the stream [%(default)s]")
@@ -84,11 +86,13 @@ def main():
     readings = count_readings(raw)
     print(f"{readings:,} readings of {len(list(raw.glob('*/')))} rooms ({source})", file=sys.stderr)
     results = {pair: EngineResult(*pair, runs=[]) for pair in pairs}
-    progress = ProgressLine(len(pairs) * options.repeats)
+    repeated = [pair for pair in pairs if pair[0] not in options.once]
+    progress = ProgressLine(len(pairs) + len(repeated) * (options.repeats - 1))
     reference = options.out / "reference"
     rng = random.Random(options.repeats)
     for repeat in range(options.repeats):
-        order = rng.sample(pairs, len(pairs))
+        own = pairs if repeat == 0 else repeated
+        order = rng.sample(own, len(own))
         # The others are compared with the reference as soon as they have ended.
         order.sort(key=lambda pair: repeat == 0 and pair[0] != REFERENCE)
         for name, workers in order:
@@ -130,7 +134,7 @@ def finish(options, results, readings, source):
     write_runs_csv(options.out / "runs.csv", results)
     tables = f"{markdown_table(results)}\n\n{spark_table(results)}\n"
     (options.out / "table.md").write_text(tables)
-    draw_results(options.out / "engines.svg", results, readings, source)
+    draw_results(options.out / "engines.png", results, readings, source)
     print(tables)
 
 

@@ -62,7 +62,7 @@ def run_engine(name, workers, repeat, raw, out, options, progress):
     if status is None:
         run.error = f"stopped after {options.limit_s} s"
     elif status != 0:
-        run.error = f"ended with {status}: {last_line(out / 'log.txt')}"
+        run.error = f"failed, see {name}-{workers}.log: {last_line(out / 'log.txt')[:80]}"
     if ENGINES[name].location is None:
         add_stage(run, process, "one pass", process.start_s, process.end_s)
         if run.error is None:

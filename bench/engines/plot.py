@@ -5,6 +5,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from .engine_list import ENGINES
 from .feature_set import AGGREGATES
 from .results import ALL_STAGES
 
@@ -17,7 +18,7 @@ SMALLEST = 1e-17
 
 def draw_results(path, results, readings, source):
     shown = [result for result in results if result.total_s is not None]
-    labels = [result.title + (f", {result.workers} worker{'s' * (result.workers > 1)}" if "spark" in result.engine else "")
+    labels = [result.title + (f", {result.workers} worker{'s' * (result.workers > 1)}" if ENGINES[result.engine].needs_java else "")
               for result in shown]
     figure, (times, memory, differences) = plt.subplots(
         1, 3, figsize=(15, 1.4 + 0.42 * len(shown)), width_ratios=[4, 2, 3])

@@ -131,7 +131,7 @@ def describe_difference(result):
 
 def spark_table(results):
     """Seconds, memory and cost a row of the features alone, inside Spark."""
-    inside = [result for result in results if result.stage_s("features") and "spark" in result.engine]
+    inside = [result for result in results if result.stage_s("features") and ENGINES[result.engine].needs_java]
     if not inside:
         return ""
     lines = ["| features inside Spark | workers | seconds | CPU s | CPU µs a row | peak memory |", "|---|--:|--:|--:|--:|--:|"]

@@ -16,6 +16,7 @@ def new_session(context, **settings):
     builder = SparkSession.builder.master(f"local[{context.workers}]").appName(context.engine)
     settings = {
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": context.spark_memory,
