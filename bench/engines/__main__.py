@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ EXAMPLES = """examples:
   bench/engines/run --engines pandas polars duckdb            # without Java
   bench/engines/run --workers 1 2 --repeats 3 --once spark    # cost a row by workers, medians of three
 
-Writes results.csv, differences.csv, runs.csv, table.md and engines.png to --out.
+Ctrl-C ends a run and keeps what was measured. Writes results.csv, differences.csv, runs.csv, table.md and engines.png to --out.
 """
 
 
@@ -42,7 +43,7 @@ def parse_options(arguments):
     parser.add_argument("--workers", nargs="+", type=int, default=[min(2, os.cpu_count())], metavar="N",
                         help="processors; with several numbers, engines on Spark run once with each [%(default)s]")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each engine, in random order; medians [%(default)s]")
-    parser.add_argument("--once", nargs="+", choices=list(ENGINES), metavar="NAME", default=[],
+    parser.add_argument("--once", nargs="+", choices=[name for name in ENGINES if name != REFERENCE], metavar="NAME", default=[],
                         help="engines that do not take part in the repeats, because they are slow")
     parser.add_argument("--limit-s", type=int, default=1800, help="stops an engine after this time [%(default)s]")
     parser.add_argument("--spark-memory", default="2g", help="heap of Spark's JVM [%(default)s]")
@@ -86,28 +87,38 @@ def main():
     readings = count_readings(raw)
     print(f"{readings:,} readings of {len(list(raw.glob('*/')))} rooms ({source})", file=sys.stderr)
     results = {pair: EngineResult(*pair, runs=[]) for pair in pairs}
+    # SIGTERM counts as much as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run_all(options, results, raw)
+    except KeyboardInterrupt:
+        print("interrupted: these are the runs that ended", file=sys.stderr)
+    ended = [result for result in results.values() if result.runs]
+    finish(options, ended, readings, source)
+    return 1 if any(result.error for result in ended) else 0
+
+
+def run_all(options, results, raw):
+    pairs = list(results)
     repeated = [pair for pair in pairs if pair[0] not in options.once]
     progress = ProgressLine(len(pairs) + len(repeated) * (options.repeats - 1))
-    reference = options.out / "reference"
+    reference, out = options.out / "reference", options.out / "work"
     rng = random.Random(options.repeats)
     for repeat in range(options.repeats):
-        own = pairs if repeat == 0 else repeated
+        own = pairs if repeat == options.repeats - 1 else repeated
         order = rng.sample(own, len(own))
-        # The others are compared with the reference as soon as they have ended.
-        order.sort(key=lambda pair: repeat == 0 and pair[0] != REFERENCE)
+        # The reference comes first, since the others are compared with it as soon as they have
+        # ended. What runs once comes last, so that it is not between repeats of the others.
+        order.sort(key=lambda pair: (pair[0] != REFERENCE, pair[0] in options.once))
         for name, workers in order:
             progress.start(ENGINES[name].title, workers)
-            out = options.out / "work"
             run = run_engine(name, workers, repeat, raw, out, options, progress)
             progress.end(run)
-            result = results[name, workers]
-            result.runs.append(run)
+            results[name, workers].runs.append(run)
             if run.error is None:
-                compare_run(result, out, reference)
+                compare_run(results[name, workers], out, reference)
             shutil.copy(out / "log.txt", options.out / f"{name}-{workers}.log")
             shutil.rmtree(out)
-    finish(options, list(results.values()), readings, source)
-    return 1 if any(result.error for result in results.values()) else 0
 
 
 def compare_run(result, out, reference):

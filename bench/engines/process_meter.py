@@ -48,15 +48,17 @@ class MeteredProcess:
             reader = threading.Thread(target=self._read_lines, args=(child.stdout, on_line))
             reader.start()
             cpu_by_process = {}
-            while child.poll() is None and time.monotonic() - self.start_s < limit_s:
-                self.samples.append(sample_session(child.pid, cpu_by_process))
-                on_sample(self.samples[-1])
-                time.sleep(INTERVAL_S)
-            self.end_s = time.monotonic()
-            was_running = child.poll() is None
-            end_session(child.pid)
-            child.wait()
-            reader.join()
+            try:
+                while child.poll() is None and time.monotonic() - self.start_s < limit_s:
+                    self.samples.append(sample_session(child.pid, cpu_by_process))
+                    on_sample(self.samples[-1])
+                    time.sleep(INTERVAL_S)
+            finally:
+                self.end_s = time.monotonic()
+                was_running = child.poll() is None
+                end_session(child.pid)
+                child.wait()
+                reader.join()
         return None if was_running else child.returncode
 
     def _read_lines(self, stdout, on_line):
