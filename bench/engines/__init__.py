@@ -11,5 +11,5 @@ Modules, in the order in which a run uses them:
 - ``process_meter``: seconds, processor time and memory of that process and its children
 - ``comparison``: values of each engine against those of ``feature-store backfill``
 - ``results``: medians, the CSV and the table
-- ``plot``: the picture
+- ``plot``: the picture; ``results_reader`` reads the CSV to draw it again
 """

@@ -51,7 +51,10 @@ def parse_options(arguments):
     parser.add_argument("--feature-store", type=Path, default=os.environ.get("MICROCLIMATE_FEATURE_STORE"),
                         help="the program [MICROCLIMATE_FEATURE_STORE]")
     parser.add_argument("--out", type=Path, default=Path("target/engines"), help="folder of results [%(default)s]")
+    parser.add_argument("--draw", action="store_true", help="measures nothing: draws the results in --out again")
     options = parser.parse_args(arguments)
+    if options.draw:
+        return options
     if options.feature_store is None or not Path(options.feature_store).exists():
         parser.error("--feature-store names no program (cargo build -p microclimate-feature-store)")
     options.out = options.out.resolve()
@@ -81,6 +84,8 @@ def prepare_input(options):
 
 def main():
     options = parse_options(sys.argv[1:])
+    if options.draw:
+        return draw_again(options.out)
     options.out.mkdir(parents=True, exist_ok=True)
     pairs = choose_engines(options)
     raw, source = prepare_input(options)
@@ -96,6 +101,16 @@ def main():
     ended = [result for result in results.values() if result.runs]
     finish(options, ended, readings, source)
     return 1 if any(result.error for result in ended) else 0
+
+
+def draw_again(folder):
+    from .plot import draw_results
+    from .results_reader import read_results
+
+    results, readings = read_results(folder)
+    source = "KETI" if any(folder.glob("raw-recorded-*")) else "simulated"
+    draw_results(folder / "engines.png", results, readings, source)
+    print(f"{markdown_table(results)}\n\n{spark_table(results)}")
 
 
 def run_all(options, results, raw):
