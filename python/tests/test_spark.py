@@ -1,9 +1,7 @@
 """Apache Spark: rows of batches and streams equal those of Python, to the last bit."""
 
 import os
-import signal
 import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +25,7 @@ from spark_session import (
     start_stream,
     write_log,
 )  # noqa: E402
+from stream_program import run_and_kill, run_to_the_end  # noqa: E402
 
 from microclimate import spark as mcs  # noqa: E402
 
@@ -125,27 +124,9 @@ def test_a_stream_that_is_killed_goes_on_with_the_same_rows(spark, tmp_path):
     log = write_log(
         tmp_path / "log", simulated_rooms(zones=2, hours=8, late=True, seed=9), files=10
     )
-    program = [
-        sys.executable,
-        str(Path(__file__).with_name("stream_program.py")),
-        str(tmp_path),
-        ",".join(METRICS),
-    ]
-    killed = 0
     for commits in (2, 5):
-        with subprocess.Popen(program, start_new_session=True, stderr=subprocess.PIPE) as process:
-            deadline = time.monotonic() + 180
-            while process.poll() is None and time.monotonic() < deadline:
-                done = list((tmp_path / "checkpoint" / "commits").glob("[0-9]*"))
-                if len(done) >= commits:
-                    # The whole group: driver, JVM and Python workers.
-                    os.killpg(process.pid, signal.SIGKILL)
-                    killed += 1
-                    break
-                time.sleep(0.02)
-    assert killed == 2
-    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+        assert run_and_kill(tmp_path, METRICS, commits)
+    run_to_the_end(tmp_path, METRICS)
     assert_same_rows(
         read_rows(spark, tmp_path / "rows"), mc.Engine(columns=METRICS).ingest(log, order="log")
     )
