@@ -161,7 +161,7 @@ fn usual_course(series: &SampledSeries) -> Vec<f64> {
 
 /// The rows of one lead: what was known at each origin, and the change that came.
 struct LeadRows {
-    /// Of every origin with a known change: day, regressors (`None` where one is missing), change.
+    /// Day, regressors (`None` where one is missing) and change of every origin with a known change.
     changes: Vec<(usize, Option<[f64; INPUTS]>, f64)>,
     /// Regressors of the present origin.
     now: Option<[f64; INPUTS]>,

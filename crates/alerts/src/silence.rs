@@ -63,6 +63,7 @@ pub struct ZoneSilence<'a> {
 }
 
 /// Judges the silence of a zone at `now_ms`, UTC ms.
+#[must_use]
 pub fn check_silent_zone<'r>(
     rules: &'r [AlertRule],
     silence: &ZoneSilence<'_>,

@@ -37,6 +37,7 @@ pub struct SystemSnapshot {
 impl SystemSnapshot {
     /// Checks the rules about the process. `is_active` says whether there is an alert of a key, so
     /// that devices that are no longer listed are found.
+    #[must_use]
     pub fn check_rules<'r>(
         &self,
         rules: &'r [AlertRule],

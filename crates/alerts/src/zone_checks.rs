@@ -128,6 +128,7 @@ pub fn needed_features(rules: &[AlertRule], metrics: &[SmolStr]) -> Vec<String> 
 impl ZoneSnapshot<'_> {
     /// Checks all rules that look at feature rows. A rule whose value is not known at this time
     /// gives nothing.
+    #[must_use]
     pub fn check_rules<'r>(
         &self,
         rules: &'r [AlertRule],
@@ -287,6 +288,7 @@ impl ZoneSnapshot<'_> {
 }
 
 /// Checks the rules about anomalies.
+#[must_use]
 pub fn check_anomaly<'r>(
     rules: &'r [AlertRule],
     zone: &ZoneId,

@@ -290,10 +290,10 @@ impl AlertServiceState {
                 }
             }
         }
-        if scope.is_saving || journal.has_urgent_changes() {
-            if let Err(error) = self.save_changes(&mut journal, scope.is_saving) {
-                tracing::warn!(%error, "alerts cannot be stored; will retry");
-            }
+        if (scope.is_saving || journal.has_urgent_changes())
+            && let Err(error) = self.save_changes(&mut journal, scope.is_saving)
+        {
+            tracing::warn!(%error, "alerts cannot be stored; will retry");
         }
         drop(journal);
         self.publish_views(now_ms, scope.is_full);

@@ -92,7 +92,7 @@ pub enum ForecastError {
         zone: ZoneId,
         /// Metric.
         metric: String,
-        /// What is missing.
+        /// The missing values.
         why: String,
     },
     /// The feature store failed.
