@@ -81,7 +81,6 @@ async fn receive_mail(listener: TcpListener) -> String {
     while let Some(line) = lines.next_line().await.unwrap() {
         if is_data {
             if line == "." {
-                is_data = false;
                 write.write_all(b"250 ok\r\n").await.unwrap();
                 return mail;
             }
