@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use alerts::zone_checks::{AnomalyFinding, check_anomaly, needed_features};
 use feature_store::{FrameQuery, RevisionMode, StoreError, ZoneSummary};
+use telemetry::SmolStr;
 use trainer::{anomaly, feature_frame::ZoneFrame};
 
 use super::{
@@ -13,6 +14,10 @@ use super::{
 const CHUNK_MS: i64 = 2 * 86_400_000;
 /// Rows that are not committed yet are waited for up to this time, ms.
 const COMMIT_WAIT_MS: i64 = 3_000;
+/// Rows of a backlog are computed when its burst has ended: they are waited for up to this time, ms.
+const BACKLOG_WAIT_MS: i64 = 25_000;
+/// Coverage of a day, %, above which a zone has a past: more than a few readings.
+const PAST_COVERAGE_PCT: f64 = 0.35;
 /// Distance up to which final rows and evaluated ones are the same, ms: rows are a minute apart.
 const SAME_ROW_MS: i64 = 120_000;
 
@@ -40,6 +45,7 @@ impl AlertServiceState {
             track.behind_since_ms = None;
             return Ok(ScanProgress::UpToDate);
         }
+        let is_known = track.cursor.evaluated_ms.is_some();
         let behind_since_ms = *track.behind_since_ms.get_or_insert(now_ms);
         let first_ms = final_ms - (self.checked.raw.look_back_days * 86_400_000.0) as i64;
         let mut from_ms = track.cursor.evaluated_ms.map_or(first_ms, |own_ms| own_ms + 1);
@@ -65,7 +71,9 @@ impl AlertServiceState {
         }
         // Nothing is stored after the cursor: what is final may be on its way to DuckDB.
         let is_committed = self.sources.store.log_lag() == Some(0);
-        let is_settled = is_committed && now_ms - behind_since_ms >= COMMIT_WAIT_MS;
+        let has_past = is_known || self.has_past(summary);
+        let wait_ms = if has_past { BACKLOG_WAIT_MS } else { COMMIT_WAIT_MS };
+        let is_settled = is_committed && now_ms - behind_since_ms >= wait_ms;
         Ok(if is_settled { ScanProgress::UpToDate } else { ScanProgress::Behind })
     }
 
@@ -113,7 +121,15 @@ impl AlertServiceState {
         Ok(ScanProgress::UpToDate)
     }
 
-    /// Reads rows of a zone as known at their time; `None` if there are none.
+    /// Whether a zone has sent more than its first readings.
+    fn has_past(&self, summary: &ZoneSummary) -> bool {
+        let Some((row, _)) = self.sources.store.online_row(&summary.zone) else { return false };
+        let coverage = |metric: &SmolStr| row.feature_value(&format!("{metric}_coverage_24h"));
+        summary.metrics.iter().filter_map(coverage).any(|share| share > PAST_COVERAGE_PCT)
+    }
+
+    /// Reads rows of a zone as corrected, because the rows of a backlog were not known at their
+    /// time; `None` if there are none.
     fn read_zone_frame(
         &self,
         summary: &ZoneSummary,
@@ -127,7 +143,7 @@ impl AlertServiceState {
             columns: Some(columns),
             ..FrameQuery::default()
         };
-        let table = self.sources.store.read_feature_frame_as(&query, RevisionMode::AsKnown)?;
+        let table = self.sources.store.read_feature_frame_as(&query, RevisionMode::AsCorrected)?;
         let frames = ZoneFrame::by_zone(&table).unwrap_or_default();
         Ok(frames.into_iter().next())
     }

@@ -325,7 +325,7 @@ async fn readings_of_the_past_are_found_and_notify_nobody() {
     let answer = site.wait_for_counts(1, 0).await;
     assert_eq!((&answer["total"], &answer["alerts"][0]["zone"]), (&json!(1), &json!("farm/bay-1")));
     receiver.wait_for_events(&["frost fired"]).await;
-    let again = get_json(&history).await.unwrap();
+    let again = get_json(&format!("{}/history", site.alerts_url())).await.unwrap();
     assert_eq!(again["alerts"].as_array().unwrap().len(), 1, "{again}");
 }
 

@@ -21,8 +21,8 @@ const GROUP_MIN = 4;
 export async function show(root, { signal, query }) {
   const summary = h("p", { role: "status" });
   const active = h("div", { style: { display: "grid", gap: "1.25rem" } }, loadingPanel());
-  const history = h("section", { class: "card", "aria-label": t("alerts.history") });
-  const rules = h("section", { class: "card", "aria-label": t("alerts.rules") });
+  const history = h("section", { class: "card" });
+  const rules = h("section", { class: "card" });
   const zone = query.get("zone") ?? "";
   const zoneNote = zone && h("p", null, h("span", null, zone, " "), h("a", { href: "#/alerts" }, t("alerts.all_zones")));
   fill(root, h("div", { class: "page-head" }, h("h1", null, t("nav.alerts")), summary), zoneNote, active, history, rules);
