@@ -187,3 +187,44 @@ async fn models_tell_where_they_come_from() {
     );
     assert_eq!(life.get_json("/v1/models/weather").await.0, 404);
 }
+
+#[tokio::test]
+async fn a_course_is_forecast_from_the_rows_of_its_time() {
+    let life = TestTrainer::with_champion("ridge").await;
+    let (status, answer) = life.get_json("/v1/forecast/temperature?zone=s/a&horizon=6h").await;
+    assert_eq!(status, 200, "{answer}");
+    let points = answer["points"].as_array().unwrap();
+    assert_eq!(points.len(), 36);
+    let issued_ms = answer["issued_at_ms"].as_i64().unwrap();
+    assert_eq!((issued_ms % 600_000, answer["is_stale"].as_bool()), (0, Some(false)));
+    for (lead, point) in (1..).zip(points) {
+        assert_eq!(point["at_ms"], issued_ms + lead * 600_000);
+        let quantiles: Vec<f64> = serde_json::from_value(point["quantiles"].clone()).unwrap();
+        assert!(quantiles.len() == 5 && quantiles.is_sorted(), "{point}");
+    }
+    assert_eq!(
+        (&answer["unit"], &answer["feature"]),
+        (&json!("°C"), &json!("temperature_mean_10m"))
+    );
+    let predictions = answer["predictions"].as_array().unwrap();
+    assert_eq!((predictions.len(), &predictions[0]["task"]), (1, &json!(TASK)));
+
+    // What came after a time changes nothing about the forecast of that time.
+    let earlier = format!("/v1/forecast/temperature?zone=s/a&at={}", issued_ms - 6 * 3_600_000);
+    let (status, before) = life.get_json(&earlier).await;
+    assert_eq!(status, 200, "{before}");
+    assert_eq!(before["issued_at_ms"], issued_ms - 6 * 3_600_000);
+    assert_eq!(before["predictions"], json!(null));
+    life.store.change_knobs(|state| state.known -= 60);
+    assert_eq!(life.get_json(&earlier).await.1, before);
+
+    let check = async |path: &str, status, code: &str| {
+        let (found, answer) = life.get_json(path).await;
+        assert_eq!((found, &answer["code"]), (status, &json!(code)), "{path}: {answer}");
+    };
+    check("/v1/forecast/rain?zone=s/a", 404, "unknown_metric").await;
+    check("/v1/forecast/temperature?zone=s/nowhere", 404, "unknown_metric").await;
+    check("/v1/forecast/temperature?zone=s/a&horizon=2d", 400, "bad_request").await;
+    check("/v1/forecast/temperature?zone=s/a&at=yesterday", 400, "bad_request").await;
+    check("/v1/forecast/temperature", 400, "bad_query").await;
+}
