@@ -84,6 +84,11 @@ fn prediction_problem(error: PredictError) -> Problem {
             let hint = not_applicable.and_then(|reason| reason.hint).unwrap_or_else(trains);
             Problem::unavailable(text).with_code("no_champion").with_hint(hint)
         }
+        PredictError::Override { .. } => {
+            Problem::bad_request(text).with_code("bad_override").with_hint(
+                r#"as in {"heater": 0}, {"temperature_mean_1h": 18} or {"irrigation_min": 20}"#,
+            )
+        }
         PredictError::NotApplicable { .. } => Problem::conflict(text).with_code("not_applicable"),
         PredictError::Train(error) => Problem::internal(error),
     }

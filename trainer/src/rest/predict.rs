@@ -1,5 +1,7 @@
 //! Predictions for one zone or many.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -38,7 +40,13 @@ pub(super) struct PredictRequest {
     #[schema(value_type = Option<Vec<String>>)]
     zones: Option<Vec<ZoneId>>,
     /// Number of most important inputs to add to the answer, at most 50.
+    #[schema(minimum = 0, maximum = 50)]
     explain: Option<usize>,
+    /// Conditions to assume instead of the present ones, for one `zone`: metrics or features with
+    /// their values, or `irrigation_min`.
+    #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, f64>>, example = json!({"heater": 0}))]
+    overrides: Option<BTreeMap<String, f64>>,
 }
 
 /// One prediction, or one for each requested zone.
@@ -77,7 +85,8 @@ pub(super) async fn asked(
     let zones = parsed.transpose().map_err(|error: telemetry::zone::ParseZoneError| {
         Problem::bad_request(format!("zones: {error}"))
     })?;
-    predict_zones(&trainer, &task, PredictRequest { zone, zones, explain }).await
+    let request = PredictRequest { zone, zones, explain, overrides: None };
+    predict_zones(&trainer, &task, request).await
 }
 
 /// Predictions of a task for zones in a body.
@@ -99,14 +108,17 @@ async fn predict_zones(
     task: &str,
     posted: PredictRequest,
 ) -> Result<Json<PredictAnswer>, Problem> {
-    let PredictRequest { zone, zones, explain } = posted;
+    let PredictRequest { zone, zones, explain, overrides } = posted;
+    let overrides = overrides.unwrap_or_default();
     let explained_inputs = explain.unwrap_or(0);
     let zones = match (zone, zones) {
         (Some(zone), None) => {
-            let prediction = trainer
-                .predict_with_explanation(task, &zone, explained_inputs)
-                .await
-                .map_err(prediction_problem)?;
+            let prediction = if overrides.is_empty() {
+                trainer.predict_with_explanation(task, &zone, explained_inputs).await
+            } else {
+                trainer.predict_what_if(task, &zone, &overrides, explained_inputs).await
+            };
+            let prediction = prediction.map_err(prediction_problem)?;
             return Ok(Json(PredictAnswer::One(Box::new(prediction))));
         }
         (None, Some(zones)) => zones,
@@ -115,6 +127,9 @@ async fn predict_zones(
                 .with_hint("as in ?zone=farm/bay-1 or ?zones=farm/bay-1,farm/bay-2"));
         }
     };
+    if !overrides.is_empty() {
+        return Err(Problem::bad_request("overrides are for one `zone`, not for `zones`"));
+    }
     if zones.len() > ZONES_MAX {
         let what = format!("{} zones in one request, expected at most {ZONES_MAX}", zones.len());
         return Err(Problem::bad_request(what));

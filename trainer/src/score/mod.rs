@@ -288,6 +288,7 @@ mod tests {
             drift: Drift { outside_share: 0.25, ..Drift::default() },
             contributions: Vec::new(),
             irrigation: None,
+            what_if: None,
             metric: None,
             fault: None,
             features_at_ms: minute * MINUTE_MS,

@@ -9,6 +9,7 @@
 //! - [`irrigation`]: duration of irrigation
 //! - `explain`: explanation of a prediction by its inputs
 //! - [`path_forecast`]: the course of a metric over the next hours
+//! - [`what_if`]: predictions for conditions that are asked about
 //! - `newest_predictions`: the latest prediction of each task in each zone
 //! - `meter`: number and duration of predictions
 
@@ -28,9 +29,11 @@ pub mod prediction;
 mod prediction_cache;
 mod regression;
 pub mod settings;
+/// Predictions for conditions that are asked about.
+pub mod what_if;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock},
     time::Instant,
 };
@@ -59,6 +62,8 @@ pub use newest_predictions::{NewestPredictions, ZonePredictions};
 pub use path_forecast::{ForecastError, PathForecast};
 pub use prediction::{Contribution, Drift, PredictError, Prediction};
 use prediction_cache::PredictionCache;
+use what_if::AssumedFeatures;
+pub use what_if::WhatIf;
 
 /// Largest number of zones in one request.
 pub const ZONES_MAX: usize = 1000;
@@ -272,9 +277,30 @@ impl Trainer {
         explain: usize,
     ) -> Result<Prediction, PredictError> {
         let start = Instant::now();
-        let said = self.predict_uncounted(task, zone, explain).await;
+        let said = self.predict_uncounted(task, zone, explain, &BTreeMap::new()).await;
         self.0.meter.count_prediction(task, &said, start.elapsed());
         said
+    }
+
+    /// Predicts a task for a zone under other conditions than the present ones: `overrides` are
+    /// metrics (as in `heater`), features, or `irrigation_min`, with the values to assume. Such a
+    /// prediction is not scored.
+    ///
+    /// # Errors
+    /// Fails with a [`PredictError`].
+    pub async fn predict_what_if(
+        &self,
+        task: &str,
+        zone: &ZoneId,
+        overrides: &BTreeMap<String, f64>,
+        explain: usize,
+    ) -> Result<Prediction, PredictError> {
+        let present = self.predict_uncounted(task, zone, 0, &BTreeMap::new()).await?;
+        let mut assumed = self.predict_uncounted(task, zone, explain, overrides).await?;
+        if let Some(what_if) = &mut assumed.what_if {
+            what_if.present_value = present.value;
+        }
+        Ok(assumed)
     }
 
     async fn predict_uncounted(
@@ -282,6 +308,7 @@ impl Trainer {
         task: &str,
         zone: &ZoneId,
         explain: usize,
+        overrides: &BTreeMap<String, f64>,
     ) -> Result<Prediction, PredictError> {
         if !tasks::NAMES.contains(&task) {
             return Err(PredictError::UnknownTask(task.to_owned()));
@@ -297,8 +324,28 @@ impl Trainer {
         match tasks::all_tasks().into_iter().find(|own| own.spec().name == task) {
             Some(own) => {
                 self.fetch_lags(zone, &champion, &mut latest).await?;
-                self.predict_regression(own.as_ref(), zone, &champion, &latest, explain)
+                if overrides.is_empty() {
+                    return self.predict_regression(
+                        own.as_ref(),
+                        zone,
+                        &champion,
+                        &latest,
+                        explain,
+                    );
+                }
+                let AssumedFeatures { latest, assumed } =
+                    AssumedFeatures::apply(latest, &champion, overrides)?;
+                let prediction =
+                    self.predict_regression(own.as_ref(), zone, &champion, &latest, explain)?;
+                let extrapolated = self.extrapolated_inputs(&champion, zone, &latest);
+                let what_if = WhatIf { present_value: f64::NAN, assumed, extrapolated };
+                Ok(Prediction { what_if: Some(what_if), ..prediction })
             }
+            None if !overrides.is_empty() => Err(PredictError::NotApplicable {
+                task: task.to_owned(),
+                zone: zone.clone(),
+                why: "it is about what was measured, and takes no overrides".to_owned(),
+            }),
             None => self.detect_anomaly(zone, &champion, &latest).await,
         }
     }

@@ -6,7 +6,9 @@ use serde::Serialize;
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
-use super::{champion::Champion, irrigation::Irrigation, settings::ServingSettings};
+use super::{
+    champion::Champion, irrigation::Irrigation, settings::ServingSettings, what_if::WhatIf,
+};
 use crate::{error::TrainError, tasks::NotApplicable};
 
 /// Prediction of a task for a zone.
@@ -57,6 +59,9 @@ pub struct Prediction {
     /// Duration of irrigation now, if the task is about irrigation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub irrigation: Option<Irrigation>,
+    /// The conditions that were assumed instead of the present ones, if the request had overrides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what_if: Option<WhatIf>,
     /// Metric of the value, if it is about one metric.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
@@ -131,6 +136,14 @@ pub enum PredictError {
         /// Missing metric or feature.
         why: String,
     },
+    /// An override of the request cannot be applied.
+    #[error("overrides.{name}: {why}")]
+    Override {
+        /// Name of the override.
+        name: String,
+        /// The problem with it.
+        why: String,
+    },
     /// The feature store failed.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -168,6 +181,7 @@ impl Prediction {
             drift: Drift::default(),
             contributions: Vec::new(),
             irrigation: None,
+            what_if: None,
             metric: None,
             fault: None,
             features_at_ms: latest.at_ms,

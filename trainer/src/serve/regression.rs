@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use feature_api::LatestFeatures;
 use ndarray::Array2;
 use telemetry::ZoneId;
@@ -109,6 +111,25 @@ impl Trainer {
             missing_share: found.missing_share(),
             missing: named(&found.missing),
         }
+    }
+
+    /// Inputs outside what the model was trained on, with the range of training.
+    pub(super) fn extrapolated_inputs(
+        &self,
+        champion: &Champion,
+        zone: &ZoneId,
+        latest: &LatestFeatures,
+    ) -> BTreeMap<String, [f64; 2]> {
+        let row = champion.input_row(&self.settings().comfort_in(zone), latest);
+        let card = &champion.artifact.card;
+        let profile = &card.facts.profile;
+        let outside = profile.compare_row(&row).outside.into_iter();
+        outside
+            .map(|number| {
+                let range = profile.inputs[number];
+                (card.schema.features[number].clone(), [range.low, range.high])
+            })
+            .collect()
     }
 
     /// Why a prediction would be none of now, if it would not: the row is old, or what the task

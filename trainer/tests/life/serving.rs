@@ -228,3 +228,37 @@ async fn a_course_is_forecast_from_the_rows_of_its_time() {
     check("/v1/forecast/temperature?zone=s/a&at=yesterday", 400, "bad_request").await;
     check("/v1/forecast/temperature", 400, "bad_query").await;
 }
+
+#[tokio::test]
+async fn other_conditions_can_be_asked_about() {
+    let life = TestTrainer::with_champion("ridge").await;
+    let (_, present) = life.get_json("/v1/predict/temperature-10m?zone=s/a").await;
+    let ask = async |overrides: serde_json::Value| {
+        let body = json!({ "zone": "s/a", "overrides": overrides });
+        life.post_json("/v1/predict/temperature-10m", &body).await
+    };
+    // A room that has been at 21 °C for an hour stays near that.
+    let (status, steady) = ask(json!({ "temperature": 21.0 })).await;
+    assert_eq!(status, 200, "{steady}");
+    assert_close(&steady["value"], 21.0, 0.6);
+    let what_if = &steady["what_if"];
+    assert_eq!(what_if["present_value"], present["value"]);
+    assert_eq!(what_if["assumed"]["temperature_slope_10m"], 0.0);
+    assert_eq!(what_if["assumed"]["temperature_mean_1h"], 21.0);
+    assert_eq!(what_if["extrapolated"], json!({}));
+    // What the model has never seen is named, with what it has.
+    let (_, far) = ask(json!({ "temperature_slope_1h": 400.0 })).await;
+    let range = &far["what_if"]["extrapolated"]["temperature_slope_1h"];
+    assert!(range[1].as_f64().unwrap() < 100.0, "{far}");
+    assert_ne!(far["value"], present["value"]);
+    for overrides in [json!({ "rain": 1.0 }), json!({ "irrigation_min": 20.0 })] {
+        let (status, answer) = ask(overrides).await;
+        assert_eq!((status, &answer["code"]), (400, &json!("bad_override")), "{answer}");
+    }
+    let many = json!({ "zones": ["s/a"], "overrides": { "temperature": 21.0 } });
+    assert_eq!(life.post_json("/v1/predict/temperature-10m", &many).await.0, 400);
+    // Asking changes nothing.
+    let (_, again) = life.get_json("/v1/predict/temperature-10m?zone=s/a").await;
+    assert_eq!(again["value"], present["value"]);
+    assert_eq!(again["what_if"], json!(null));
+}
