@@ -8,7 +8,7 @@ use utoipa::{
     openapi::{
         Components, Content, OpenApi, Ref, RefOr, Response,
         path::{Operation, Parameter, ParameterIn, PathItem},
-        schema::{KnownFormat, Object, Schema, SchemaFormat},
+        schema::{KnownFormat, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type},
         security::{
             ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
         },
@@ -75,12 +75,20 @@ const STEP_S_MAX: i64 = 31 * 86_400;
 const ZONE_PATTERN: &str = "^[A-Za-z0-9_-]{1,64}/[A-Za-z0-9_-]{1,64}$";
 const ZONES_PATTERN: &str =
     "^([A-Za-z0-9_-]{1,64}/[A-Za-z0-9_-]{1,64}(,[A-Za-z0-9_-]{1,64}/[A-Za-z0-9_-]{1,64}){0,99})?$";
+/// Parameters that are times.
+const TIME_PARAMETERS: [&str; 5] = ["from", "to", "at", "baseline_from", "baseline_to"];
+/// End of 2099, seconds since 1970.
+const LAST_SECOND: i64 = 4_102_444_799;
 const DURATION_PATTERN: &str = "^([1-9]|1[0-9]|2[0-4])h$";
 
 /// States the range or form of a parameter that has one and the same meaning in every path. Times
 /// and zones may be written in more ways than the description states.
 fn limit_parameter(parameter: &mut Parameter) {
     if parameter.parameter_in != ParameterIn::Query {
+        return;
+    }
+    if TIME_PARAMETERS.contains(&parameter.name.as_str()) {
+        parameter.schema = Some(time_schema());
         return;
     }
     let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
@@ -93,18 +101,24 @@ fn limit_parameter(parameter: &mut Parameter) {
         "limit" => set_range(1, LIMIT_MAX),
         "step_s" => set_range(1, STEP_S_MAX),
         "before" => set_range(0, 4_102_444_800_000),
-        "page" => set_range(0, 1_000_000),
         "version" => set_range(1, i64::from(i32::MAX)),
         "explain" => set_range(0, 50),
-        "zone" => *pattern = Some(ZONE_PATTERN.to_owned()),
-        "zones" => *pattern = Some(ZONES_PATTERN.to_owned()),
-        "horizon" => *pattern = Some(DURATION_PATTERN.to_owned()),
-        "from" | "to" | "at" | "baseline_from" | "baseline_to" => {
-            *format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
-        }
+        "zone" => _ = pattern.get_or_insert_with(|| ZONE_PATTERN.to_owned()),
+        "zones" => _ = pattern.get_or_insert_with(|| ZONES_PATTERN.to_owned()),
+        "horizon" => _ = pattern.get_or_insert_with(|| DURATION_PATTERN.to_owned()),
         "date" => *format = Some(SchemaFormat::KnownFormat(KnownFormat::Date)),
         _ => {}
     }
+}
+
+/// A time with an offset, or seconds since 1970. Further ways to write one are accepted.
+fn time_schema() -> RefOr<Schema> {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+    let number =
+        ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(LAST_SECOND));
+    OneOfBuilder::new().item(text).item(number).into()
 }
 
 /// Gives every error of an operation problem details as its body, and adds the errors that any

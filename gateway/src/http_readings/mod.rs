@@ -89,7 +89,8 @@ struct ReadingsQuery {
     precision: TimestampPrecision,
     /// Site for lines that name none.
     site: Option<String>,
-    /// Zone for lines that name none.
+    /// Zone for lines that name none, without its site.
+    #[param(pattern = "^[^/+#]{0,64}$")]
     zone: Option<String>,
 }
 
@@ -206,8 +207,8 @@ type SubmittedLine = (usize, oneshot::Receiver<IngestOutcome>);
 #[utoipa::path(post, path = "/v1/readings", tag = "gateway", params(ReadingsQuery),
     request_body(content = Option<String>, content_type = "text/plain",
         description = "Lines of JSON as in MQTT with a `topic`, or of Influx line protocol."),
-    responses((status = 200, body = ReadingsAnswer), (status = 400, body = ReadingsAnswer),
-        (status = 413, body = ProblemDetails), (status = 503, body = ReadingsAnswer)))]
+    responses((status = 200, body = ReadingsAnswer), (status = 400, body = ProblemDetails),
+        (status = 413, body = ProblemDetails), (status = 503, body = ProblemDetails)))]
 async fn post_readings(
     State(door): State<ReadingsEndpoint>,
     query: Result<Query<ReadingsQuery>, QueryRejection>,

@@ -315,6 +315,6 @@ fn check_limit(limit: Option<usize>) -> Result<usize, Problem> {
 }
 
 fn parse_zone(text: Option<&str>) -> Result<Option<ZoneId>, Problem> {
-    let zone = text.filter(|text| !text.is_empty()).map(str::parse).transpose();
+    let zone = text.map(str::parse).transpose();
     zone.map_err(|error| Problem::bad_request(format!("zone: {error}")))
 }

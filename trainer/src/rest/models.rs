@@ -276,8 +276,8 @@ pub(super) async fn log(
 ) -> Result<Json<Decisions>, Problem> {
     let task = find_task_name(&task)?;
     let entries = limit.unwrap_or(50);
-    if entries > ENTRIES_MAX {
-        let what = format!("limit {entries}, expected at most {ENTRIES_MAX}");
+    if !(1..=ENTRIES_MAX).contains(&entries) {
+        let what = format!("limit = {entries} is not 1 to {ENTRIES_MAX}");
         return Err(Problem::bad_request(what));
     }
     let read = run_blocking(move || {
