@@ -45,7 +45,8 @@ pub struct PathForecast {
     pub issued_at_ms: i64,
     /// Value of that row.
     pub issued_value: f64,
-    /// Whether that row is older than `serving.stale_s`, so that the path does not begin now.
+    /// Whether the zone's newest row is older than `serving.stale_s`, so that the path does not begin
+    /// now.
     pub is_stale: bool,
     /// Days of rows that the forecast rests on.
     pub history_days: f64,
@@ -119,13 +120,19 @@ impl Trainer {
             tokio::task::spawn_blocking(move || history.forecast(metric, zone, horizon_s))
         };
         let mut path = path.await.map_err(TrainError::Stopped)??;
-        path.is_stale = at_ms.is_none()
-            && (now_ms() - path.issued_at_ms) as f64 / 1000.0
-                > self.settings().serving.stale_after_s();
         if at_ms.is_none() {
+            path.is_stale = self.is_zone_stale(zone).await?;
             path.predictions = self.predict_metric(metric, zone).await;
         }
         Ok(path)
+    }
+
+    /// Whether the newest row of a zone is too old for a forecast to begin now. Final rows may be
+    /// older than that, by the allowed lateness and a step.
+    async fn is_zone_stale(&self, zone: &ZoneId) -> Result<bool, TrainError> {
+        let newest = self.source().latest_features(zone).await?;
+        let age_s = newest.map_or(f64::INFINITY, |row| (now_ms() - row.at_ms) as f64 / 1000.0);
+        Ok(age_s > self.settings().serving.stale_after_s())
     }
 
     /// Predictions of the champions whose value is the metric's own at a later time.

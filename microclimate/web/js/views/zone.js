@@ -27,8 +27,11 @@ const FORECASTS = /** @type {Record<string, [string, number][]>} */ ({
   temperature: [["temperature-10m", 600_000]],
   soil_moisture: [["watering-6h", 6 * HOUR], ["watering-24h", 24 * HOUR]],
 });
-/** What is on or off has no course to forecast. */
-const SWITCHES = new Set(["irrigation", "heater", "motion"]);
+/**
+ * What is on or off has no course to forecast; of soil moisture the driest probe is shown, and its course would be
+ * that of all probes.
+ */
+const NO_COURSE = new Set(["irrigation", "heater", "motion", "soil_moisture"]);
 /** How much of the time to come is shown beside a range. */
 const AHEAD_SHARE = 0.5;
 const REFRESH_MS = 60_000;
@@ -273,7 +276,7 @@ export async function show(root, { signal, name: zone, query }) {
     const found = new Map();
     const now = live.nowMs();
     if (now - to > 5 * 60_000 || state?.state === "stale") return found;
-    const metrics = shown.filter((metric) => !SWITCHES.has(metric));
+    const metrics = shown.filter((metric) => !NO_COURSE.has(metric));
     await Promise.all(metrics.map(async (metric) => {
       const [ahead, earlier] = await Promise.allSettled([
         fetchForecast(metric, zone, undefined, own),
