@@ -219,6 +219,13 @@ async fn post_readings(
             .with_code("bad_query")
             .with_hint("as in ?format=influx&precision=ms&site=farm&zone=bay-1")
     })?;
+    for (name, value) in [("site", &query.site), ("zone", &query.zone)] {
+        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+            check_level(value).map_err(|what| {
+                Problem::bad_request(format!("{name}: {what}")).with_code("bad_query")
+            })?;
+        }
+    }
     let encoding = request.headers().get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {
         return Err(Problem::bad_request("the body is compressed")

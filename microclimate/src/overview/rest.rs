@@ -92,8 +92,8 @@ async fn overview(
 impl OverviewParams {
     fn into_selection(self) -> Result<StateSelection, Problem> {
         let limit = self.limit.unwrap_or(ZONES_DEFAULT);
-        if limit > ZONES_MAX {
-            let what = format!("limit {limit}, expected at most {ZONES_MAX}");
+        if !(1..=ZONES_MAX).contains(&limit) {
+            let what = format!("limit = {limit} is not 1 to {ZONES_MAX}");
             return Err(Problem::bad_request(what));
         }
         Ok(StateSelection {
