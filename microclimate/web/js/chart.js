@@ -170,6 +170,9 @@ export class ChartGroup {
   }
 }
 
+/** A forecast of more times than this is a line without points. */
+const POINTS_SHOWN_MAX = 8;
+
 /** @param {number} width */
 const heightFor = (width) => (width < 500 ? 180 : 220);
 
@@ -226,7 +229,7 @@ function seriesOf(panel) {
     const stroke = color(panel.lines[0]?.color ?? "--chart-1");
     data.push(of("value"), of("high"), of("low"));
     series.push(
-      { label: t("chart.forecast"), stroke, width: 1.75, dash: [5, 4], spanGaps: true, points: { show: true, size: 6, fill: stroke } },
+      { label: t("chart.forecast"), stroke, width: 1.75, dash: [5, 4], spanGaps: true, points: { show: forecast.length <= POINTS_SHOWN_MAX, size: 6, fill: stroke } },
       { stroke: "transparent", spanGaps: true, points: { show: false } },
       { stroke: "transparent", spanGaps: true, points: { show: false } });
     bands.push({ series: [series.length - 2, series.length - 1], fill: faint(stroke) });
