@@ -22,7 +22,7 @@ import pyarrow.parquet
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from rooms import METRICS, assert_same_rows, simulated_rooms
 from spark_session import in_milliseconds, write_log
-from stream_program import committed_triggers, run_and_kill, run_to_the_end
+from stream_program import begun_triggers, committed_triggers, run_and_kill, run_to_the_end
 
 import microclimate as mc
 
@@ -50,15 +50,16 @@ def trace_stream(folder, options):
 
     report(f"log: {log.num_rows:,} readings of {options.zones} rooms in {options.triggers} files")
     for commits in options.kill_after:
-        report(f"start, {committed_triggers(folder)} triggers committed")
-        if not run_and_kill(folder, METRICS, commits):
+        report(f"start at trigger {committed_triggers(folder)}")
+        if not run_and_kill(folder, METRICS, commits, is_begun=True):
             raise SystemExit("the query ended before it could be killed")
         visible, written = committed_rows(folder), written_rows(folder)
+        committed = committed_triggers(folder)
         report(
-            f"SIGKILL after {committed_triggers(folder)} triggers: {visible.num_rows:,} rows "
-            f"committed, {written - visible.num_rows:,} written and not committed"
+            f"SIGKILL with {committed} triggers committed, {begun_triggers(folder) - committed} begun: "
+            f"{visible.num_rows:,} rows committed, {written - visible.num_rows:,} written and not committed"
         )
-    report(f"start, {committed_triggers(folder)} triggers committed")
+    report(f"start at trigger {committed_triggers(folder)}")
     run_to_the_end(folder, METRICS)
     rows = committed_rows(folder)
     report(f"end, {committed_triggers(folder)} triggers committed, {rows.num_rows:,} rows")

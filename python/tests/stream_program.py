@@ -15,15 +15,22 @@ def committed_triggers(folder):
     return len(list((folder / "checkpoint" / "commits").glob("[0-9]*")))
 
 
-def run_and_kill(folder, metrics, commits, timeout_s=180):
-    """Runs the program until that many triggers are committed, then kills it: SIGKILL for the whole
-    group, driver, JVM and Python workers. Returns whether it was still running."""
+def begun_triggers(folder):
+    """Triggers whose readings the query has fixed in its checkpoint, committed or not."""
+    return len(list((folder / "checkpoint" / "offsets").glob("[0-9]*")))
+
+
+def run_and_kill(folder, metrics, commits, timeout_s=180, is_begun=False):
+    """Runs the program until that many triggers are committed, and with ``is_begun`` the next one has
+    begun, then kills it: SIGKILL for the whole group, driver, JVM and Python workers. Returns whether
+    it was still running."""
     with subprocess.Popen(
         stream_command(folder, metrics), start_new_session=True, stderr=subprocess.PIPE
     ) as process:
         deadline = time.monotonic() + timeout_s
         while process.poll() is None and time.monotonic() < deadline:
-            if committed_triggers(folder) >= commits:
+            begun = begun_triggers(folder) > committed_triggers(folder) if is_begun else True
+            if committed_triggers(folder) >= commits and begun:
                 os.killpg(process.pid, signal.SIGKILL)
                 return True
             time.sleep(0.02)
