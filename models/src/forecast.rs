@@ -205,16 +205,18 @@ impl LeadRows {
         };
         let Some(now) = self.now else { return persistence() };
         let days = self.changes.iter().map(|(day, ..)| day + 1).max().unwrap_or(0);
-        let candidates: Vec<Candidate> =
+        let candidates: Vec<LeadCandidate> =
             PathMethod::ALL.iter().map(|method| self.evaluate(*method, days)).collect();
         let chosen = choose_candidate(&candidates).filter(|own| own.errors.len() >= CHANGES_MIN);
-        let Some(Candidate { method, weights, errors, .. }) = chosen else { return persistence() };
+        let Some(LeadCandidate { method, weights, errors, .. }) = chosen else {
+            return persistence();
+        };
         let change = method.reference_change(&now) + dot(weights, &now);
         (change, errors.iter().map(|(_, error)| *error).collect(), *method)
     }
 
     /// Fits a candidate, and finds its errors on days that the fit had left out.
-    fn evaluate(&self, method: PathMethod, days: usize) -> Candidate {
+    fn evaluate(&self, method: PathMethod, days: usize) -> LeadCandidate {
         let rows = || {
             let known = self.changes.iter();
             known.filter_map(|(day, inputs, change)| Some((*day, inputs.as_ref()?, *change)))
@@ -239,7 +241,7 @@ impl LeadRows {
             let weights = by_day[day].as_ref()?;
             Some((day, change - method.reference_change(inputs) - dot(weights, inputs)))
         });
-        Candidate {
+        LeadCandidate {
             method,
             errors: errors.collect(),
             weights: fit_without(0..0).unwrap_or([0.0; INPUTS]),
@@ -249,7 +251,7 @@ impl LeadRows {
 }
 
 /// One way to forecast a lead, and how it did.
-struct Candidate {
+struct LeadCandidate {
     method: PathMethod,
     /// Fitted on all rows.
     weights: [f64; INPUTS],
@@ -258,7 +260,7 @@ struct Candidate {
     days: usize,
 }
 
-impl Candidate {
+impl LeadCandidate {
     /// Mean absolute error of each day, NaN where there is none.
     fn daily_errors(&self) -> Vec<f64> {
         let mut sums = vec![(0.0, 0.0); self.days];
@@ -273,8 +275,8 @@ impl Candidate {
 /// Chooses among candidates by their mean errors over days: the better of those without a
 /// regression, or the best regression if it is better than that by more than one standard error.
 /// `None` with fewer than [`DAYS_MIN`] days.
-fn choose_candidate(candidates: &[Candidate]) -> Option<&Candidate> {
-    let daily: Vec<Vec<f64>> = candidates.iter().map(Candidate::daily_errors).collect();
+fn choose_candidate(candidates: &[LeadCandidate]) -> Option<&LeadCandidate> {
+    let daily: Vec<Vec<f64>> = candidates.iter().map(LeadCandidate::daily_errors).collect();
     let is_common = |day: &usize| daily.iter().all(|errors| errors[*day].is_finite());
     let common: Vec<usize> = (0..candidates.first()?.days).filter(is_common).collect();
     if common.len() < DAYS_MIN {

@@ -135,15 +135,17 @@ struct WebhookReceiver(Arc<Mutex<Vec<(String, Value)>>>);
 impl WebhookReceiver {
     async fn start(&self) -> String {
         let own = self.clone();
-        let take = move |headers: HeaderMap, body: Bytes| async move { own.take(&headers, &body) };
+        let record = move |headers: HeaderMap, body: Bytes| async move {
+            own.record_request(&headers, &body)
+        };
         let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", socket.local_addr().unwrap());
-        let routes = Router::new().route("/hook", post(take));
+        let routes = Router::new().route("/hook", post(record));
         tokio::spawn(async move { axum::serve(socket, routes).await });
         url
     }
 
-    fn take(&self, headers: &HeaderMap, body: &[u8]) -> StatusCode {
+    fn record_request(&self, headers: &HeaderMap, body: &[u8]) -> StatusCode {
         let text = |name: &str| headers[name].to_str().unwrap().to_owned();
         assert_eq!(text(SIGNATURE_HEADER), sign_body(SECRET, &text(TIMESTAMP_HEADER), body));
         let mut taken = self.0.lock().unwrap();

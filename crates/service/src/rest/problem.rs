@@ -1,7 +1,5 @@
 //! Errors as clients see them: problem details (RFC 9457), whatever the origin of the error.
 
-use std::borrow::Cow;
-
 use axum::{
     Json,
     body::to_bytes,
@@ -47,7 +45,7 @@ pub struct ProblemDetails {
     #[serde(rename = "type")]
     type_uri: String,
     /// Name of the HTTP status.
-    title: Cow<'static, str>,
+    title: &'static str,
     /// HTTP status.
     status: u16,
     /// Message, for people.
@@ -125,7 +123,7 @@ impl Problem {
     }
 
     /// Returns the problem of a response that a library made, `text` being its body.
-    fn of_library_response(status: StatusCode, text: &str) -> Self {
+    fn from_library_response(status: StatusCode, text: &str) -> Self {
         let (code, message) = match status {
             StatusCode::METHOD_NOT_ALLOWED => (
                 "method_not_allowed",
@@ -157,7 +155,7 @@ impl From<Problem> for ProblemDetails {
         let Problem { status, code, message, hint } = problem;
         Self {
             type_uri: format!("{TYPE_PREFIX}{code}"),
-            title: status.canonical_reason().unwrap_or("Error").into(),
+            title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: message.clone(),
             code,
@@ -191,7 +189,7 @@ pub(super) async fn describe_library_errors(request: Request, next: Next) -> Res
     }
     let (head, body) = response.into_parts();
     let text = to_bytes(body, TEXT_BYTES_MAX).await.unwrap_or_default();
-    let problem = Problem::of_library_response(status, &String::from_utf8_lossy(&text));
+    let problem = Problem::from_library_response(status, &String::from_utf8_lossy(&text));
     let mut described = problem.into_response();
     for (name, value) in &head.headers {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
